@@ -1,0 +1,51 @@
+"""``python -m app --pool=fast --port=8001``: one instance."""
+
+import argparse
+import asyncio
+import logging
+import sys
+from collections.abc import Sequence
+
+from app.config import Config, Instance, Pool
+from app.errors import ConfigError
+from app.server import serve
+
+CONFIG_ERROR = 2
+"""Exit status for a wrong setting or command line, as argparse's own."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one instance until it is told to stop; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m app", description="Run one slowpool instance. Settings: see the README."
+    )
+    parser.add_argument("--pool", type=Pool, choices=list(Pool), required=True)
+    parser.add_argument("--port", type=_port, required=True)
+    parser.add_argument("--address", default="127.0.0.1", help="to listen on (%(default)s)")
+    parser.add_argument("--reload", action="store_true", help="restart when the code changes")
+    options = parser.parse_args(arguments)
+
+    logging.basicConfig(
+        level=logging.INFO,
+        stream=sys.stdout,
+        format=f"%(asctime)s %(levelname)s {options.pool}:{options.port} %(name)s %(message)s",
+    )
+    try:
+        config = Config.load()
+        instance = Instance(options.pool, options.port, options.address)
+        asyncio.run(serve(config, instance, reload=options.reload))
+    except ConfigError as error:
+        print(f"slowpool: {error}", file=sys.stderr)
+        return CONFIG_ERROR
+    return 0
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 1 <= port <= 65535:
+        raise argparse.ArgumentTypeError("a port is a number from 1 to 65535")
+    return port
+
+
+if __name__ == "__main__":
+    sys.exit(main())

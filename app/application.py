@@ -1,0 +1,179 @@
+"""make_app: the system's own routes, and those of the module that ``ROUTES`` names."""
+
+import importlib
+import logging
+import re
+from collections.abc import Iterable
+from enum import Enum
+from typing import Any
+
+from tornado import web
+from tornado.httputil import HTTPHeaders, HTTPServerRequest
+from tornado.websocket import WebSocketHandler
+
+from app.config import Config, Instance, Pool
+from app.errors import ConfigError
+from app.handlers.base import MisdirectedHandler, NotFoundHandler, SlowHandler, request_id
+from app.handlers.health import LivezHandler, ReadyzHandler
+from app.workers import WorkerPool
+
+log = logging.getLogger("slowpool.access")
+
+SLOW_PREFIX = "/slow"
+"""Where nginx draws the line: a path that begins so goes to the slow pool."""
+
+WEBSOCKET_PING_SECONDS = 5
+"""Keeps a quiet WebSocket alive through nginx, whose read timeout for the fast pool is longer."""
+
+
+class State(Enum):
+    """Where an instance is in its life."""
+
+    STARTING = "starting"
+    READY = "ready"
+    DRAINING = "draining"
+    STOPPED = "stopped"
+
+
+class Application(web.Application):
+    """The Tornado application of one instance, with what its handlers share."""
+
+    def __init__(self, config: Config, instance: Instance, rules: list[web.URLSpec]) -> None:
+        self.config = config
+        self.instance = instance
+        self.state = State.STARTING
+        self.websockets: set[WebSocketHandler] = set()
+        self.workers = WorkerPool(config)
+        super().__init__(
+            [
+                web.url(r"/livez", LivezHandler),
+                web.url(r"/readyz", ReadyzHandler),
+                *rules,
+            ],
+            transforms=[type("ResponseHeaders", (_ResponseHeaders,), {"application": self})],
+            default_handler_class=NotFoundHandler,
+            websocket_ping_interval=WEBSOCKET_PING_SECONDS,
+            debug=False,
+        )
+
+    @property
+    def ready(self) -> bool:
+        """Whether new requests should come here."""
+        return self.state is State.READY
+
+    def log_request(self, handler: web.RequestHandler) -> None:
+        """One line for each answer: the path and no query, so that no personal data is logged."""
+        status = handler.get_status()
+        level = logging.INFO
+        if isinstance(handler, LivezHandler | ReadyzHandler):
+            level = logging.DEBUG
+        elif status == 500:
+            level = logging.ERROR
+        log.log(
+            level,
+            "%d %s %s %.1f ms %s",
+            status,
+            handler.request.method,
+            handler.request.path,
+            handler.request.request_time() * 1000,
+            request_id(handler.request),
+        )
+
+
+def make_app(config: Config, instance: Instance) -> Application:
+    """The application of one instance.
+
+    Raises ConfigError when the module of ``ROUTES`` cannot be imported, has no list ``routes``, or
+    has a route whose pattern nginx would send to the other pool.
+    """
+    return Application(config, instance, [*_rules(load_routes(config.routes), instance.pool)])
+
+
+def load_routes(module_name: str) -> list[web.URLSpec]:
+    """The checked ``routes`` of a module, in their order. Raises ConfigError as make_app does."""
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"ROUTES={module_name}: there is no module {error.name!r}; put your package beside app/ "
+            "or install it with pip"
+        ) from error
+    routes = getattr(module, "routes", None)
+    if not isinstance(routes, list):
+        raise ConfigError(f"ROUTES={module_name}: the module has no list named 'routes'")
+    return [_checked(route, module_name) for route in routes]
+
+
+def _checked(route: Any, module_name: str) -> web.URLSpec:
+    try:
+        spec = route if isinstance(route, web.URLSpec) else web.url(*route)
+        handler, pattern = spec.handler_class, spec.regex.pattern
+        is_handler = issubclass(handler, web.RequestHandler)
+    except (AttributeError, AssertionError, TypeError, re.error):
+        is_handler = False
+    if not is_handler:
+        raise ConfigError(
+            f"ROUTES={module_name}: {route!r} is not a route; write (pattern, handler class)"
+        )
+    slow = pattern.removeprefix("^").startswith(SLOW_PREFIX)
+    name = handler.__name__
+    if issubclass(handler, SlowHandler) and not slow:
+        raise ConfigError(
+            f"ROUTES={module_name}: {name} is a SlowHandler, so its pattern must begin with "
+            f"{SLOW_PREFIX}; it is {pattern!r}, which nginx sends to the fast pool"
+        )
+    if slow and not issubclass(handler, SlowHandler):
+        raise ConfigError(
+            f"ROUTES={module_name}: {pattern!r} goes to the slow pool; make {name} a SlowHandler "
+            f"or choose a path that does not begin with {SLOW_PREFIX}"
+        )
+    return spec
+
+
+def _rules(routes: list[web.URLSpec], pool: Pool) -> Iterable[web.URLSpec]:
+    """What an instance of this pool serves: a fast one answers slow routes with 421."""
+    for route in routes:
+        handler = route.handler_class
+        if issubclass(handler, SlowHandler):
+            if pool is Pool.FAST:
+                yield web.url(route.regex.pattern, MisdirectedHandler)
+            else:
+                yield route
+        elif pool is not Pool.SLOW:
+            if issubclass(handler, WebSocketHandler):
+                handler = type(handler.__name__, (_TrackedWebSocket, handler), {})
+            yield web.url(route.regex.pattern, handler, route.kwargs, route.name)
+
+
+class _TrackedWebSocket(WebSocketHandler):
+    """Lets the server find the open WebSockets, to end them with a close code when it drains."""
+
+    application: Application
+
+    def open(self, *args: str, **kwargs: str) -> Any:
+        self.application.websockets.add(self)
+        return super().open(*args, **kwargs)
+
+    def on_close(self) -> None:
+        self.application.websockets.discard(self)
+        super().on_close()
+
+
+class _ResponseHeaders(web.OutputTransform):
+    """Puts the headers of the contract on every answer, of whatever handler."""
+
+    application: Application
+
+    def __init__(self, request: HTTPServerRequest) -> None:
+        super().__init__(request)
+        self._request = request
+
+    def transform_first_chunk(
+        self, status_code: int, headers: HTTPHeaders, chunk: bytes, finishing: bool
+    ) -> tuple[int, HTTPHeaders, bytes]:
+        headers["X-Served-By"] = str(self.application.instance)
+        headers["X-Request-ID"] = request_id(self._request)
+        if self.application.state is State.DRAINING:
+            # nginx then opens its next connection to an instance that stays.
+            headers["Connection"] = "close"
+        return status_code, headers, chunk

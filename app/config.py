@@ -1,0 +1,179 @@
+"""The settings: each is defined once, here, and nothing else reads the environment."""
+
+import os
+import sys
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated, Self
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from app.errors import ConfigError
+
+STOP_MARGIN_SECONDS = 5
+"""How much longer each rung of the ladder of times is than the one below it."""
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+Count = Annotated[int, Field(ge=1, le=256)]
+
+
+class Pool(StrEnum):
+    """The tag of an instance; ``all`` is one process with both pools' routes, for development."""
+
+    FAST = "fast"
+    SLOW = "slow"
+    ALL = "all"
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One Tornado process: which pool it belongs to and where it listens."""
+
+    pool: Pool
+    port: int
+    address: str = "127.0.0.1"
+
+    def __str__(self) -> str:
+        return f"{self.pool}:{self.port}"
+
+
+class Config(BaseSettings):
+    """All settings of a deployment, frozen; the variable of a field is its name in upper case.
+
+    An empty variable counts as unset. A file ``.env`` in the working directory is read too; the
+    environment wins over it.
+    """
+
+    model_config = SettingsConfigDict(
+        frozen=True, env_file=".env", env_ignore_empty=True, extra="ignore"
+    )
+
+    http_port: Port = Field(8080, description="port of the public server")
+    admin_port: Port = Field(
+        8081, description="port of the admin server, published on 127.0.0.1 only"
+    )
+    fast_processes: Count = Field(2, description="fast instances per replica")
+    slow_processes: Count = Field(2, description="slow instances per replica")
+    fast_port: Port = Field(8001, description="port of the first fast instance")
+    slow_port: Port = Field(8101, description="port of the first slow instance")
+    slow_workers: Count = Field(1, description="workers per slow instance")
+    slow_queue: int = Field(
+        8,
+        ge=0,
+        le=100_000,
+        description="jobs that may wait per slow instance; one more is answered 503",
+    )
+    slow_timeout_seconds: float = Field(
+        60, gt=0, le=86_400, description="from a job's arrival to its answer, waiting included"
+    )
+    slow_nice: int = Field(
+        19, ge=0, le=19, description="niceness of the workers and of their scheduling group"
+    )
+    slow_cpus: str = Field(
+        "", description="CPUs that the workers may use, such as `1-3` or `0,2`; empty: all"
+    )
+    routes: str = Field(
+        "app.demo.routes",
+        pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$",
+        description="the module whose `routes` are served",
+    )
+    drain_timeout_seconds: float = Field(
+        65,
+        gt=0,
+        le=86_400,
+        description="after SIGTERM, the most that an instance waits for what it has accepted",
+    )
+    stop_grace_seconds: int = Field(
+        80,
+        ge=1,
+        le=90_000,
+        description="what the engine gives a container to stop; more than the drain timeout + 10",
+    )
+    debug: bool = Field(False, description="1: the answer to a failed request holds its traceback")
+
+    @classmethod
+    def load(cls) -> Self:
+        """Read and check the environment.
+
+        Raises ConfigError, one line that names the first wrong variable and says what it may be.
+        """
+        try:
+            return cls()
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            message = first["msg"].removeprefix("Value error, ")
+            if not first["loc"]:  # from a check over several settings, which names them itself
+                raise ConfigError(message) from error
+            raise ConfigError(f"{str(first['loc'][0]).upper()}={first['input']}: {message}") from error
+
+    @property
+    def stop_wait_seconds(self) -> int:
+        """supervisor's ``stopwaitsecs``: what an instance gets to drain before it is killed."""
+        return int(self.drain_timeout_seconds) + STOP_MARGIN_SECONDS
+
+    @property
+    def worker_cpus(self) -> frozenset[int]:
+        """The CPUs of ``slow_cpus``; empty for no restriction."""
+        return parse_cpus(self.slow_cpus)
+
+    def instances(self, pool: Pool, address: str = "127.0.0.1") -> list[Instance]:
+        """The instances of one pool in one replica."""
+        first, count = {
+            Pool.FAST: (self.fast_port, self.fast_processes),
+            Pool.SLOW: (self.slow_port, self.slow_processes),
+        }[pool]
+        return [Instance(pool, first + index, address) for index in range(count)]
+
+    def environ(self) -> dict[str, str]:
+        """Every setting under its variable's name, for the programs that supervisor starts."""
+        return {name.upper(): str(value) for name, value in self.model_dump().items()}
+
+    @field_validator("slow_cpus")
+    @classmethod
+    def _check_cpus(cls, value: str) -> str:
+        cpus = parse_cpus(value)
+        if sys.platform == "linux" and not cpus <= os.sched_getaffinity(0):
+            available = ",".join(map(str, sorted(os.sched_getaffinity(0))))
+            raise ValueError(f"the CPUs here are {available}")
+        return value
+
+    @model_validator(mode="after")
+    def _check_ladder(self) -> Self:
+        if self.slow_timeout_seconds > self.drain_timeout_seconds:
+            raise ValueError(
+                f"DRAIN_TIMEOUT_SECONDS={self.drain_timeout_seconds:g} must be at least "
+                f"SLOW_TIMEOUT_SECONDS={self.slow_timeout_seconds:g}, or draining cuts off jobs"
+            )
+        if self.stop_grace_seconds <= self.stop_wait_seconds + STOP_MARGIN_SECONDS:
+            raise ValueError(
+                f"STOP_GRACE_SECONDS={self.stop_grace_seconds} must be more than "
+                f"{self.stop_wait_seconds + STOP_MARGIN_SECONDS}, which is "
+                f"DRAIN_TIMEOUT_SECONDS + {2 * STOP_MARGIN_SECONDS}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_ports(self) -> Self:
+        for pool in (Pool.FAST, Pool.SLOW):
+            instances = self.instances(pool)
+            if instances[-1].port > 65535:
+                raise ValueError(
+                    f"{pool.upper()}_PORT={instances[0].port} is too high for "
+                    f"{len(instances)} instances: ports end at 65535"
+                )
+        return self
+
+
+def parse_cpus(text: str) -> frozenset[int]:
+    """The CPU numbers of a list such as ``0,2-3``, the form of ``taskset -c``.
+
+    Raises ValueError when the text is not such a list.
+    """
+    cpus: set[int] = set()
+    for part in filter(None, text.split(",")):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
+            raise ValueError("not a list of CPUs such as 1-3 or 0,2")
+        cpus.update(range(int(first), int(last or first) + 1))
+    return frozenset(cpus)

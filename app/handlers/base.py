@@ -1,0 +1,121 @@
+"""Handler, and SlowHandler for what runs in the slow pool."""
+
+import json
+import logging
+import re
+import traceback
+import uuid
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+from tornado import web
+from tornado.httputil import HTTPServerRequest
+
+from app.errors import BadArgument, Misdirected, RequestError
+
+if TYPE_CHECKING:
+    from app.application import Application
+
+log = logging.getLogger("slowpool")
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Handler(web.RequestHandler):
+    """A handler whose errors are answered as application/problem+json (RFC 9457)."""
+
+    application: "Application"
+
+    def text(self, text: str) -> None:
+        """Answer with plain text."""
+        self.set_header("Content-Type", "text/plain; charset=utf-8")
+        self.finish(text)
+
+    def integer(self, name: str, default: int, minimum: int, maximum: int) -> int:
+        """An integer argument. Raises BadArgument when it is none, or out of its bounds."""
+        value = self.get_argument(name, str(default))
+        if not re.fullmatch(r"-?[0-9]{1,18}", value) or not minimum <= int(value) <= maximum:
+            raise BadArgument(f"{name} must be an integer from {minimum} to {maximum}")
+        return int(value)
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        error = kwargs.get("exc_info", (None, None, None))[1]
+        detail = None
+        if isinstance(error, RequestError):
+            detail = error.detail
+            for name, value in error.headers().items():
+                self.set_header(name, value)
+        elif isinstance(error, web.MissingArgumentError):
+            detail = f"the argument {error.arg_name} is missing"
+        elif status_code == 405:
+            allowed = ", ".join(self._allowed_methods())
+            self.set_header("Allow", allowed)
+            detail = f"this path answers {allowed} only"
+        problem: dict[str, object] = {
+            "type": "about:blank",
+            "title": HTTPStatus(status_code).phrase if status_code in _STATUSES else "Error",
+            "status": status_code,
+            "request_id": request_id(self.request),
+        }
+        if detail:
+            problem["detail"] = detail
+        if error is not None and status_code == 500 and self.application.config.debug:
+            problem["traceback"] = traceback.format_exception(error)
+        self.set_header("Content-Type", "application/problem+json")
+        self.finish(json.dumps(problem))
+
+    def log_exception(self, typ: Any, value: BaseException | None, tb: Any) -> None:
+        """Log what went wrong, with the request's id and without its query."""
+        where = (self.request.method, self.request.path, request_id(self.request))
+        if isinstance(value, web.HTTPError):
+            if value.log_message:
+                log.info("%s %s %s: %s", *where, value.get_message())
+        else:
+            log.error("%s %s %s: uncaught exception", *where, exc_info=value)
+
+    def _allowed_methods(self) -> list[str]:
+        unimplemented = web.RequestHandler._unimplemented_method
+        return [
+            method
+            for method in self.SUPPORTED_METHODS
+            if getattr(type(self), method.lower()) is not unimplemented
+        ]
+
+
+class SlowHandler(Handler):
+    """A handler of the slow pool: its pattern begins with ``/slow``."""
+
+    async def run(self, task: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a task in a worker process and return what it returns.
+
+        The task is a plain function of an importable module; it may block as long as it likes.
+        An exception in the task is raised here.
+        """
+        return await self.application.workers.run(task, *args, **kwargs)
+
+
+class NotFoundHandler(Handler):
+    """404 for a path without a route, whatever the method."""
+
+    def prepare(self) -> None:
+        raise web.HTTPError(404)
+
+
+class MisdirectedHandler(Handler):
+    """421 for a slow route on an instance that is not of the slow pool."""
+
+    def prepare(self) -> None:
+        raise Misdirected(
+            f"{self.request.path} belongs to the slow pool and this is {self.application.instance}; "
+            "ask nginx, which routes it"
+        )
+
+
+def request_id(request: HTTPServerRequest) -> str:
+    """The request's id: nginx's, or one made here when the request did not come through nginx."""
+    return str(request.headers.setdefault("X-Request-ID", uuid.uuid4().hex))
+
+
+_STATUSES = frozenset(HTTPStatus)

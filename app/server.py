@@ -1,0 +1,137 @@
+"""One instance from start to end: load, listen, serve, SIGTERM, drain, exit."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+
+from tornado import autoreload
+from tornado.httpserver import HTTPServer
+from tornado.iostream import IOStream
+from tornado.netutil import bind_sockets
+
+from app.application import Application, State, make_app
+from app.config import Config, Instance
+from app.errors import ConfigError
+
+log = logging.getLogger("slowpool")
+
+BACKLOG = 1024
+"""Connections that the kernel holds for an instance that is busy for a moment."""
+
+IDLE_CONNECTION_SECONDS = 15
+"""When an idle connection is closed. Far above nginx's upstream ``keepalive_timeout`` of 3 s: nginx
+closes first, so that no request is ever sent on a connection that is being closed here."""
+
+GOING_AWAY = 1001
+"""WebSocket close code of an endpoint that goes away (RFC 6455, 7.4.1)."""
+
+
+async def serve(config: Config, instance: Instance, *, reload: bool = False) -> None:
+    """Run one instance until SIGTERM or SIGINT, then drain it.
+
+    Raises ConfigError when the routes are wrong or the port is taken.
+    """
+    app = make_app(config, instance)
+    server = _ConnectionCountingServer(app)
+    stop = _Stop()
+    sockets = _bind(instance)  # bound last: whoever can connect finds an instance that is ready
+    server.add_sockets(sockets)
+    app.state = State.READY
+    log.info("%s is ready", instance)
+    if reload:
+        autoreload.start()
+
+    await stop.requested.wait()
+    await _drain(app, server, sockets, stop, config.drain_timeout_seconds)
+
+    await app.workers.close()
+    app.state = State.STOPPED
+    log.info("%s has stopped", instance)
+
+
+async def _drain(
+    app: Application,
+    server: "_ConnectionCountingServer",
+    sockets: list[socket.socket],
+    stop: "_Stop",
+    timeout_seconds: float,
+) -> None:
+    """Take nothing new, finish what was accepted; cut it short at the timeout or a second signal."""
+    app.state = State.DRAINING
+    log.info("%s drains %d connections", app.instance, server.connections)
+    _accept_pending(server, sockets)
+    server.stop()
+    for websocket in list(app.websockets):
+        websocket.close(GOING_AWAY, "going away")
+
+    waits = {
+        asyncio.ensure_future(server.idle.wait()): "",
+        asyncio.ensure_future(stop.forced.wait()): "a second signal",
+    }
+    done, pending = await asyncio.wait(
+        waits, timeout=timeout_seconds, return_when=asyncio.FIRST_COMPLETED
+    )
+    for waiting in pending:
+        waiting.cancel()
+    if server.connections:
+        reason = next((waits[future] for future in done), f"{timeout_seconds:g} s")
+        log.warning("%s cuts %d connections after %s", app.instance, server.connections, reason)
+        await server.close_all_connections()
+
+
+def _bind(instance: Instance) -> list[socket.socket]:
+    try:
+        return bind_sockets(
+            instance.port, instance.address, family=socket.AF_INET, backlog=BACKLOG
+        )
+    except OSError as error:
+        raise ConfigError(
+            f"cannot listen on {instance.address}:{instance.port}: {error.strerror}"
+        ) from error
+
+
+def _accept_pending(server: HTTPServer, sockets: list[socket.socket]) -> None:
+    """Take over the connections that the kernel has accepted for us: closing would reset them."""
+    for sock in sockets:
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                connection, address = sock.accept()
+                connection.setblocking(False)
+                server.handle_stream(IOStream(connection), address)
+
+
+class _Stop:
+    """SIGTERM or SIGINT: the first asks for a drain, a second one for an end at once."""
+
+    def __init__(self) -> None:
+        self.requested = asyncio.Event()
+        self.forced = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_signal)
+
+    def _on_signal(self) -> None:
+        (self.forced if self.requested.is_set() else self.requested).set()
+
+
+class _ConnectionCountingServer(HTTPServer):
+    """Knows how many connections are open; ``idle`` is set while there is none."""
+
+    def initialize(self, app: Application) -> None:  # type: ignore[override]  # Tornado's constructor
+        super().initialize(app, xheaders=True, idle_connection_timeout=IDLE_CONNECTION_SECONDS)
+        self.connections = 0
+        self.idle = asyncio.Event()
+        self.idle.set()
+
+    def handle_stream(self, stream: IOStream, address: tuple[str, int]) -> None:
+        self.connections += 1
+        self.idle.clear()
+        super().handle_stream(stream, address)
+
+    def on_close(self, server_conn: object) -> None:
+        super().on_close(server_conn)
+        self.connections -= 1
+        if not self.connections:
+            self.idle.set()

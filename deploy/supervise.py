@@ -1,0 +1,138 @@
+"""``python -m deploy.supervise fast|slow|local``: check the settings and run supervisor with them.
+
+``fast`` and ``slow`` are a container of that pool; this process becomes supervisor. ``local`` is the
+whole system on this machine, nginx included; this process stays, says when it is up, and passes on
+the signals that end it.
+"""
+
+import fcntl
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from types import FrameType
+
+from app.config import Config, Instance, Pool
+from app.errors import ConfigError
+
+ROOT = Path(__file__).resolve().parent.parent
+SUPERVISORD = [sys.executable, "-m", "supervisor.supervisord", "-c", "deploy/supervisord.conf"]
+CONTAINER_RUN_DIR = Path("/tmp/slowpool")  # a tmpfs; the root file system is read-only
+SOCKET_PATH_MAX = 90
+"""Bytes of the path of a unix socket (108 on Linux), less what supervisor appends to it."""
+
+
+def main() -> int:
+    """Run the programs that the command line names; returns the exit status."""
+    os.chdir(ROOT)
+    try:
+        config = Config.load()
+        match sys.argv[1:]:
+            case ["local"]:
+                return _run_local(config)
+            case ["fast" | "slow" as pool]:
+                environ = _environ(config, CONTAINER_RUN_DIR, programs=pool, address="0.0.0.0")
+                os.execve(sys.executable, SUPERVISORD, environ)
+            case _:
+                raise ConfigError("usage: python -m deploy.supervise fast|slow|local")
+    except ConfigError as error:
+        print(f"slowpool: {error}", file=sys.stderr)
+        return 2
+
+
+def _environ(config: Config, run_dir: Path, *, programs: str, address: str) -> dict[str, str]:
+    """The environment of supervisor and of all that it starts."""
+    run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return {
+        **os.environ,
+        **config.environ(),
+        "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}",
+        "PYTHONUNBUFFERED": "1",
+        "RUN_DIR": str(run_dir),
+        "PROGRAMS": programs,
+        "LISTEN_ADDRESS": address,
+        "STOP_WAIT_SECONDS": str(config.stop_wait_seconds),
+    }
+
+
+def _run_local(config: Config) -> int:
+    instances = [*config.instances(Pool.FAST), *config.instances(Pool.SLOW)]
+    _check_ports(config, instances)
+    run_dir = ROOT / ".run" / str(config.http_port)
+    if len(os.fsencode(run_dir / "supervisor.sock")) > SOCKET_PATH_MAX:
+        raise ConfigError(f"the path {ROOT} is too long for a unix socket; move the project")
+    environ = _environ(config, run_dir, programs="*", address="127.0.0.1")
+    environ |= {
+        "FAST_HOST": "127.0.0.1",
+        "SLOW_HOST": "127.0.0.1",
+        "ADMIN_ADDRESS": "127.0.0.1",
+        "RESOLVER": "",
+    }
+    # supervisor opens /dev/stdout anew: appending, two writers do not overwrite each other in a file.
+    fcntl.fcntl(1, fcntl.F_SETFL, fcntl.fcntl(1, fcntl.F_GETFL) | os.O_APPEND)
+
+    asked_to_stop = False
+    supervisor = subprocess.Popen(SUPERVISORD, env=environ, start_new_session=True)
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        nonlocal asked_to_stop
+        if not asked_to_stop:
+            print("slowpool: drains and stops", flush=True)
+        asked_to_stop = True
+        supervisor.terminate()
+
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)
+
+    probes = [f"http://127.0.0.1:{instance.port}/readyz" for instance in instances]
+    probes.append(f"http://127.0.0.1:{config.admin_port}/livez")
+    while probes and supervisor.poll() is None:
+        probes = [url for url in probes if not _answers(url)]
+        time.sleep(0.05)
+    if not probes and not asked_to_stop:
+        print(f"slowpool: is up, at http://localhost:{config.http_port}/", flush=True)
+    status = supervisor.wait()
+    if asked_to_stop:
+        return status
+    print("slowpool: ended because a program could not run; its reason stands above", file=sys.stderr)
+    return status or 1
+
+
+def _check_ports(config: Config, instances: list[Instance]) -> None:
+    """Raise ConfigError when something else, or two settings, have one of the ports."""
+    wanted = [("HTTP_PORT", "0.0.0.0", config.http_port)]
+    wanted.append(("ADMIN_PORT", "127.0.0.1", config.admin_port))
+    wanted += [(f"{i.pool.upper()}_PORT", i.address, i.port) for i in instances]
+    held = []
+    try:
+        for name, address, port in wanted:
+            held.append(listener := socket.socket())
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                listener.bind((address, port))
+                listener.listen()
+            except OSError as error:
+                raise ConfigError(
+                    f"port {port} ({name}) cannot be had: {error.strerror}; choose another, as in "
+                    f"{name}={port + 1000} ./deploy/local"
+                ) from error
+    finally:
+        for listener in held:
+            listener.close()
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=1) as response:
+            return bool(response.status == 200)
+    except (OSError, urllib.error.URLError):
+        return False
+
+
+if __name__ == "__main__":
+    sys.exit(main())
