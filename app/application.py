@@ -9,6 +9,7 @@ from typing import Any
 
 from tornado import web
 from tornado.httputil import HTTPHeaders, HTTPServerRequest
+from tornado.routing import URLSpec
 from tornado.websocket import WebSocketHandler
 
 from app.config import Config, Instance, Pool
@@ -38,7 +39,7 @@ class State(Enum):
 class Application(web.Application):
     """The Tornado application of one instance, with what its handlers share."""
 
-    def __init__(self, config: Config, instance: Instance, rules: list[web.URLSpec]) -> None:
+    def __init__(self, config: Config, instance: Instance, rules: list[URLSpec]) -> None:
         self.config = config
         self.instance = instance
         self.state = State.STARTING
@@ -89,7 +90,7 @@ def make_app(config: Config, instance: Instance) -> Application:
     return Application(config, instance, [*_rules(load_routes(config.routes), instance.pool)])
 
 
-def load_routes(module_name: str) -> list[web.URLSpec]:
+def load_routes(module_name: str) -> list[URLSpec]:
     """The checked ``routes`` of a module, in their order. Raises ConfigError as make_app does."""
     try:
         module = importlib.import_module(module_name)
@@ -104,17 +105,15 @@ def load_routes(module_name: str) -> list[web.URLSpec]:
     return [_checked(route, module_name) for route in routes]
 
 
-def _checked(route: Any, module_name: str) -> web.URLSpec:
+def _checked(route: Any, module_name: str) -> URLSpec:
     try:
-        spec = route if isinstance(route, web.URLSpec) else web.url(*route)
+        spec = route if isinstance(route, URLSpec) else web.url(*route)
         handler, pattern = spec.handler_class, spec.regex.pattern
         is_handler = issubclass(handler, web.RequestHandler)
     except (AttributeError, AssertionError, TypeError, re.error):
         is_handler = False
     if not is_handler:
-        raise ConfigError(
-            f"ROUTES={module_name}: {route!r} is not a route; write (pattern, handler class)"
-        )
+        raise ConfigError(f"ROUTES={module_name}: {route!r} is not a route; write (pattern, handler class)")
     slow = pattern.removeprefix("^").startswith(SLOW_PREFIX)
     name = handler.__name__
     if issubclass(handler, SlowHandler) and not slow:
@@ -130,7 +129,7 @@ def _checked(route: Any, module_name: str) -> web.URLSpec:
     return spec
 
 
-def _rules(routes: list[web.URLSpec], pool: Pool) -> Iterable[web.URLSpec]:
+def _rules(routes: list[URLSpec], pool: Pool) -> Iterable[URLSpec]:
     """What an instance of this pool serves: a fast one answers slow routes with 421."""
     for route in routes:
         handler = route.handler_class

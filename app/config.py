@@ -45,14 +45,10 @@ class Config(BaseSettings):
     environment wins over it.
     """
 
-    model_config = SettingsConfigDict(
-        frozen=True, env_file=".env", env_ignore_empty=True, extra="ignore"
-    )
+    model_config = SettingsConfigDict(frozen=True, env_file=".env", env_ignore_empty=True, extra="ignore")
 
     http_port: Port = Field(8080, description="port of the public server")
-    admin_port: Port = Field(
-        8081, description="port of the admin server, published on 127.0.0.1 only"
-    )
+    admin_port: Port = Field(8081, description="port of the admin server, published on 127.0.0.1 only")
     fast_processes: Count = Field(2, description="fast instances per replica")
     slow_processes: Count = Field(2, description="slow instances per replica")
     fast_port: Port = Field(8001, description="port of the first fast instance")
@@ -66,6 +62,20 @@ class Config(BaseSettings):
     )
     slow_timeout_seconds: float = Field(
         60, gt=0, le=86_400, description="from a job's arrival to its answer, waiting included"
+    )
+    slow_max_jobs: int = Field(
+        0, ge=0, description="jobs after which a worker is replaced by a fresh one; 0: never"
+    )
+    slow_max_rss_bytes: int = Field(
+        0,
+        ge=0,
+        description="resident memory above which a worker is replaced after its job; 0: never",
+    )
+    slow_max_memory_bytes: int = Field(
+        0,
+        ge=0,
+        description="memory that a worker may take at all, beyond it a task gets a MemoryError "
+        "(`RLIMIT_DATA`); 0: no limit",
     )
     slow_nice: int = Field(
         19, ge=0, le=19, description="niceness of the workers and of their scheduling group"

@@ -8,11 +8,17 @@
         ├── PoolFull              503, Retry-After
         ├── Draining              503, Retry-After
         ├── DeadlinePassed        504
+        ├── ClientGone            499, which nobody reads
         ├── NotPicklable          500
         └── WorkerDied            500
+
+What a task raises is not of this tree: it reaches the handler as itself, its cause a WorkerTraceback.
 """
 
 from tornado.web import HTTPError
+
+RETRY_NOW_SECONDS = 1
+"""``Retry-After`` where another instance, or a replica that is coming, can answer at once."""
 
 
 class SlowpoolError(Exception):
@@ -54,3 +60,56 @@ class Misdirected(RequestError):
     """A slow route was asked of an instance that is not of the slow pool (RFC 9110, 15.5.20)."""
 
     status = 421
+
+
+class PoolFull(RequestError):
+    """As many jobs run and wait as may; ``retry_after_seconds`` is when a place should be free."""
+
+    status = 503
+
+    def __init__(self, waiting: int, retry_after_seconds: int) -> None:
+        super().__init__(f"the slow pool is full: {waiting} jobs wait; try again later")
+        self.retry_after_seconds = retry_after_seconds
+
+    def headers(self) -> dict[str, str]:
+        return {"Retry-After": str(self.retry_after_seconds)}
+
+
+class Draining(RequestError):
+    """The instance ends and its drain timeout has passed, so that the job was given up."""
+
+    status = 503
+
+    def headers(self) -> dict[str, str]:
+        return {"Retry-After": str(RETRY_NOW_SECONDS)}
+
+
+class DeadlinePassed(RequestError):
+    """The job was not done in time; if it ran, its worker has been killed and is gone."""
+
+    status = 504
+
+
+class ClientGone(RequestError):
+    """The client closed the connection; nginx's status for it, seen in the log alone."""
+
+    status = 499
+
+
+class NotPicklable(RequestError):
+    """A task, argument, result or exception cannot pass between processes; the text names its type."""
+
+    status = 500
+
+
+class WorkerDied(RequestError):
+    """The worker ended while it ran the job; the log has its pid and how it ended."""
+
+    status = 500
+
+
+class WorkerTraceback(SlowpoolError):
+    """The traceback of a task's exception as text, since a traceback itself cannot be pickled."""
+
+    def __str__(self) -> str:
+        return f"in the worker:\n\n{self.args[0]}"

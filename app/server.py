@@ -5,6 +5,8 @@ import contextlib
 import logging
 import signal
 import socket
+from collections.abc import Coroutine
+from typing import Any
 
 from tornado import autoreload
 from tornado.httpserver import HTTPServer
@@ -12,7 +14,7 @@ from tornado.iostream import IOStream
 from tornado.netutil import bind_sockets
 
 from app.application import Application, State, make_app
-from app.config import Config, Instance
+from app.config import Config, Instance, Pool
 from app.errors import ConfigError
 
 log = logging.getLogger("slowpool")
@@ -23,6 +25,9 @@ BACKLOG = 1024
 IDLE_CONNECTION_SECONDS = 15
 """When an idle connection is closed. Far above nginx's upstream ``keepalive_timeout`` of 3 s: nginx
 closes first, so that no request is ever sent on a connection that is being closed here."""
+
+LAST_ANSWERS_SECONDS = 1.0
+"""After the drain timeout, what the answers to the jobs that it has cut off get to leave."""
 
 GOING_AWAY = 1001
 """WebSocket close code of an endpoint that goes away (RFC 6455, 7.4.1)."""
@@ -36,6 +41,8 @@ async def serve(config: Config, instance: Instance, *, reload: bool = False) -> 
     app = make_app(config, instance)
     server = _ConnectionCountingServer(app)
     stop = _Stop()
+    if instance.pool is not Pool.FAST:
+        await _first(app.workers.start(), stop.requested.wait())
     sockets = _bind(instance)  # bound last: whoever can connect finds an instance that is ready
     server.add_sockets(sockets)
     app.state = State.READY
@@ -46,7 +53,6 @@ async def serve(config: Config, instance: Instance, *, reload: bool = False) -> 
     await stop.requested.wait()
     await _drain(app, server, sockets, stop, config.drain_timeout_seconds)
 
-    await app.workers.close()
     app.state = State.STOPPED
     log.info("%s has stopped", instance)
 
@@ -66,30 +72,31 @@ async def _drain(
     for websocket in list(app.websockets):
         websocket.close(GOING_AWAY, "going away")
 
-    waits = {
-        asyncio.ensure_future(server.idle.wait()): "",
-        asyncio.ensure_future(stop.forced.wait()): "a second signal",
-    }
-    done, pending = await asyncio.wait(
-        waits, timeout=timeout_seconds, return_when=asyncio.FIRST_COMPLETED
-    )
-    for waiting in pending:
-        waiting.cancel()
+    await _first(server.idle.wait(), stop.forced.wait(), timeout_seconds=timeout_seconds)
     if server.connections:
-        reason = next((waits[future] for future in done), f"{timeout_seconds:g} s")
+        reason = "a second signal" if stop.forced.is_set() else f"{timeout_seconds:g} s"
         log.warning("%s cuts %d connections after %s", app.instance, server.connections, reason)
-        await server.close_all_connections()
+    await app.workers.close()  # a job that is cut off here is still answered, with 503
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(server.idle.wait(), LAST_ANSWERS_SECONDS)
+    await server.close_all_connections()
+
+
+async def _first(*waits: Coroutine[Any, Any, Any], timeout_seconds: float | None = None) -> None:
+    """Return when the first of the waits ends, or at the timeout."""
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    try:
+        await asyncio.wait(tasks, timeout=timeout_seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 def _bind(instance: Instance) -> list[socket.socket]:
     try:
-        return bind_sockets(
-            instance.port, instance.address, family=socket.AF_INET, backlog=BACKLOG
-        )
+        return bind_sockets(instance.port, instance.address, family=socket.AF_INET, backlog=BACKLOG)
     except OSError as error:
-        raise ConfigError(
-            f"cannot listen on {instance.address}:{instance.port}: {error.strerror}"
-        ) from error
+        raise ConfigError(f"cannot listen on {instance.address}:{instance.port}: {error.strerror}") from error
 
 
 def _accept_pending(server: HTTPServer, sockets: list[socket.socket]) -> None:

@@ -1,31 +1,296 @@
-"""The worker processes of a slow instance."""
+"""WorkerPool: a bounded queue of jobs, and the worker processes that run them."""
 
 import asyncio
-import functools
-import multiprocessing
+import logging
+import math
+import pickle
+from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from typing import ParamSpec, TypeVar
+from typing import Any, Generic, TypeVar, TypeVarTuple
 
 from app.config import Config
+from app.errors import (
+    DeadlinePassed,
+    Draining,
+    NotPicklable,
+    PoolFull,
+    WorkerDied,
+    WorkerTraceback,
+)
+from app.worker import Worker
+from app.worker_main import RAISED, RESULT
 
-P = ParamSpec("P")
+log = logging.getLogger("slowpool")
+
+STOP_TIMEOUT_SECONDS = 1.0
+"""What an idle worker gets to end by itself."""
+
+RESTART_DELAY_SECONDS = (0.1, 5.0)
+"""The first and the longest pause between tries to start a worker."""
+
+ESTIMATE_WEIGHT = 0.2
+"""Weight of the newest job in the running estimate of the service time."""
+
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 
 class WorkerPool:
-    """Runs tasks in worker processes, ``config.slow_workers`` at a time."""
+    """Runs tasks in worker processes: ``slow_workers`` at a time, ``slow_queue`` more may wait.
+
+    Each place for a worker is a slot. Its own asyncio task starts the worker, gives it one job after
+    the other and replaces it, so that a slot is free only when its worker is ready.
+    """
 
     def __init__(self, config: Config) -> None:
-        self._executor = ProcessPoolExecutor(
-            config.slow_workers, mp_context=multiprocessing.get_context("forkserver")
-        )
+        self._config = config
+        self._waiting: deque[Job[Any]] = deque()
+        self._idle: deque[asyncio.Future[Job[Any] | None]] = deque()
+        self._running: set[Job[Any]] = set()
+        self._slots: list[asyncio.Task[None]] = []
+        self._service_seconds: float | None = None
 
-    async def run(self, task: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run a task in a worker and return its result; what it raises is raised here."""
-        call = functools.partial(task, *args, **kwargs)
-        return await asyncio.get_running_loop().run_in_executor(self._executor, call)
+    async def start(self) -> None:
+        """Start the workers; returns when all are ready."""
+        ready = [asyncio.Event() for _ in range(self._config.slow_workers)]
+        self._slots = [asyncio.create_task(self._serve(event)) for event in ready]
+        for event in ready:
+            await event.wait()
+
+    async def run(self, task: Callable[[*Ts], T], *args: *Ts, timeout: float | None = None) -> T:
+        """Run a task in a worker and return its result; ``timeout`` in seconds, waiting included.
+
+        What the task raises is raised here, its cause a WorkerTraceback. When the caller is cancelled
+        the job leaves the queue, or its worker is killed. Raises PoolFull, DeadlinePassed,
+        NotPicklable, WorkerDied and Draining.
+        """
+        return await self.submit(task, *args, timeout=timeout).result()
+
+    def submit(
+        self,
+        task: Callable[[*Ts], T],
+        *args: *Ts,
+        timeout: float | None = None,
+        request_id: str = "-",
+    ) -> "Job[T]":
+        """Accept a job, to be awaited by its ``result``. Raises PoolFull and NotPicklable."""
+        timeout = self._config.slow_timeout_seconds if timeout is None else timeout
+        job: Job[T] = Job(_pickle(task, args), timeout, request_id)
+        while self._idle:
+            slot = self._idle.popleft()
+            if not slot.done():  # its worker may just have died
+                slot.set_result(job)
+                return job
+        if len(self._waiting) >= self._config.slow_queue:
+            raise PoolFull(len(self._waiting), self.retry_after_seconds())
+        self._waiting.append(job)
+        self._watch_waiting(job)
+        return job
+
+    @property
+    def waiting(self) -> int:
+        """How many jobs wait."""
+        return len(self._waiting)
+
+    @property
+    def running(self) -> int:
+        """How many jobs run."""
+        return len(self._running)
+
+    def retry_after_seconds(self) -> int:
+        """When a job that is refused now could start, in whole seconds, at least 1.
+
+        The jobs ahead of it, one more than wait, each take the service time, and ``slow_workers`` of
+        them run at a time. The service time is a moving average over the jobs that have run, or the
+        age of the oldest running one where that is longer.
+        """
+        now = asyncio.get_running_loop().time()
+        ages = [now - job.started_at for job in self._running]
+        service_seconds = max([self._service_seconds or 0, *ages])
+        seconds = service_seconds * (len(self._waiting) + 1) / self._config.slow_workers
+        return min(max(1, math.ceil(seconds)), math.ceil(self._config.slow_timeout_seconds))
 
     async def close(self) -> None:
-        """End the workers; jobs that still run are awaited."""
-        self._executor.shutdown(cancel_futures=True)
+        """End the workers. Jobs that run or wait fail with Draining, the workers of the former killed."""
+        for job in [*self._waiting, *self._running]:
+            job.fail(Draining("the instance ends; ask again"))
+        for slot in self._slots:
+            slot.cancel()
+        await asyncio.gather(*self._slots, return_exceptions=True)
+        self._slots = []
+
+    def _watch_waiting(self, job: "Job[Any]") -> None:
+        """Take the job out of the queue when it is given up, or its deadline passes."""
+
+        def expire() -> None:
+            job.fail(DeadlinePassed(f"the job did not start within {job.timeout:.3g} s"))
+
+        def leave(_: object) -> None:
+            self._waiting.remove(job)
+
+        job.outcome.add_done_callback(leave)
+        expiry = asyncio.get_running_loop().call_at(job.deadline, expire)
+
+        def unwatch() -> None:
+            expiry.cancel()
+            job.outcome.remove_done_callback(leave)
+
+        job.unwatch = unwatch
+
+    async def _serve(self, ready: asyncio.Event) -> None:
+        """The life of a slot."""
+        delay, longest = RESTART_DELAY_SECONDS
+        while True:
+            worker = Worker(self._config)
+            try:
+                await worker.start()
+                delay, _ = RESTART_DELAY_SECONDS
+                ready.set()
+                while not worker.exited.done() and not self._is_worn(worker):
+                    job = await self._next_job(worker)
+                    if job:
+                        await self._run(worker, job)
+                if worker.exited.done() and not worker.killed:
+                    log.warning("worker %d %s", worker.pid, worker.exited.result())
+            except OSError as error:
+                log.error("cannot start a worker, next try in %g s: %s", delay, error)
+                await asyncio.sleep(delay)
+                delay = min(2 * delay, longest)
+            finally:
+                await worker.stop(STOP_TIMEOUT_SECONDS)
+
+    def _is_worn(self, worker: Worker) -> bool:
+        config = self._config
+        return worker.jobs > 0 and bool(
+            (config.slow_max_jobs and worker.jobs >= config.slow_max_jobs)
+            or (config.slow_max_rss_bytes and worker.resident_bytes > config.slow_max_rss_bytes)
+        )
+
+    async def _next_job(self, worker: Worker) -> "Job[Any] | None":
+        """The job that has waited longest, or the next to come; none when the idle worker ends."""
+        if self._waiting:
+            job = self._waiting.popleft()
+            job.unwatch()
+            return job
+        slot: asyncio.Future[Job[Any] | None] = asyncio.get_running_loop().create_future()
+        self._idle.append(slot)
+
+        def on_exit(_: object) -> None:
+            if not slot.done():
+                slot.set_result(None)
+
+        worker.exited.add_done_callback(on_exit)
+        try:
+            return await slot
+        finally:
+            worker.exited.remove_done_callback(on_exit)
+
+    async def _run(self, worker: Worker, job: "Job[Any]") -> None:
+        """One job on one worker, until it has replied or is gone."""
+        if job.outcome.done():  # given up between the queue and here
+            return
+        if worker.exited.done():  # died while idle: the job has not started
+            self._waiting.appendleft(job)
+            self._watch_waiting(job)
+            return
+        loop = asyncio.get_running_loop()
+        job.started_at = loop.time()
+        self._running.add(job)
+        try:
+            worker.send(job.request, job.request_id)
+            ends: list[asyncio.Future[Any]] = [worker.reply, worker.exited, job.outcome]
+            await asyncio.wait(
+                ends,
+                timeout=job.deadline - job.started_at,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+        finally:  # cancelled: close() ends the pool
+            if not worker.reply.done() and not worker.exited.done():
+                log.info("kills worker %d for %s", worker.pid, job.request_id)
+                await worker.kill()
+            self._running.discard(job)
+            job.run_seconds = loop.time() - job.started_at
+            self._learn(job.run_seconds)
+        if worker.reply.done():
+            worker.end_job()
+            job.end(worker.reply.result())
+        elif worker.killed:
+            job.fail(DeadlinePassed(f"the job was not done within {job.timeout:.3g} s"))
+        else:
+            log_message = f"worker {worker.pid} {worker.exited.result()}"
+            job.fail(WorkerDied("the worker that ran the job died", log_message))
+
+    def _learn(self, run_seconds: float) -> None:
+        if self._service_seconds is None:
+            self._service_seconds = run_seconds
+        self._service_seconds += ESTIMATE_WEIGHT * (run_seconds - self._service_seconds)
+
+
+class Job(Generic[T]):
+    """One run of one task. ``wait_seconds`` and ``run_seconds`` are known when it has ended."""
+
+    def __init__(self, request: bytes, timeout: float, request_id: str) -> None:
+        loop = asyncio.get_running_loop()
+        self.request = request
+        self.request_id = request_id
+        self.timeout = timeout
+        self.submitted_at = self.started_at = loop.time()
+        self.deadline = self.submitted_at + timeout
+        self.run_seconds = 0.0
+        self.unwatch: Callable[[], object]
+        self.outcome: asyncio.Future[tuple[bytes, bytes]] = loop.create_future()
+
+    @property
+    def wait_seconds(self) -> float:
+        """From its arrival to its start."""
+        return self.started_at - self.submitted_at
+
+    async def result(self) -> T:
+        """Wait for the job's end; see WorkerPool.run for what it raises."""
+        try:
+            kind, body = await self.outcome
+        finally:
+            self.cancel()  # does nothing to a job that has ended
+        if kind == RESULT:
+            return pickle.loads(body)  # type: ignore[no-any-return]  # the task's own type
+        if kind == RAISED:
+            pickled, text = pickle.loads(body)
+            raise pickle.loads(pickled) from WorkerTraceback(text)
+        what, text = pickle.loads(body)
+        raise NotPicklable(what) from WorkerTraceback(text)
+
+    def cancel(self) -> None:
+        """Give the job up: it leaves the queue, or its worker is killed."""
+        self.outcome.cancel()
+
+    def end(self, reply: tuple[bytes, bytes]) -> None:
+        """Give the worker's reply to whoever waits, if anybody still does."""
+        if not self.outcome.done():
+            self.outcome.set_result(reply)
+
+    def fail(self, error: Exception) -> None:
+        """Fail the job, unless it has ended."""
+        if not self.outcome.done():
+            self.outcome.set_exception(error)
+
+
+def _pickle(task: Callable[..., object], args: tuple[object, ...]) -> bytes:
+    """The request of a job. Raises NotPicklable, naming what cannot be pickled."""
+    name = getattr(task, "__qualname__", "")
+    if "<" in name or getattr(task, "__module__", "") == "__main__":
+        raise NotPicklable(
+            f"the task {name} is a lambda, a closure or defined in __main__: define it with def at the "
+            "top level of a module that can be imported, and give it what it needs as arguments"
+        )
+    try:
+        return pickle.dumps((task, args), pickle.HIGHEST_PROTOCOL)
+    except Exception as error:
+        for value in (task, *args):
+            try:
+                pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+            except Exception as why:
+                kind = f"{type(value).__module__}.{type(value).__qualname__}"
+                raise NotPicklable(
+                    f"an argument of {name}, of type {kind}, cannot be pickled: {why}"
+                ) from error
+        raise NotPicklable(f"the arguments of {name} cannot be pickled: {error}") from error

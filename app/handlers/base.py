@@ -1,5 +1,6 @@
 """Handler, and SlowHandler for what runs in the slow pool."""
 
+import asyncio
 import json
 import logging
 import re
@@ -7,20 +8,21 @@ import traceback
 import uuid
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
 from tornado import web
 from tornado.httputil import HTTPServerRequest
 
-from app.errors import BadArgument, Misdirected, RequestError
+from app.errors import BadArgument, ClientGone, Misdirected, RequestError
+from app.workers import Job
 
 if TYPE_CHECKING:
     from app.application import Application
 
 log = logging.getLogger("slowpool")
 
-P = ParamSpec("P")
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 
 class Handler(web.RequestHandler):
@@ -87,13 +89,68 @@ class Handler(web.RequestHandler):
 class SlowHandler(Handler):
     """A handler of the slow pool: its pattern begins with ``/slow``."""
 
-    async def run(self, task: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._jobs: set[Job[Any]] = set()
+        self._job_headers: dict[str, str] = {}
+        self._wait_seconds = self._run_seconds = 0.0
+        self._client_gone = False
+        super().__init__(*args, **kwargs)
+
+    async def run(self, task: Callable[[*Ts], T], *args: *Ts) -> T:
         """Run a task in a worker process and return what it returns.
 
-        The task is a plain function of an importable module; it may block as long as it likes.
-        An exception in the task is raised here.
+        The task is a plain function of an importable module; it may block as long as it likes. What it
+        raises is raised here. The deadline counts from the request's arrival; when it passes, or when
+        the client goes away, the worker is killed. Raises what WorkerPool.run does, and ClientGone.
         """
-        return await self.application.workers.run(task, *args, **kwargs)
+        if self._client_gone:
+            raise ClientGone("the client closed the connection")
+        job = self.application.workers.submit(
+            task,
+            *args,
+            timeout=self._timeout_seconds() - self.request.request_time(),
+            request_id=request_id(self.request),
+        )
+        self._jobs.add(job)
+        try:
+            return await job.result()
+        except asyncio.CancelledError:
+            if self._client_gone:
+                raise ClientGone("the client closed the connection") from None
+            raise
+        finally:
+            self._jobs.discard(job)
+            self._wait_seconds += job.wait_seconds
+            self._run_seconds += job.run_seconds
+            self._job_headers["Server-Timing"] = (
+                f"queue;dur={self._wait_seconds * 1000:.1f}, run;dur={self._run_seconds * 1000:.1f}"
+            )
+            self._set_job_headers()
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        self._set_job_headers()  # Tornado has cleared them
+        super().write_error(status_code, **kwargs)
+
+    def on_connection_close(self) -> None:
+        self._client_gone = True
+        for job in self._jobs:
+            job.cancel()
+
+    def _timeout_seconds(self) -> float:
+        """The configured timeout, or less if the client prefers: ``Prefer: wait=N``, RFC 7240, 4.3."""
+        configured = self.application.config.slow_timeout_seconds
+        for preference in ",".join(self.request.headers.get_list("Prefer")).split(","):
+            name, _, value = preference.partition(";")[0].partition("=")
+            seconds = value.strip().strip('"')
+            if name.strip().lower() == "wait" and re.fullmatch("[0-9]{1,9}", seconds):
+                if int(seconds) < configured:
+                    self._job_headers["Preference-Applied"] = f"wait={seconds}"
+                return min(configured, int(seconds))
+        return configured
+
+    def _set_job_headers(self) -> None:
+        for name, value in self._job_headers.items():
+            self.set_header(name, value)
 
 
 class NotFoundHandler(Handler):

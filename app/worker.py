@@ -1,0 +1,262 @@
+"""One worker process, seen from the instance."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import uuid
+from typing import Any
+
+from app.config import Config
+from app.worker_main import READY, REPLY, REQUEST
+
+log = logging.getLogger("slowpool.worker")
+
+START_TIMEOUT_SECONDS = 30.0
+OUTPUT_BYTES_PER_JOB = 64 * 1024
+"""How much of what a job prints is logged; a task that prints without end must not fill the log."""
+
+EXIT_POLL_SECONDS = 0.01
+"""How often a worker's end is looked for where the system has no pidfd_open(2)."""
+
+BOOTSTRAP = (
+    "import sys; from ast import literal_eval; sys.path[:] = literal_eval(sys.argv[2]); "
+    "from app.worker_main import main; main(*literal_eval(sys.argv[1]))"
+)
+
+
+class Worker:
+    """A child process in a session of its own, with a channel for jobs and a pipe for its output.
+
+    ``reply`` is a future of ``(kind, body)`` for the job that was sent last; ``exited`` one of the
+    text of how the process ended, such as "was killed by SIGKILL".
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.pid = 0
+        self.killed = False
+        self.jobs = 0
+        self.resident_bytes = 0
+        self.reply: asyncio.Future[tuple[bytes, bytes]]
+        self.exited: asyncio.Future[str]
+        self._config = config
+        self._marker = f"SLOWPOOL_WORKER={uuid.uuid4().hex}"
+
+    async def start(self) -> None:
+        """Start the process and wait until it takes jobs. Raises OSError when it does not."""
+        loop = asyncio.get_running_loop()
+        self.exited = loop.create_future()
+        self.reply = loop.create_future()
+        channel, channel_there = socket.socketpair()
+        self._channel, _ = await loop.create_connection(lambda: _Channel(self), sock=channel)
+        self._lifeline, lifeline_there = socket.socketpair()
+        output, output_there = os.pipe()
+        with channel_there, lifeline_there:
+            try:
+                self._process = self._spawn(channel_there, lifeline_there, output_there)
+            except OSError:
+                self._channel.abort()
+                self._lifeline.close()
+                os.close(output)
+                raise
+            finally:
+                os.close(output_there)
+        self.pid = self._process.pid
+        self._output = _Output(output, self.pid)
+        self._watch_exit()
+        either: list[asyncio.Future[Any]] = [self.reply, self.exited]
+        await asyncio.wait(
+            either,
+            timeout=START_TIMEOUT_SECONDS,
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        if not self.reply.done() or self.reply.result()[0] != READY:
+            await self.kill()
+            raise OSError(f"worker {self.pid} did not become ready: it {self.exited.result()}")
+
+    def send(self, request: bytes, request_id: str) -> None:
+        """Start a job: ``request`` is the pickle of ``(task, args)``."""
+        self.jobs += 1
+        self.reply = asyncio.get_running_loop().create_future()
+        self._output.begin(request_id)
+        self._channel.writelines([REQUEST.pack(len(request)), request])
+
+    def end_job(self) -> None:
+        """Log what is left of the output of the job that has just replied."""
+        self._output.end()
+
+    async def kill(self) -> None:
+        """Kill the process and all that it started; returns when the process is gone."""
+        if not self.exited.done():
+            self.killed = True
+            self._kill_group()
+        await asyncio.shield(self.exited)
+
+    async def stop(self, timeout_seconds: float) -> None:
+        """Ask the idle process, if it was started, to end; kill it when it does not in time."""
+        if not self.pid:
+            return
+        self._channel.close()
+        await asyncio.wait([self.exited], timeout=timeout_seconds)
+        await self.kill()
+
+    def _spawn(self, channel: socket.socket, lifeline: socket.socket, output: int) -> subprocess.Popen[bytes]:
+        config = self._config
+        arguments = (
+            channel.fileno(),
+            lifeline.fileno(),
+            config.slow_nice,
+            sorted(config.worker_cpus),
+            config.slow_max_memory_bytes,
+        )
+        name, _, value = self._marker.partition("=")
+        return subprocess.Popen(
+            [sys.executable, "-c", BOOTSTRAP, repr(arguments), repr(sys.path)],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            pass_fds=[channel.fileno(), lifeline.fileno()],
+            start_new_session=True,
+            env={**os.environ, name: value},
+        )
+
+    def _watch_exit(self) -> None:
+        loop = asyncio.get_running_loop()
+        if hasattr(os, "pidfd_open"):
+            pidfd = os.pidfd_open(self.pid)
+
+            def on_exit() -> None:
+                loop.remove_reader(pidfd)
+                os.close(pidfd)
+                self._on_exit()
+
+            loop.add_reader(pidfd, on_exit)
+        else:
+
+            def poll() -> None:
+                if self._process.poll() is None:
+                    loop.call_later(EXIT_POLL_SECONDS, poll)
+                else:
+                    self._on_exit()
+
+            loop.call_later(EXIT_POLL_SECONDS, poll)
+
+    def _on_exit(self) -> None:
+        self._kill_group()  # before the pid is free for others
+        self._kill_marked()
+        status = self._process.wait()
+        self._channel.abort()
+        self._lifeline.close()
+        self._output.close()
+        self.exited.set_result(_describe(status))
+
+    def _kill_group(self) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+    def _kill_marked(self) -> None:
+        """Kill descendants that left the group: all of them have inherited the environment's marker."""
+        marker = self._marker.encode()
+        with contextlib.suppress(FileNotFoundError):  # no /proc here
+            for entry in os.listdir("/proc"):
+                if not entry.isdecimal() or int(entry) == self.pid:
+                    continue
+                with contextlib.suppress(OSError):
+                    with open(f"/proc/{entry}/environ", "rb") as file:
+                        marked = marker in file.read().split(b"\0")
+                    if marked:
+                        os.kill(int(entry), signal.SIGKILL)
+
+
+class _Channel(asyncio.Protocol):
+    """Puts the frames that come from the worker together."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._buffer = bytearray()
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        if len(self._buffer) < REPLY.size:
+            return
+        kind, resident_bytes, size = REPLY.unpack_from(self._buffer)
+        if len(self._buffer) < REPLY.size + size:
+            return
+        body = bytes(memoryview(self._buffer)[REPLY.size :])
+        self._buffer = bytearray()
+        self._worker.resident_bytes = resident_bytes
+        if not self._worker.reply.done():
+            self._worker.reply.set_result((kind, body))
+
+
+class _Output:
+    """Logs what a worker prints, line by line, with its pid and the request's id."""
+
+    def __init__(self, fd: int, pid: int) -> None:
+        self._fd = fd
+        self._pid = pid
+        self._line = b""
+        self.begin("-")
+        os.set_blocking(fd, False)
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(fd, self._read)
+
+    def begin(self, request_id: str) -> None:
+        self._request_id = request_id
+        self._left = OUTPUT_BYTES_PER_JOB
+        self._dropped = 0
+
+    def end(self) -> None:
+        self._read()  # a pipe holds less than one read takes
+        if self._line:
+            self._log(b"")
+        if self._dropped:
+            log.warning(
+                "worker %d %s: %d more bytes of output are not logged",
+                self._pid,
+                self._request_id,
+                self._dropped,
+            )
+        self.begin("-")
+
+    def close(self) -> None:
+        self.end()
+        self._loop.remove_reader(self._fd)
+        os.close(self._fd)
+
+    def _read(self) -> None:
+        try:
+            data = os.read(self._fd, 256 * 1024)
+        except BlockingIOError:
+            return
+        if not data:  # every writer is gone
+            self._loop.remove_reader(self._fd)
+        kept = data[: self._left]
+        self._left -= len(kept)
+        self._dropped += len(data) - len(kept)
+        if kept:
+            self._log(kept)
+
+    def _log(self, data: bytes) -> None:
+        *lines, self._line = (self._line + data).split(b"\n")
+        if not data or not self._left:  # the end of what is logged
+            lines.append(self._line)
+            self._line = b""
+        for line in lines:
+            if line:
+                text = line.decode(errors="backslashreplace")
+                log.info("worker %d %s: %s", self._pid, self._request_id, text)
+
+
+def _describe(status: int) -> str:
+    """How a process ended, from its wait status in subprocess's form."""
+    if status < 0:
+        try:
+            return f"was killed by {signal.Signals(-status).name}"
+        except ValueError:
+            return f"was killed by signal {-status}"
+    return f"exited with status {status}"

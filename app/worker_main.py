@@ -1,0 +1,171 @@
+"""What runs in a worker process: jobs from a socket, one at a time, until it is closed or killed.
+
+It imports the standard library alone, so that a worker is soon ready.
+"""
+
+import errno
+import faulthandler
+import fcntl
+import logging
+import os
+import pickle
+import resource
+import signal
+import socket
+import struct
+import sys
+import traceback
+from collections.abc import Sequence
+
+REQUEST = struct.Struct("!Q")
+"""Bytes of the pickled ``(task, args)`` that follow."""
+
+REPLY = struct.Struct("!cQQ")
+"""Kind of the reply, resident bytes of this process, bytes of the pickle that follows."""
+
+READY = b"S"
+RESULT = b"R"  # the result
+RAISED = b"E"  # (the exception's pickle, its traceback as text)
+NOT_PICKLABLE = b"U"  # (what cannot be pickled and why, the traceback as text)
+
+
+def main(
+    channel_fd: int,
+    lifeline_fd: int,
+    nice: int,
+    cpus: Sequence[int],
+    memory_bytes: int,
+) -> None:
+    """Serve jobs on ``channel_fd``. ``cpus`` empty and ``memory_bytes`` 0 mean no limit."""
+    _die_with_the_instance(lifeline_fd)
+    priority = _Priority(nice)
+    if cpus:
+        os.sched_setaffinity(0, cpus)
+    if memory_bytes:
+        resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
+    _volunteer_for_the_oom_killer()
+    faulthandler.enable()
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s")
+
+    with socket.socket(fileno=channel_fd) as channel:
+        _send(channel, READY, b"")
+        while header := _receive(channel, REQUEST.size):
+            (size,) = REQUEST.unpack(header)
+            request = _receive(channel, size)
+            priority.apply()
+            kind, body = _run(request)
+            del request
+            for stream in (sys.stdout, sys.stderr):
+                stream.flush()
+            _send(channel, kind, body)
+
+
+def _run(request: bytearray) -> tuple[bytes, bytes]:
+    """Run one job; the kind of its reply, and the reply's pickle.
+
+    SystemExit and the like are not caught: they end the process, as anywhere else.
+    """
+    try:
+        task, args = pickle.loads(request)
+        result = task(*args)
+    except Exception as error:
+        return _raised(error)
+    try:
+        return RESULT, pickle.dumps(result, pickle.HIGHEST_PROTOCOL)
+    except Exception as error:
+        what = f"the result, of type {_type_name(result)}, cannot be pickled: {error}"
+        return NOT_PICKLABLE, pickle.dumps((what, traceback.format_exc()))
+
+
+def _raised(error: Exception) -> tuple[bytes, bytes]:
+    text = "".join(traceback.format_exception(error))
+    try:
+        pickled = pickle.dumps(error, pickle.HIGHEST_PROTOCOL)
+        pickle.loads(pickled)  # an __init__ with other arguments than args fails only here
+    except Exception as why:
+        what = f"the exception, of type {_type_name(error)}, cannot be pickled: {why}"
+        return NOT_PICKLABLE, pickle.dumps((what, text))
+    return RAISED, pickle.dumps((pickled, text))
+
+
+def _type_name(value: object) -> str:
+    return f"{type(value).__module__}.{type(value).__qualname__}"
+
+
+def _send(channel: socket.socket, kind: bytes, body: bytes) -> None:
+    channel.sendall(REPLY.pack(kind, _resident_bytes(), len(body)))
+    channel.sendall(body)
+
+
+def _receive(channel: socket.socket, size: int) -> bytearray:
+    """Read ``size`` bytes; an empty result when the instance has closed the channel."""
+    data = bytearray(size)
+    view, received = memoryview(data), 0
+    while received < size:
+        count = channel.recv_into(view[received:])
+        if not count:
+            return bytearray()
+        received += count
+    return data
+
+
+def _resident_bytes() -> int:
+    try:
+        with open("/proc/self/statm", "rb") as statm:
+            return int(statm.read().split()[1]) * resource.getpagesize()
+    except OSError:  # no /proc: the peak is the next best
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _die_with_the_instance(lifeline_fd: int) -> None:
+    """Have the kernel kill this process group when the instance's end of the lifeline closes.
+
+    Nothing is ever sent on it, so SIGIO, of which SIGKILL takes the place, means that the instance is
+    gone: fcntl(2), F_SETSIG. It needs no thread, and works while a task holds the interpreter's lock.
+    """
+    lifeline = socket.socket(fileno=os.dup(lifeline_fd))
+    if hasattr(fcntl, "F_SETSIG"):
+        fcntl.fcntl(lifeline_fd, fcntl.F_SETOWN, -os.getpgrp())
+        fcntl.fcntl(lifeline_fd, fcntl.F_SETSIG, signal.SIGKILL)
+        flags = fcntl.fcntl(lifeline_fd, fcntl.F_GETFL)
+        fcntl.fcntl(lifeline_fd, fcntl.F_SETFL, flags | os.O_ASYNC | os.O_NONBLOCK)
+        try:
+            if not lifeline.recv(1):  # it closed before the kernel was asked to watch it
+                os.killpg(0, signal.SIGKILL)
+        except BlockingIOError:
+            pass
+    lifeline.detach()
+
+
+def _volunteer_for_the_oom_killer() -> None:
+    """When memory runs out, the kernel takes a worker and not the instance: proc(5), oom_score_adj."""
+    try:
+        with open("/proc/self/oom_score_adj", "w") as file:
+            file.write("1000")
+    except OSError:  # not Linux, or not allowed: the kernel then goes by size
+        pass
+
+
+class _Priority:
+    """The niceness of this process and of its scheduling group.
+
+    With CONFIG_SCHED_AUTOGROUP a session is scheduled as one group, and nice counts only inside it:
+    sched(7), "The autogroup feature". A worker has a session of its own, so both are set.
+    """
+
+    def __init__(self, nice: int) -> None:
+        os.nice(max(0, nice - os.nice(0)))
+        self._group_nice: int | None = nice
+        self.apply()
+
+    def apply(self) -> None:
+        """Set the group's niceness, unless it is set: unprivileged, only ten such writes a second pass."""
+        if self._group_nice is None:
+            return
+        try:
+            with open("/proc/self/autogroup", "w") as file:
+                file.write(str(self._group_nice))
+        except OSError as error:
+            if error.errno == errno.EAGAIN:
+                return  # tried again before the next job
+        self._group_nice = None
