@@ -4,6 +4,7 @@
     ├── ConfigError               a setting or the routes module is wrong: exit status 2 at start
     └── RequestError              answered to the client as application/problem+json
         ├── BadArgument           400
+        ├── ContentTooLarge       413
         ├── Misdirected           421
         ├── PoolFull              503, Retry-After
         ├── Draining              503, Retry-After
@@ -54,6 +55,12 @@ class BadArgument(RequestError):
     """An argument of the request is missing or not of its kind."""
 
     status = 400
+
+
+class ContentTooLarge(RequestError):
+    """The body is larger, or would grow larger, than the handler takes."""
+
+    status = 413
 
 
 class Misdirected(RequestError):

@@ -78,6 +78,12 @@ class Worker:
             await self.kill()
             raise OSError(f"worker {self.pid} did not become ready: it {self.exited.result()}")
 
+    def has_died(self) -> bool:
+        """Whether the process has ended, also if the event loop has not noticed yet."""
+        if self.exited.done() or not hasattr(os, "waitid"):
+            return self.exited.done()
+        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
     def send(self, request: bytes, request_id: str) -> None:
         """Start a job: ``request`` is the pickle of ``(task, args)``."""
         self.jobs += 1
@@ -101,8 +107,10 @@ class Worker:
         if not self.pid:
             return
         self._channel.close()
-        await asyncio.wait([self.exited], timeout=timeout_seconds)
-        await self.kill()
+        try:
+            await asyncio.wait([self.exited], timeout=timeout_seconds)
+        finally:  # cancelled too
+            await self.kill()
 
     def _spawn(self, channel: socket.socket, lifeline: socket.socket, output: int) -> subprocess.Popen[bytes]:
         config = self._config

@@ -189,9 +189,10 @@ class WorkerPool:
         """One job on one worker, until it has replied or is gone."""
         if job.outcome.done():  # given up between the queue and here
             return
-        if worker.exited.done():  # died while idle: the job has not started
+        if worker.has_died():  # while it was idle: the job has not started
             self._waiting.appendleft(job)
             self._watch_waiting(job)
+            await asyncio.wait([worker.exited])
             return
         loop = asyncio.get_running_loop()
         job.started_at = loop.time()

@@ -6,10 +6,12 @@ from pathlib import Path
 from tornado.web import StaticFileHandler
 
 from app.demo import tasks
-from app.errors import BadArgument
+from app.demo.thumbnail import BadImage, ImageTooLarge, thumbnail
+from app.errors import BadArgument, ContentTooLarge
 from app.handlers import Handler, SlowHandler
 
 STATIC = Path(__file__).parent / "static"
+IMAGE_BYTES = 20 * 1024 * 1024
 
 
 class IndexHandler(Handler):
@@ -41,6 +43,23 @@ class WorkerHandler(SlowHandler):
         self.text(slow_result(self, await self.run(tasks.factorials, size(self))))
 
 
+class ThumbnailHandler(SlowHandler):
+    """``POST`` an image, get a JPEG thumbnail of at most ``size`` × ``size`` pixels."""
+
+    async def post(self) -> None:
+        pixels = self.integer("size", default=256, minimum=1, maximum=2048)
+        if len(self.request.body) > IMAGE_BYTES:
+            raise ContentTooLarge(f"an image may have {IMAGE_BYTES} bytes")
+        try:
+            jpeg = await self.run(thumbnail, self.request.body, pixels)
+        except BadImage as error:
+            raise BadArgument(str(error)) from error
+        except (ImageTooLarge, MemoryError) as error:
+            raise ContentTooLarge(str(error) or "the image takes more memory than there is") from error
+        self.set_header("Content-Type", "image/jpeg")
+        self.finish(jpeg)
+
+
 def job_id(handler: Handler) -> str:
     """The argument ``id``: 1 to 64 letters, digits, ``.``, ``_`` and ``-``."""
     value = handler.get_argument("id")
@@ -66,4 +85,5 @@ routes = [
     (r"/fast", FastHandler),
     (r"/slow", InlineHandler),
     (r"/slow_threaded", WorkerHandler),
+    (r"/slow/thumbnail", ThumbnailHandler),
 ]
