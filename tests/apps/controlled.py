@@ -1,0 +1,106 @@
+"""Requests that end when the test says so, and requests that fail.
+
+The argument ``folder`` is a folder of the test's: a request adds a line to its file ``entered`` and
+waits until there is a file ``release``.
+"""
+
+import asyncio
+import os
+import time
+from pathlib import Path
+
+from tornado.websocket import WebSocketHandler
+
+from app.errors import BadArgument
+from app.handlers import Handler, SlowHandler
+
+
+class WaitHandler(Handler):
+    """Waits without blocking its instance."""
+
+    async def get(self) -> None:
+        folder = enter(self.get_argument("folder"))
+        while not released(folder):  # noqa: ASYNC110  # another process opens the gate
+            await asyncio.sleep(0.01)
+        self.text("released")
+
+    async def post(self) -> None:
+        await self.get()
+
+
+class BlockHandler(SlowHandler):
+    """Blocks its instance."""
+
+    def get(self) -> None:
+        self.text(wait(self.get_argument("folder")))
+
+
+class TaskHandler(SlowHandler):
+    """Waits in a worker."""
+
+    async def get(self) -> None:
+        self.text(await self.run(wait, self.get_argument("folder")))
+
+
+class FailingHandler(Handler):
+    """Fails without having said what may go wrong."""
+
+    def get(self) -> None:
+        raise ZeroDivisionError("secret of the log")
+
+
+class FailingTaskHandler(SlowHandler):
+    """Fails in a worker."""
+
+    async def get(self) -> None:
+        await self.run(divide, 1, 0)
+
+
+class PickyHandler(Handler):
+    """Refuses what it is asked, in a text with what could be taken for a format."""
+
+    def get(self) -> None:
+        raise BadArgument("100 %s is too much", "the log has 100 %d")
+
+
+class EchoHandler(WebSocketHandler):
+    """Says what it hears."""
+
+    def on_message(self, message: str | bytes) -> None:
+        self.write_message(message, binary=isinstance(message, bytes))
+
+
+def wait(path: str) -> str:
+    """Block until the file ``release`` is there."""
+    folder = enter(path)
+    while not released(folder):
+        time.sleep(0.01)
+    return "released"
+
+
+def divide(dividend: int, divisor: int) -> float:
+    """A task that may raise."""
+    return dividend / divisor
+
+
+def enter(path: str) -> Path:
+    """Leave a line in the file ``entered``: its process."""
+    with (Path(path) / "entered").open("a") as file:
+        file.write(f"{os.getpid()}\n")
+    return Path(path)
+
+
+def released(folder: Path) -> bool:
+    """Whether the test lets the request go on; also when it has gone, and its folder with it."""
+    return (folder / "release").exists() or not folder.exists()
+
+
+routes = [
+    (r"/wait", WaitHandler),
+    (r"/slow/block", BlockHandler),
+    (r"/slow/task", TaskHandler),
+    (r"/fail", FailingHandler),
+    (r"/slow/fail", FailingTaskHandler),
+    (r"/picky", PickyHandler),
+    (r"/echo", EchoHandler),
+]

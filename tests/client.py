@@ -1,0 +1,78 @@
+"""A plain HTTP client: the path is sent as it stands, and nothing is retried or followed."""
+
+import http.client
+import json
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.message import Message
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Response:
+    """What came back."""
+
+    status: int
+    headers: Message
+    body: bytes
+
+    @property
+    def text(self) -> str:
+        """The body as text."""
+        return self.body.decode()
+
+    @property
+    def pool(self) -> str:
+        """The pool of the instance that answered; empty when nginx did itself."""
+        return str(self.headers.get("X-Served-By", "")).partition(":")[0]
+
+    def problem(self) -> dict[str, Any]:
+        """The body, which must be a problem of RFC 9457 that fits the answer."""
+        assert self.headers["Content-Type"] == "application/problem+json", self
+        problem: dict[str, Any] = json.loads(self.body)
+        assert problem["status"] == self.status, problem
+        assert problem["type"] == "about:blank"
+        assert problem["title"]
+        assert problem["request_id"] == self.headers["X-Request-ID"], self
+        return problem
+
+
+def request(
+    port: int,
+    target: str,
+    method: str = "GET",
+    *,
+    headers: Mapping[str, str] | None = None,
+    body: bytes | None = None,
+    address: str = "127.0.0.1",
+    timeout: float = 30,
+) -> Response:
+    """One request on a connection of its own."""
+    connection = http.client.HTTPConnection(address, port, timeout=timeout)
+    try:
+        connection.request(method, target, body, dict(headers or {}))
+        return received(connection.getresponse())
+    finally:
+        connection.close()
+
+
+def exchange(port: int, data: bytes, timeout: float = 30) -> Response:
+    """Send these very bytes and read the answer."""
+    with socket.create_connection(("127.0.0.1", port), timeout=timeout) as connection:
+        connection.sendall(data)
+        response = http.client.HTTPResponse(connection)
+        response.begin()
+        return received(response)
+
+
+def received(response: http.client.HTTPResponse) -> Response:
+    """Read an answer to its end."""
+    return Response(response.status, response.headers, response.read())
+
+
+def refuses(port: int, address: str = "127.0.0.1") -> bool:
+    """Whether nothing listens there."""
+    with socket.socket() as connection:
+        connection.settimeout(5)
+        return connection.connect_ex((address, port)) != 0

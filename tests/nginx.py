@@ -1,0 +1,79 @@
+"""nginx/render, and what it makes."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import crossplane
+
+from tests.support import ROOT, environment
+
+DOCKER = {
+    "FAST_HOST": "fast",
+    "SLOW_HOST": "slow",
+    "ADMIN_ADDRESS": "0.0.0.0",
+    "RESOLVER": "127.0.0.11",
+}
+LOCAL = {
+    "FAST_HOST": "127.0.0.1",
+    "SLOW_HOST": "127.0.0.1",
+    "ADMIN_ADDRESS": "127.0.0.1",
+    "RESOLVER": "",
+}
+
+
+@dataclass(frozen=True)
+class Directive:
+    """One directive, and the names of the blocks that it stands in."""
+
+    name: str
+    arguments: list[str]
+    blocks: tuple[str, ...]
+
+
+def render_environment(
+    settings: Mapping[str, object] | None = None, where: Mapping[str, str] = DOCKER
+) -> dict[str, str]:
+    """The environment of nginx/render, with the nginx of this test environment in PATH."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    return {**environment(settings or {}), **where, "PATH": path}
+
+
+def render(folder: Path, env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run nginx/render."""
+    return subprocess.run(
+        [ROOT / "nginx" / "render", folder], env=dict(env), capture_output=True, text=True, timeout=30
+    )
+
+
+def parse(folder: Path) -> dict[str, Any]:
+    """What crossplane makes of a rendered configuration."""
+    parsed: dict[str, Any] = crossplane.parse(str(folder / "nginx.conf"))
+    assert parsed["status"] == "ok", parsed["errors"]
+    return parsed
+
+
+def directives(folder: Path) -> list[Directive]:
+    """Every directive of a rendered configuration, its includes put in their places."""
+    parsed = parse(folder)
+    files = parsed["config"]
+
+    def walk(block: list[dict[str, Any]], blocks: tuple[str, ...]) -> Iterator[Directive]:
+        for entry in block:
+            yield Directive(entry["directive"], entry["args"], blocks)
+            for included in entry.get("includes", []):
+                yield from walk(files[included]["parsed"], blocks)
+            name = " ".join([entry["directive"], *entry["args"]])
+            yield from walk(entry.get("block", []), (*blocks, name))
+
+    return list(walk(files[0]["parsed"], ()))
+
+
+def seconds(text: str) -> float:
+    """A time of nginx, such as ``65s``."""
+    assert text.endswith("s")
+    return float(text.removesuffix("s"))

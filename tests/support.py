@@ -1,0 +1,64 @@
+"""What many tests need: to wait for a condition, and ports and an environment of their own."""
+
+import os
+import random
+import socket
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from app.config import Config
+
+ROOT = Path(__file__).resolve().parent.parent
+T = TypeVar("T")
+
+PORTS = range(15_000, 32_000)
+"""Below the ports that the kernel gives to outgoing connections, so that none of those clashes."""
+
+
+def wait_until(condition: Callable[[], T], timeout: float = 30, what: str = "") -> T:
+    """Ask again and again; return the first true answer. Raises AssertionError after the timeout."""
+    deadline = time.monotonic() + timeout
+    while not (answer := condition()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {timeout:g} s: {what or condition}")
+        time.sleep(0.02)
+    return answer
+
+
+def free_ports(count: int = 1) -> int:
+    """The first of some consecutive ports on which nothing listens; none is given twice."""
+    while True:
+        first = random.randrange(PORTS.start, PORTS.stop - count)
+        ports = set(range(first, first + count))
+        if not ports & _given and all(_is_free(port) for port in ports):
+            _given.update(ports)
+            return first
+
+
+def environment(settings: Mapping[str, object]) -> dict[str, str]:
+    """This process's environment, with these settings and the defaults of all others.
+
+    The defaults are named, so that neither the caller's shell nor a file ``.env`` changes a test.
+    """
+    unknown = settings.keys() - DEFAULTS.keys()
+    assert not unknown, f"no such settings: {unknown}"
+    values = {**DEFAULTS, **settings}
+    return {**os.environ, **{name: str(value) for name, value in values.items()}}
+
+
+_given: set[int] = set()
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(("0.0.0.0", port))
+        except OSError:
+            return False
+    return True
+
+
+DEFAULTS: dict[str, object] = {name.upper(): field.default for name, field in Config.model_fields.items()}

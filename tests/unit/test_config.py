@@ -1,0 +1,215 @@
+"""The settings."""
+
+import os
+import resource
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from app.config import Config, Instance, Pool, parse_cpus
+from app.errors import ConfigError
+from tests.process import run_app
+
+CONTRACT = {
+    "HTTP_PORT": 8080,
+    "ADMIN_PORT": 8081,
+    "FAST_PROCESSES": 2,
+    "SLOW_PROCESSES": 2,
+    "FAST_PORT": 8001,
+    "SLOW_PORT": 8101,
+    "SLOW_WORKERS": 1,
+    "SLOW_QUEUE": 8,
+    "SLOW_TIMEOUT_SECONDS": 60,
+    "SLOW_MAX_JOBS": 0,
+    "SLOW_MAX_RSS_BYTES": 0,
+    "SLOW_MAX_MEMORY_BYTES": 0,
+    "SLOW_NICE": 19,
+    "SLOW_CPUS": "",
+    "ROUTES": "app.demo.routes",
+    "DRAIN_TIMEOUT_SECONDS": 65,
+    "STOP_GRACE_SECONDS": 80,
+    "DEBUG": False,
+}
+
+BAD = [
+    ("HTTP_PORT", "0", "greater than or equal to 1"),
+    ("HTTP_PORT", "65536", "less than or equal to 65535"),
+    ("ADMIN_PORT", "http", "integer"),
+    ("ADMIN_PORT", "80.5", "integer"),
+    ("FAST_PORT", "-1", "greater than or equal to 1"),
+    ("FAST_PORT", "65535", "too high for 2 instances"),
+    ("SLOW_PORT", "65535", "too high for 2 instances"),
+    ("FAST_PROCESSES", "0", "greater than or equal to 1"),
+    ("SLOW_PROCESSES", "257", "less than or equal to 256"),
+    ("SLOW_WORKERS", "0", "greater than or equal to 1"),
+    ("SLOW_QUEUE", "-1", "greater than or equal to 0"),
+    ("SLOW_QUEUE", "eight", "integer"),
+    ("SLOW_MAX_JOBS", "-1", "greater than or equal to 0"),
+    ("SLOW_MAX_RSS_BYTES", "1g", "integer"),
+    ("SLOW_MAX_MEMORY_BYTES", "-1", "greater than or equal to 0"),
+    ("SLOW_TIMEOUT_SECONDS", "0", "greater than 0"),
+    ("SLOW_TIMEOUT_SECONDS", "nan", "less than or equal to 86400"),
+    ("SLOW_TIMEOUT_SECONDS", "inf", "less than or equal to 86400"),
+    ("SLOW_TIMEOUT_SECONDS", "1m", "number"),
+    ("SLOW_NICE", "-1", "greater than or equal to 0"),
+    ("SLOW_NICE", "20", "less than or equal to 19"),
+    ("SLOW_CPUS", "a", "such as 1-3 or 0,2"),
+    ("SLOW_CPUS", "1-", "such as 1-3 or 0,2"),
+    ("SLOW_CPUS", "-1", "such as 1-3 or 0,2"),
+    ("SLOW_CPUS", "2-1", "such as 1-3 or 0,2"),
+    ("SLOW_CPUS", "0;1", "such as 1-3 or 0,2"),
+    ("ROUTES", "shop/routes.py", "pattern"),
+    ("ROUTES", "shop.", "pattern"),
+    ("DRAIN_TIMEOUT_SECONDS", "0", "greater than 0"),
+    ("DRAIN_TIMEOUT_SECONDS", "59", "at least SLOW_TIMEOUT_SECONDS=60"),
+    ("STOP_GRACE_SECONDS", "75", "more than 75"),
+    ("STOP_GRACE_SECONDS", "80s", "integer"),
+    ("DEBUG", "perhaps", "boolean"),
+]
+
+
+pytestmark = pytest.mark.usefixtures("nothing_set")
+
+
+def test_the_defaults_are_those_of_the_contract() -> None:
+    settings = {name.upper(): value for name, value in Config.load().model_dump().items()}
+    assert settings == CONTRACT
+
+
+def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in CONTRACT:
+        monkeypatch.setenv(name, "")
+    assert Config.load() == Config()
+
+
+def test_the_environment_wins_over_the_file_env(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("SLOW_QUEUE=3\nSLOW_NICE=4\nNOT_OURS=1\n")
+    monkeypatch.setenv("SLOW_NICE", "5")
+    config = Config.load()
+    assert (config.slow_queue, config.slow_nice) == (3, 5)
+
+
+@pytest.mark.parametrize(("name", "value", "reason"), BAD)
+def test_a_bad_value_is_one_line_that_names_the_variable_and_says_what_it_may_be(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, reason: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError) as raised:
+        Config.load()
+    line = str(raised.value)
+    assert line.startswith(f"{name}={value}")
+    assert reason in line
+    assert "\n" not in line
+
+
+def test_a_value_of_two_lines_is_one_line_in_the_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROUTES", "shop\nroutes")
+    with pytest.raises(ConfigError) as raised:
+        Config.load()
+    assert "\n" not in str(raised.value)
+
+
+def test_an_instance_with_a_bad_setting_ends_with_status_2_and_one_line(tmp_path: Path) -> None:
+    done = run_app(tmp_path, SLOW_QUEUE="many")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("slowpool: SLOW_QUEUE=many: ")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_ladder_whose_rungs_just_fit_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLOW_TIMEOUT_SECONDS", "90")
+    monkeypatch.setenv("DRAIN_TIMEOUT_SECONDS", "90")
+    monkeypatch.setenv("STOP_GRACE_SECONDS", "101")
+    config = Config.load()
+    assert config.slow_timeout_seconds <= config.drain_timeout_seconds
+    assert config.drain_timeout_seconds < config.stop_wait_seconds < config.stop_grace_seconds
+
+
+def test_a_fraction_of_a_second_keeps_the_ladder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DRAIN_TIMEOUT_SECONDS", "65.9")
+    config = Config.load()
+    assert config.drain_timeout_seconds < config.stop_wait_seconds < config.stop_grace_seconds
+
+
+def test_a_config_is_frozen() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        Config.load().http_port = 1  # type: ignore[misc]  # that is the point
+
+
+def test_the_instances_of_a_pool_have_consecutive_ports(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLOW_PROCESSES", "3")
+    config = Config.load()
+    assert list(map(str, config.instances(Pool.FAST))) == ["fast:8001", "fast:8002"]
+    assert config.instances(Pool.SLOW)[2] == Instance(Pool.SLOW, 8103)
+
+
+def test_the_environment_for_programs_gives_the_same_config(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("DEBUG", "1")
+    monkeypatch.setenv("SLOW_TIMEOUT_SECONDS", "1.5")
+    config = Config.load()
+    for name, value in config.environ().items():
+        monkeypatch.setenv(name, value)
+    assert Config.load() == config
+
+
+@pytest.mark.parametrize(
+    ("text", "cpus"),
+    [
+        ("", []),
+        ("0", [0]),
+        ("1-3", [1, 2, 3]),
+        ("0,2", [0, 2]),
+        ("0, 2-3", [0, 2, 3]),
+        ("5-5,5", [5]),
+    ],
+)
+def test_a_list_of_cpus_is_read_as_taskset_reads_it(text: str, cpus: list[int]) -> None:
+    assert parse_cpus(text) == frozenset(cpus)
+
+
+def test_a_cpu_that_this_machine_has_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = min(available_cpus())
+    monkeypatch.setenv("SLOW_CPUS", str(cpu))
+    assert Config.load().worker_cpus == {cpu}
+
+
+def test_a_cpu_that_this_machine_does_not_have_is_refused_with_those_it_has(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cpus = available_cpus()
+    monkeypatch.setenv("SLOW_CPUS", str(max(cpus) + 1))
+    with pytest.raises(ConfigError, match=f"the CPUs here are {min(cpus)}"):
+        Config.load()
+
+
+@pytest.fixture
+def little_memory() -> Iterator[None]:
+    """This process gets no more than 512 MB beyond what it has."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    limit = pages * resource.getpagesize() + 512 * 2**20
+    resource.setrlimit(resource.RLIMIT_AS, (limit, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+@pytest.mark.usefixtures("little_memory")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says which CPUs there are")
+def test_a_range_far_beyond_the_machine_is_refused_without_being_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SLOW_CPUS", "0-99999999999")
+    with pytest.raises(ConfigError, match="SLOW_CPUS"):
+        Config.load()
+
+
+def available_cpus() -> set[int]:
+    """The CPUs that this process may use."""
+    if sys.platform != "linux":
+        pytest.skip("only Linux says which CPUs a process may use")
+    return os.sched_getaffinity(0)

@@ -1,0 +1,222 @@
+"""nginx/render and the configuration that it makes."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.nginx import DOCKER, LOCAL, directives, render, render_environment
+
+BAD = [
+    ("HTTP_PORT", "0"),
+    ("HTTP_PORT", "65536"),
+    ("HTTP_PORT", "http"),
+    ("ADMIN_PORT", "-1"),
+    ("ADMIN_PORT", "8081; load_module x"),
+    ("FAST_PORT", "8001.5"),
+    ("FAST_PORT", "65535"),  # for two instances
+    ("SLOW_PORT", "99999999999999999999"),
+    ("SLOW_PORT", "65535"),
+    ("FAST_PROCESSES", "0"),
+    ("FAST_PROCESSES", "257"),
+    ("SLOW_PROCESSES", " 2"),
+    ("SLOW_PROCESSES", "two"),
+    ("FAST_HOST", "fast;"),
+    ("FAST_HOST", "fast slow"),
+    ("SLOW_HOST", "$slow"),
+    ("SLOW_HOST", "[::1]"),
+    ("ADMIN_ADDRESS", "127.0.0.1:1"),
+    ("RESOLVER", "127.0.0.11 valid=1s"),
+    ("SLOW_TIMEOUT_SECONDS", "1m"),
+    ("SLOW_TIMEOUT_SECONDS", "-1"),
+    ("DRAIN_TIMEOUT_SECONDS", "inf"),
+    ("DRAIN_TIMEOUT_SECONDS", "65s"),
+]
+
+NEEDED = sorted({name for name, _ in BAD} - {"RESOLVER"})
+
+# What gixy says and is meant to be so; each with its reason.
+GIXY_EXCEPTIONS = {
+    # "rewrite ^ $uri" makes no redirect: nginx escapes the path again on its way to the instance.
+    # An end-to-end test sends line breaks.
+    "http_splitting",
+    # The system has one server for every name; the instance sees the name that the client used.
+    "host_spoofing",
+    # Without privileges nginx cannot raise its limit of open files; the engine or the shell sets it.
+    "worker_rlimit_nofile_vs_connections",
+}
+
+
+@pytest.fixture(params=[DOCKER, LOCAL], ids=["docker", "local"])
+def rendered(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A rendered configuration with the default settings."""
+    done = render(tmp_path, render_environment(where=request.param))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", NEEDED)
+@pytest.mark.parametrize("missing", ["unset", "empty"])
+def test_a_missing_setting_is_status_2_and_one_line_that_names_it(
+    tmp_path: Path, name: str, missing: str
+) -> None:
+    env = render_environment()
+    if missing == "unset":
+        del env[name]
+    else:
+        env[name] = ""
+    assert refused(tmp_path, env, name)
+
+
+@pytest.mark.parametrize(("name", "value"), BAD)
+def test_a_wrong_setting_is_status_2_and_one_line_that_names_it(
+    tmp_path: Path, name: str, value: str
+) -> None:
+    assert f"{name}={value} " in refused(tmp_path, {**render_environment(), name: value}, name)
+
+
+@pytest.mark.parametrize("fast", [1, 2, 9, 256])
+@pytest.mark.parametrize("slow", [1, 3])
+def test_an_upstream_lists_exactly_the_instances_of_its_pool(tmp_path: Path, fast: int, slow: int) -> None:
+    env = render_environment({"FAST_PROCESSES": fast, "SLOW_PROCESSES": slow}, LOCAL)
+    assert render(tmp_path, env).returncode == 0
+    assert servers(tmp_path, "fast") == [f"127.0.0.1:{8001 + index}" for index in range(fast)]
+    assert servers(tmp_path, "slow") == [f"127.0.0.1:{8101 + index}" for index in range(slow)]
+
+
+def test_the_last_port_that_there_is_can_be_used(tmp_path: Path) -> None:
+    env = render_environment({"FAST_PORT": 65534, "SLOW_PORT": 65535, "SLOW_PROCESSES": 1})
+    assert render(tmp_path, env).returncode == 0
+    assert servers(tmp_path, "fast") == ["fast:65534", "fast:65535"]
+
+
+def test_a_leading_zero_does_not_make_a_number_octal(tmp_path: Path) -> None:
+    env = render_environment({"FAST_PORT": "08001", "FAST_PROCESSES": "010"})
+    assert render(tmp_path, env).returncode == 0
+    assert servers(tmp_path, "fast") == [f"fast:{8001 + index}" for index in range(10)]
+
+
+def test_with_a_resolver_nginx_asks_again_each_second(tmp_path: Path) -> None:
+    assert render(tmp_path, render_environment(where=DOCKER)).returncode == 0
+    found = directives(tmp_path)
+    (resolver,) = [directive.arguments for directive in found if directive.name == "resolver"]
+    assert resolver == ["127.0.0.11", "valid=1s", "ipv6=off"]
+    assert all("resolve" in arguments for arguments in upstream_servers(tmp_path))
+
+
+def test_without_a_resolver_no_name_is_asked_for(tmp_path: Path) -> None:
+    assert render(tmp_path, render_environment(where=LOCAL)).returncode == 0
+    assert "resolver" not in {directive.name for directive in directives(tmp_path)}
+    assert not any("resolve" in arguments for arguments in upstream_servers(tmp_path))
+
+
+def test_a_fraction_of_a_second_is_rounded_up(tmp_path: Path) -> None:
+    env = render_environment({"SLOW_TIMEOUT_SECONDS": 10.2, "DRAIN_TIMEOUT_SECONDS": 20.7})
+    assert render(tmp_path, env).returncode == 0
+    found = {directive.name: directive.arguments for directive in directives(tmp_path)}
+    assert found["worker_shutdown_timeout"] == ["23s"]
+    assert (tmp_path / "rendered" / "slow_read_timeout.conf").read_text() == ("proxy_read_timeout 16s;\n")
+
+
+def test_rendering_again_replaces_what_was_there(tmp_path: Path) -> None:
+    assert render(tmp_path, render_environment({"FAST_PROCESSES": 4}, LOCAL)).returncode == 0
+    assert render(tmp_path, render_environment({"FAST_PROCESSES": 1}, LOCAL)).returncode == 0
+    assert servers(tmp_path, "fast") == ["127.0.0.1:8001"]
+
+
+def test_nginx_takes_the_rendered_configuration_without_a_warning(rendered: Path) -> None:
+    done = subprocess.run(
+        [Path(sys.executable).parent / "nginx", "-p", rendered, "-c", rendered / "nginx.conf", "-t"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.returncode == 0
+    assert not [line for line in done.stderr.splitlines() if "[" in line], done.stderr
+
+
+def test_a_configuration_that_nginx_refuses_fails_loudly(tmp_path: Path) -> None:
+    """No name has an empty part, so that no DNS is asked."""
+    env = render_environment(where={**LOCAL, "FAST_HOST": "fast..pool"})
+    done = render(tmp_path, env)
+    assert done.returncode == 1
+    assert "host not found" in done.stderr
+    assert f"nginx refuses the configuration in {tmp_path}" in done.stderr
+
+
+@pytest.mark.parametrize("blocked", ["", "snippets", "rendered", "tmp", "nginx.conf/x"])
+def test_a_target_that_cannot_be_written_fails_loudly(tmp_path: Path, blocked: str) -> None:
+    """A file stands where a folder must be, or the other way round; that stops root too."""
+    target = tmp_path / "target"
+    obstacle = target / blocked
+    obstacle.parent.mkdir(parents=True, exist_ok=True)
+    obstacle.write_text("in the way")
+    done = render(target, render_environment())
+    assert done.returncode == 1
+    assert f"nginx/render: cannot write to {target}" in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+@pytest.mark.parametrize("file", ["upstreams", "main", "listen_public", "slow_read_timeout"])
+def test_a_full_disk_fails_loudly(tmp_path: Path, file: str) -> None:
+    (tmp_path / "rendered").mkdir()
+    (tmp_path / "rendered" / f"{file}.conf").symlink_to("/dev/full")
+    done = render(tmp_path, render_environment())
+    assert done.returncode != 0
+    assert done.stderr
+
+
+@pytest.mark.parametrize("arguments", [[], ["one", "two"]])
+def test_it_says_how_it_is_used(arguments: list[str]) -> None:
+    done = subprocess.run(
+        ["nginx/render", *arguments],
+        env=render_environment(),
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.returncode == 2
+    assert done.stderr == "nginx/render: usage: nginx/render DIR\n"
+
+
+def test_gixy_finds_nothing_but_what_is_meant(rendered: Path) -> None:
+    done = subprocess.run(
+        [Path(sys.executable).parent / "gixy", "-f", "json", rendered / "nginx.conf"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    found = {issue["plugin"]: issue for issue in json.loads(done.stdout)}
+    assert found.keys() == GIXY_EXCEPTIONS, {
+        name: issue for name, issue in found.items() if name not in GIXY_EXCEPTIONS
+    }
+
+
+def refused(folder: Path, env: dict[str, str], name: str) -> str:
+    """The one line of an error about this setting."""
+    done = render(folder, env)
+    lines = done.stderr.splitlines()
+    assert done.returncode == 2, done
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith(f"nginx/render: {name}")
+    return lines[0]
+
+
+def upstream_servers(folder: Path) -> list[list[str]]:
+    """The arguments of each ``server`` of the upstreams."""
+    return [
+        directive.arguments
+        for directive in directives(folder)
+        if directive.name == "server" and directive.arguments
+    ]
+
+
+def servers(folder: Path, pool: str) -> list[str]:
+    """The addresses of one upstream."""
+    return [
+        directive.arguments[0]
+        for directive in directives(folder)
+        if directive.name == "server" and directive.blocks[-1:] == (f"upstream {pool}",)
+    ]
