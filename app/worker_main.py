@@ -3,6 +3,7 @@
 It imports the standard library alone, so that a worker is soon ready.
 """
 
+import contextlib
 import errno
 import faulthandler
 import fcntl
@@ -47,7 +48,8 @@ def main(
     faulthandler.enable()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s")
 
-    with socket.socket(fileno=channel_fd) as channel:
+    # A broken connection is the instance's way to end a worker that is just starting.
+    with contextlib.suppress(ConnectionError), socket.socket(fileno=channel_fd) as channel:
         _send(channel, READY, b"")
         while header := _receive(channel, REQUEST.size):
             (size,) = REQUEST.unpack(header)

@@ -122,14 +122,11 @@ class WorkerPool:
     def _watch_waiting(self, job: "Job[Any]") -> None:
         """Take the job out of the queue when it is given up, or its deadline passes."""
 
-        def expire() -> None:
-            job.fail(DeadlinePassed(f"the job did not start within {job.timeout:.3g} s"))
-
         def leave(_: object) -> None:
             self._waiting.remove(job)
 
         job.outcome.add_done_callback(leave)
-        expiry = asyncio.get_running_loop().call_at(job.deadline, expire)
+        expiry = asyncio.get_running_loop().call_at(job.deadline, job.fail_unstarted)
 
         def unwatch() -> None:
             expiry.cancel()
@@ -196,6 +193,9 @@ class WorkerPool:
             return
         loop = asyncio.get_running_loop()
         job.started_at = loop.time()
+        if job.started_at >= job.deadline:
+            job.fail_unstarted()
+            return
         self._running.add(job)
         try:
             worker.send(job.request, job.request_id)
@@ -216,7 +216,7 @@ class WorkerPool:
             worker.end_job()
             job.end(worker.reply.result())
         elif worker.killed:
-            job.fail(DeadlinePassed(f"the job was not done within {job.timeout:.3g} s"))
+            job.fail(DeadlinePassed("the deadline passed before the job was done"))
         else:
             log_message = f"worker {worker.pid} {worker.exited.result()}"
             job.fail(WorkerDied("the worker that ran the job died", log_message))
@@ -234,7 +234,6 @@ class Job(Generic[T]):
         loop = asyncio.get_running_loop()
         self.request = request
         self.request_id = request_id
-        self.timeout = timeout
         self.submitted_at = self.started_at = loop.time()
         self.deadline = self.submitted_at + timeout
         self.run_seconds = 0.0
@@ -268,6 +267,10 @@ class Job(Generic[T]):
         """Give the worker's reply to whoever waits, if anybody still does."""
         if not self.outcome.done():
             self.outcome.set_result(reply)
+
+    def fail_unstarted(self) -> None:
+        """Fail the job for a deadline that has passed before it could start."""
+        self.fail(DeadlinePassed("the deadline passed before the job could start"))
 
     def fail(self, error: Exception) -> None:
         """Fail the job, unless it has ended."""

@@ -85,7 +85,8 @@ class Process:
 class Instance(Process):
     """``python -m app`` on a free port, in the folder ``path``; ready once entered.
 
-    A warning or an error in its log fails the test, unless ``expected`` is found in the line.
+    A warning or an error in its log fails the test, unless ``expected`` is found in the line; so does
+    another exit status than ``ends_with``.
     """
 
     def __init__(
@@ -94,10 +95,12 @@ class Instance(Process):
         *options: str,
         path: Path = APPS,
         expected: str = "$^",
+        ends_with: int = 0,
         **settings: object,
     ) -> None:
         self.port = free_ports()
         self._expected = expected
+        self._ends_with = ends_with
         command = app_command(pool, self.port, *options)
         super().__init__(command, path, app_environment(path, settings))
 
@@ -134,7 +137,7 @@ class Instance(Process):
     def _check_end(self) -> None:
         if self.running:
             self.terminate()
-        assert self.wait() == 0
+        assert self.wait() == self._ends_with
         for line in self.output.splitlines():
             if re.search(r" (WARNING|ERROR|CRITICAL) |^Traceback|Error\b", line):
                 assert re.search(self._expected, line), f"unexpected in the log: {line}"

@@ -20,7 +20,7 @@ class WaitHandler(Handler):
 
     async def get(self) -> None:
         folder = enter(self.get_argument("folder"))
-        while not released(folder):  # noqa: ASYNC110  # another process opens the gate
+        while not released(folder):  # another process opens the gate
             await asyncio.sleep(0.01)
         self.text("released")
 
