@@ -3,7 +3,8 @@
 import os
 import time
 
-from app.demo.routes import FastHandler, WorkerHandler
+from app.demo.routes import FastHandler
+from app.demo.strategies import WorkerHandler
 from app.handlers import SlowHandler
 
 

@@ -1,0 +1,216 @@
+"""Every known way to run slow work beside a Tornado loop, side by side, each doing the same work.
+
+The worker pool is the one to use. Of the others none can be cancelled, has a deadline, or refuses when it is
+full; they are here to be compared.
+"""
+
+import asyncio
+import atexit
+import multiprocessing
+import pickle
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache, partial
+from multiprocessing.pool import AsyncResult
+from typing import Any, TypeVar
+
+from tornado.ioloop import IOLoop
+
+from app.demo.arguments import job_id, size
+from app.demo.tasks import factorials
+from app.handlers import SlowHandler
+
+R = TypeVar("R")
+
+PROCESSES = multiprocessing.get_context("spawn")
+"""Not "fork": a forked child has copies of the listening socket and of every client's connection."""
+
+LOST_WORKER_POLL_SECONDS = 0.1
+
+
+class FactorialHandler(SlowHandler):
+    """Answers ``slow result {id} <--- {seconds} s`` when the work is done, in the way of the subclass."""
+
+    async def get(self) -> None:
+        result_id, n = job_id(self), size(self)
+        self.text(f"slow result {result_id} <--- {await self.work(n):.3f} s")
+
+    async def work(self, n: int) -> float:
+        raise NotImplementedError
+
+
+class InlineHandler(FactorialHandler):
+    """On the instance's own thread, which blocks it: the fault, on purpose."""
+
+    async def work(self, n: int) -> float:
+        return factorials(n)
+
+
+class ThreadHandler(FactorialHandler):
+    """In a thread of the loop's executor: it does not block, but shares the interpreter's lock."""
+
+    async def work(self, n: int) -> float:
+        return await IOLoop.current().run_in_executor(None, factorials, n)
+
+
+class ProcessHandler(FactorialHandler):
+    """In a process of its own, which a thread watches: a start for each request, and no bound.
+
+    Many use a Queue here, and a request hangs when its process dies; a pipe then ends.
+    """
+
+    async def work(self, n: int) -> float:
+        loop, done = IOLoop.current(), asyncio.get_running_loop().create_future()
+        receiver, sender = PROCESSES.Pipe(duplex=False)
+
+        def watch() -> None:
+            try:
+                process = PROCESSES.Process(target=_send_factorials, args=(sender, n))
+                process.start()
+                sender.close()  # so that the pipe ends when the process does
+                loop.add_callback(done.set_result, receiver.recv())
+                process.join()
+            except (EOFError, OSError) as error:
+                loop.add_callback(done.set_exception, RuntimeError(f"the process died: {error!r}"))
+
+        threading.Thread(target=watch, daemon=True).start()
+        return float(await done)
+
+
+class ExecutorHandler(FactorialHandler):
+    """In a ProcessPoolExecutor: one dead worker breaks the whole of it, for good."""
+
+    async def work(self, n: int) -> float:
+        return await IOLoop.current().run_in_executor(_executor(), factorials, n)
+
+
+class PoolHandler(FactorialHandler):
+    """In a multiprocessing.Pool made awaitable."""
+
+    async def work(self, n: int) -> float:
+        return await awaitable_pool().apply_async(factorials, (n,))
+
+
+class WorkerHandler(FactorialHandler):
+    """In this project's worker pool: the way to do it."""
+
+    async def work(self, n: int) -> float:
+        return await self.run(factorials, n)
+
+
+class PoolTestHandler(SlowHandler):
+    """Awaits one task that works and one that raises, and answers with both."""
+
+    async def get(self) -> None:
+        done = await awaitable_pool().apply_async(succeed)
+        try:
+            await awaitable_pool().apply_async(fail)
+        except Exception as error:
+            self.text(f"{done}\nCaught an exception: {error.__cause__}")
+
+
+class AwaitablePool:
+    """A multiprocessing.Pool whose results can be awaited.
+
+    A task's exception is raised where it is awaited, its cause the worker's traceback. Nothing hangs when a
+    callback does not come: after the death of a worker all that is pending fails, since the pool does not
+    know whose worker it was; what the pool's own thread could not unpickle, which ends that thread for good,
+    never leaves the worker.
+    """
+
+    def __init__(self, processes: int) -> None:
+        self._pool = PROCESSES.Pool(processes)
+
+    async def apply_async(self, task: Callable[..., R], args: Iterable[Any] = ()) -> R:
+        """Await ``task(*args)``."""
+        result: R = await self._settle(self._pool.apply_async, partial(_guarded, task), args)
+        return result
+
+    async def map_async(self, task: Callable[[Any], R], items: Iterable[Any]) -> list[R]:
+        """Await the list of ``task(item)``."""
+        results: list[R] = await self._settle(self._pool.map_async, partial(_guarded, task), items)
+        return results
+
+    async def starmap_async(self, task: Callable[..., R], items: Iterable[Iterable[Any]]) -> list[R]:
+        """Await the list of ``task(*item)``."""
+        results: list[R] = await self._settle(self._pool.starmap_async, partial(_guarded, task), items)
+        return results
+
+    async def _settle(self, start: Callable[..., AsyncResult[Any]], task: Any, items: Iterable[Any]) -> Any:
+        loop = asyncio.get_running_loop()
+        settled = asyncio.Event()
+        workers = _pool_workers()
+        result = start(
+            task,
+            items,
+            callback=lambda _: loop.call_soon_threadsafe(settled.set),
+            error_callback=lambda _: loop.call_soon_threadsafe(settled.set),
+        )
+        while not result.ready():
+            try:
+                await asyncio.wait_for(settled.wait(), LOST_WORKER_POLL_SECONDS)
+            except TimeoutError:
+                if not workers <= _pool_workers() and not result.ready():
+                    raise RuntimeError("a worker of the pool died") from None
+        return result.get()
+
+    def close(self) -> None:
+        """End the workers."""
+        self._pool.terminate()
+        self._pool.join()
+
+
+@cache
+def awaitable_pool() -> AwaitablePool:
+    """The pool of this instance, made by the first request that needs it."""
+    pool = AwaitablePool(processes=1)
+    atexit.register(pool.close)
+    return pool
+
+
+def succeed() -> str:
+    return "done"
+
+
+def fail() -> None:
+    raise Exception("eeee")
+
+
+@cache
+def _executor() -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(max_workers=1, mp_context=PROCESSES)
+
+
+def _guarded(task: Callable[..., R], *args: Any) -> R:
+    """Call the task; what it returns or raises is then sure to cross to the instance."""
+    try:
+        result = task(*args)
+    except Exception as error:
+        try:
+            pickle.loads(pickle.dumps(error))
+        except Exception:
+            raise RuntimeError(f"{type(error).__name__}: {error}") from error
+        raise
+    pickle.loads(pickle.dumps(result))
+    return result
+
+
+def _send_factorials(sender: Any, n: int) -> None:
+    sender.send(factorials(n))
+
+
+def _pool_workers() -> set[int]:
+    return {process.pid or 0 for process in multiprocessing.active_children() if "PoolWorker" in process.name}
+
+
+routes = [
+    (r"/slow", InlineHandler),
+    (r"/slow_threaded", WorkerHandler),
+    (r"/slow/worker", WorkerHandler),
+    (r"/slow/thread", ThreadHandler),
+    (r"/slow/process", ProcessHandler),
+    (r"/slow/executor", ExecutorHandler),
+    (r"/slow/pool", PoolHandler),
+    (r"/slow/test", PoolTestHandler),
+]
