@@ -205,7 +205,7 @@ class _Output:
     """Logs what a worker prints, line by line, with its pid and the request's id."""
 
     def __init__(self, fd: int, pid: int) -> None:
-        self._fd = fd
+        self._fd: int | None = fd
         self._pid = pid
         self._line = b""
         self.begin("-")
@@ -219,7 +219,8 @@ class _Output:
         self._dropped = 0
 
     def end(self) -> None:
-        self._read()  # a pipe holds less than one read takes
+        if self._fd is not None:
+            self._read()  # a pipe holds less than one read takes
         if self._line:
             self._log(b"")
         if self._dropped:
@@ -233,10 +234,13 @@ class _Output:
 
     def close(self) -> None:
         self.end()
-        self._loop.remove_reader(self._fd)
-        os.close(self._fd)
+        if self._fd is not None:
+            self._loop.remove_reader(self._fd)
+            os.close(self._fd)
+            self._fd = None
 
     def _read(self) -> None:
+        assert self._fd is not None
         try:
             data = os.read(self._fd, 256 * 1024)
         except BlockingIOError:

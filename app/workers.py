@@ -1,6 +1,7 @@
 """WorkerPool: a bounded queue of jobs, and the worker processes that run them."""
 
 import asyncio
+import contextlib
 import logging
 import math
 import pickle
@@ -123,7 +124,8 @@ class WorkerPool:
         """Take the job out of the queue when it is given up, or its deadline passes."""
 
         def leave(_: object) -> None:
-            self._waiting.remove(job)
+            with contextlib.suppress(ValueError):  # a slot has taken it in the same turn of the loop
+                self._waiting.remove(job)
 
         job.outcome.add_done_callback(leave)
         expiry = asyncio.get_running_loop().call_at(job.deadline, job.fail_unstarted)
@@ -212,11 +214,11 @@ class WorkerPool:
             self._running.discard(job)
             job.run_seconds = loop.time() - job.started_at
             self._learn(job.run_seconds)
-        if worker.reply.done():
+        if worker.killed:
+            job.fail(DeadlinePassed("the deadline passed before the job was done"))
+        elif worker.reply.done():
             worker.end_job()
             job.end(worker.reply.result())
-        elif worker.killed:
-            job.fail(DeadlinePassed("the deadline passed before the job was done"))
         else:
             log_message = f"worker {worker.pid} {worker.exited.result()}"
             job.fail(WorkerDied("the worker that ran the job died", log_message))
@@ -270,6 +272,7 @@ class Job(Generic[T]):
 
     def fail_unstarted(self) -> None:
         """Fail the job for a deadline that has passed before it could start."""
+        self.started_at = asyncio.get_running_loop().time()
         self.fail(DeadlinePassed("the deadline passed before the job could start"))
 
     def fail(self, error: Exception) -> None:

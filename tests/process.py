@@ -96,9 +96,10 @@ class Instance(Process):
         path: Path = APPS,
         expected: str = "$^",
         ends_with: int = 0,
+        port: int | None = None,
         **settings: object,
     ) -> None:
-        self.port = free_ports()
+        self.port = port or free_ports()
         self._expected = expected
         self._ends_with = ends_with
         command = app_command(pool, self.port, *options)

@@ -34,10 +34,13 @@ async def soak(seconds: float, seed: int) -> Counter[str]:
     await pool.start()
     before = _processes_and_files()
     outcomes: Counter[str] = Counter()
+    errors: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
     end = asyncio.get_running_loop().time() + seconds
     clients = [_client(pool, end, outcomes) for _ in range(CLIENTS)]
     await asyncio.gather(*clients, _killer(end, outcomes))
 
+    assert not errors, f"the event loop saw an error: {errors[0]}"
     assert pool.waiting == pool.running == 0, "a job is left"
     for _ in range(4):
         assert await pool.run(zoo.add, 1, 1) == 2

@@ -34,6 +34,9 @@ class BlockHandler(SlowHandler):
     def get(self) -> None:
         self.text(wait(self.get_argument("folder")))
 
+    def post(self) -> None:
+        self.get()
+
 
 class TaskHandler(SlowHandler):
     """Waits in a worker."""
@@ -63,7 +66,44 @@ class PickyHandler(Handler):
         raise BadArgument("100 %s is too much", "the log has 100 %d")
 
 
-class EchoHandler(WebSocketHandler):
+class PathHandler(Handler):
+    """Says which path it was asked for."""
+
+    def get(self) -> None:
+        self.text(str(self.request.uri))
+
+    def post(self) -> None:
+        self.get()
+
+
+class SlowPathHandler(SlowHandler):
+    """Says which path it was asked for."""
+
+    def get(self) -> None:
+        self.text(str(self.request.uri))
+
+    def post(self) -> None:
+        self.get()
+
+
+class BodyHandler(Handler):
+    """Says how many bytes it was sent."""
+
+    def get(self) -> None:
+        self.text(f"{len(self.request.body)} bytes")
+
+    def post(self) -> None:
+        self.get()
+
+
+class ClientHandler(Handler):
+    """Says who it takes the client for."""
+
+    def get(self) -> None:
+        self.text(f"{self.request.remote_ip} {self.request.protocol} {self.request.host}")
+
+
+class TalkHandler(WebSocketHandler):
     """Says what it hears."""
 
     def on_message(self, message: str | bytes) -> None:
@@ -102,5 +142,9 @@ routes = [
     (r"/fail", FailingHandler),
     (r"/slow/fail", FailingTaskHandler),
     (r"/picky", PickyHandler),
-    (r"/echo", EchoHandler),
+    (r"/echo.*", PathHandler),
+    (r"/slow/echo.*", SlowPathHandler),
+    (r"/body", BodyHandler),
+    (r"/client", ClientHandler),
+    (r"/talk", TalkHandler),
 ]

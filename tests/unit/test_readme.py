@@ -59,8 +59,7 @@ def shop(tmp_path: Path) -> Path:
 
 
 def test_the_example_application_answers_as_the_readme_says(shop: Path) -> None:
-    section = own_application()
-    (routes,) = set(re.findall(r"\bROUTES=([\w.]+)", section))
+    (routes,) = set(re.findall(r"\bROUTES=([\w.]+)", own_application()))
     commands = list(example_commands())
     assert commands
     with Instance(path=shop, ROUTES=routes) as instance:
@@ -76,13 +75,8 @@ def test_the_example_application_answers_as_the_readme_says(shop: Path) -> None:
 def test_the_example_application_passes_the_projects_own_checks(shop: Path) -> None:
     shutil.copy(ROOT / "pyproject.toml", shop)
     for name, _ in example_files():
-        done = subprocess.run(
-            [Path(sys.executable).parent / "ruff", "check", "--quiet", shop / name],
-            capture_output=True,
-            text=True,
-            cwd=shop,
-            timeout=60,
-        )
+        ruff = [str(Path(sys.executable).parent / "ruff"), "check", "--quiet", name]
+        done = subprocess.run(ruff, cwd=shop, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stdout
 
 
@@ -157,7 +151,7 @@ def example_commands() -> Iterator[tuple[str, str]]:
 
 def fences(text: str) -> Iterator[tuple[str, str]]:
     """The info string and the text of each fenced code block."""
-    for match in re.finditer(r"^```(.*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+    for match in re.finditer(r"^```([^\n]*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
         yield match[1].strip(), match[2]
 
 

@@ -159,7 +159,7 @@ def test_what_waits_in_the_accept_queue_of_a_blocked_instance_is_answered(
 
 def test_an_open_websocket_is_closed_with_going_away() -> None:
     async def talk(instance: Instance) -> int | None:
-        socket = await websocket_connect(f"ws://127.0.0.1:{instance.port}/echo")
+        socket = await websocket_connect(f"ws://127.0.0.1:{instance.port}/talk")
         await socket.write_message("hello")
         assert await socket.read_message() == "hello"
         instance.terminate()

@@ -1,0 +1,84 @@
+"""Ask for 3 slow results and then 20 fast ones, all at once, and print them as they return.
+
+    python tests/call_multi.py slow_threaded
+    python tests/call_multi.py slow --url http://localhost:8080 --n 6000
+
+The exit status is 0 when every request was answered 200. It needs Python alone.
+"""
+
+import argparse
+import http.client
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+SLOW = 3
+FAST = 20
+TIMEOUT_SECONDS = 120
+
+printing = threading.Lock()
+
+
+@dataclass
+class Call:
+    """One request and what became of it; ``seconds`` counts from the start of the first request."""
+
+    target: str
+    text: str = ""
+    served_by: str = "-"
+    seconds: float = 0.0
+    answered: bool = False
+
+
+def main() -> int:
+    """Send the requests of the command line; returns the exit status."""
+    summary, _, _ = (__doc__ or "").partition("\n")
+    parser = argparse.ArgumentParser(description=summary)
+    parser.add_argument("route", help="the slow route, such as slow, slow_threaded or slow/executor")
+    parser.add_argument("--url", default="http://localhost:8080", help="of the system (%(default)s)")
+    parser.add_argument("--n", type=int, default=6000, help="size of the slow work (%(default)s)")
+    options = parser.parse_args()
+
+    slow = [Call(f"/{options.route.strip('/')}?id={i}&n={options.n}") for i in range(1, SLOW + 1)]
+    fast = [Call(f"/fast?id={i}") for i in range(1, FAST + 1)]
+    start = time.monotonic()
+    threads = [threading.Thread(target=ask, args=(options.url, call, start)) for call in slow + fast]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    print()
+    print(f"last fast result   {max(call.seconds for call in fast):7.3f} s")
+    print(f"first slow result  {min(call.seconds for call in slow):7.3f} s")
+    print(f"last slow result   {max(call.seconds for call in slow):7.3f} s")
+    failed = [call for call in slow + fast if not call.answered]
+    if failed:
+        print(f"{len(failed)} of {SLOW + FAST} requests failed")
+    return 1 if failed else 0
+
+
+def ask(url: str, call: Call, start: float) -> None:
+    """Send one request, note its answer and print it."""
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=TIMEOUT_SECONDS)
+    try:
+        connection.request("GET", call.target)
+        response = connection.getresponse()
+        body = response.read().decode(errors="replace")
+        call.answered = response.status == 200
+        call.text = body if call.answered else f"{call.target}: {response.status} {body}"
+        call.served_by = response.headers.get("X-Served-By", "-")
+    except OSError as error:
+        call.text = f"{call.target}: {error}"
+    finally:
+        connection.close()
+    with printing:
+        call.seconds = time.monotonic() - start
+        print(f"{call.seconds:7.3f} s  {call.served_by:10}  {call.text}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,259 @@
+"""The unchanged docker-compose.yml on a real engine."""
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from tests.client import refuses, request
+from tests.e2e.compose import Compose, address, docker, log
+from tests.engine import needs_engine
+from tests.support import wait_until
+
+pytestmark = [needs_engine, pytest.mark.slow, pytest.mark.timeout(300)]
+
+FOLLOWED_WITHIN_SECONDS = 3
+TARGETS = {"fast": "/fast?id=7", "slow": "/slow_threaded?id=7&n=9"}
+
+
+@pytest.fixture(scope="module")
+def project() -> Iterator[Compose]:
+    with Compose() as project:
+        project("up", "--build", "--detach", "--wait", "--wait-timeout=200")
+        yield project
+
+
+@pytest.fixture
+def stack(project: Compose) -> Compose:
+    """The system with one replica of each pool, all healthy, whatever the test before has done."""
+    scale(project, fast=1, slow=1)
+    project("up", "--detach", "--no-build", "--wait", "--wait-timeout=100")
+    return project
+
+
+def test_all_is_healthy_and_answers(stack: Compose) -> None:
+    for service in ("nginx", "fast", "slow"):
+        (container,) = stack.containers(service)
+        assert container["State"]["Health"]["Status"] == "healthy"
+        assert container["RestartCount"] == 0
+    assert stack.get("/fast?id=7").text == "fast result 7"
+    for path in ("/slow", "/slow_threaded"):
+        response = stack.get(f"{path}?id=7&n=9")
+        assert re.fullmatch(r"slow result 7 <--- \d\.\d{3} s", response.text)
+
+
+@pytest.mark.parametrize(
+    ("path", "pool"),
+    [
+        ("/fast", "fast"),
+        ("/SLOW", "fast"),
+        ("/slow", "slow"),
+        ("/slow_x", "slow"),
+        ("/slow/x", "slow"),
+        ("//slow", "slow"),
+        ("/%73low", "slow"),
+        ("/x/../slow", "slow"),
+    ],
+)
+def test_a_path_is_answered_by_its_pool(stack: Compose, path: str, pool: str) -> None:
+    assert stack.get(path).pool == pool
+
+
+def test_the_instances_own_routes_are_not_published(stack: Compose) -> None:
+    for path in ("/livez", "/readyz", "/metrics", "/status"):
+        response = stack.get(path)
+        assert (response.status, response.pool) == (404, "")
+        assert response.problem()
+
+
+def test_the_admin_port_is_published_on_loopback_only(stack: Compose) -> None:
+    assert request(stack.admin_port, "/livez").text == "ok"
+    assert request(stack.port, "/fast?id=7", address="127.0.0.2").status == 200
+    assert refuses(stack.admin_port, "127.0.0.2")
+
+
+@pytest.mark.parametrize("service", ["nginx", "fast", "slow"])
+def test_a_container_is_hardened(stack: Compose, service: str) -> None:
+    (container,) = stack.containers(service)
+    host = container["HostConfig"]
+    assert container["Config"]["User"] == "10001:10001"
+    assert host["ReadonlyRootfs"] is True
+    assert host["CapDrop"] == ["ALL"]
+    assert not host["CapAdd"]
+    assert host["SecurityOpt"] == ["no-new-privileges:true"]
+    assert host["Init"] is True
+    assert host["Memory"] > 0
+    assert host["CpuShares"] == (2 if service == "slow" else 0)
+    look = "id -u; grep -E '^(CapEff|NoNewPrivs)' /proc/self/status; touch /srv/x /x /tmp/x 2>&1; rm /tmp/x"
+    assert docker("exec", container["Id"], "sh", "-c", look).splitlines() == [
+        "10001",
+        "CapEff:\t0000000000000000",
+        "NoNewPrivs:\t1",
+        "touch: cannot touch '/srv/x': Read-only file system",
+        "touch: cannot touch '/x': Read-only file system",
+    ]
+
+
+def test_nginx_follows_as_replicas_come_and_go_and_no_request_fails(
+    stack: Compose, background: ThreadPoolExecutor
+) -> None:
+    with Traffic(stack, background) as traffic:
+        scale(stack, fast=3, slow=2)
+        assert (len(stack.containers("fast")), len(stack.containers("slow"))) == (3, 2)
+        wait_until(lambda: traffic.find_delays() == 6)  # two instances in each of three new replicas
+        scale(stack, fast=1, slow=1)
+        traffic.wait_for_more()
+        assert traffic.statuses() == {"GET": {200}, "POST": {405}}
+    late = {name: seconds for name, seconds in traffic.delays.items() if seconds > FOLLOWED_WITHIN_SECONDS}
+    assert not late
+
+
+def test_a_pool_scaled_to_nothing_is_503_at_once_and_comes_back(
+    stack: Compose, background: ThreadPoolExecutor
+) -> None:
+    scale(stack, fast=1, slow=0)
+    for method in ("GET", "POST", "GET"):
+        start = time.monotonic()
+        response = stack.get(TARGETS["slow"], method)
+        assert time.monotonic() - start < 2
+        assert response.status == 503
+        assert response.headers["Retry-After"] == "1"
+        assert response.problem()["detail"] == "no instance takes requests at the moment"
+        assert stack.get(TARGETS["fast"]).status == 200
+    answered = background.submit(time_of_answer, stack, TARGETS["slow"])
+    scale(stack, fast=1, slow=1)
+    answered_at = answered.result()
+    (container,) = stack.containers("slow")
+    assert answered_at - min(ready_times(container).values()) < FOLLOWED_WITHIN_SECONDS
+
+
+def test_it_comes_up_in_any_order(stack: Compose) -> None:
+    stack("stop")
+    stack("up", "--detach", "--no-build", "--no-deps", "nginx")
+    wait_until(lambda: not refuses(stack.port))
+    for target in TARGETS.values():
+        wait_until(lambda: status(stack, target) == 503)  # noqa: B023  # waits here
+    for pool in ("slow", "fast"):
+        stack("up", "--detach", "--no-build", "--no-deps", pool)
+        wait_until(lambda: status(stack, TARGETS[pool]) == 200)  # noqa: B023
+
+
+def test_stopping_answers_what_has_been_accepted_and_ends_all_within_the_grace_period(
+    stack: Compose, background: ThreadPoolExecutor
+) -> None:
+    answer = background.submit(stack.get, "/slow_threaded?id=7&n=6000")
+    (slow,) = stack.containers("slow")
+    wait_until(lambda: "R" in docker("top", slow["Id"], "-o", "pid,stat"), what="a worker that runs")
+    start = time.monotonic()
+    stack("stop")
+    assert time.monotonic() - start < 80
+    assert answer.result().status == 200
+    for service in ("nginx", "fast", "slow"):
+        (container,) = stack.containers(service)
+        assert container["State"]["Status"] == "exited"
+        assert (service, container["State"]["ExitCode"]) == (service, 0)
+        assert not container["State"]["OOMKilled"]
+
+
+def test_a_program_that_cannot_run_ends_its_container_with_its_reason() -> None:
+    with Compose(ROUTES="no.such.module") as broken:
+        broken("up", "--detach", "--no-deps", "fast")
+
+        def restarted() -> dict[str, Any] | None:
+            (container,) = broken.containers("fast")
+            return container if container["RestartCount"] else None
+
+        container = wait_until(restarted, 60)
+        assert container
+        text = "\n".join(line for _, line in log(container))
+        assert "slowpool: ROUTES=no.such.module: there is no module 'no'" in text
+        assert re.search(r"watchdog: fast-\d+ cannot be kept running: everything ends", text)
+
+
+class Traffic:
+    """A few clients without a pause, until left.
+
+    ``delays`` has how long after it was ready nginx used each instance that has come meanwhile.
+    """
+
+    def __init__(self, stack: Compose, background: ThreadPoolExecutor) -> None:
+        self._stack = stack
+        self._background = background
+        self._stopped = False
+        self._seen: dict[str, list[int]] = {"GET": [], "POST": []}
+        self._asking: list[Future[None]] = []
+        self._old = {pool: stack.addresses(pool) for pool in TARGETS}
+        self.delays: dict[str, float] = {}
+
+    def __enter__(self) -> "Traffic":
+        for method in self._seen:
+            for target in TARGETS.values():
+                self._asking.append(self._background.submit(self._ask, method, target))
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        self._stopped = True
+        if kind is None:
+            for asking in self._asking:
+                asking.result()
+
+    def statuses(self) -> dict[str, set[int]]:
+        """Which statuses each method has been answered until now."""
+        return {method: set(seen) for method, seen in self._seen.items()}
+
+    def wait_for_more(self) -> None:
+        """Wait until each method has got another 50 answers."""
+        before = {method: len(seen) for method, seen in self._seen.items()}
+        wait_until(lambda: all(len(self._seen[method]) >= before[method] + 50 for method in before))
+
+    def find_delays(self) -> int:
+        """Fill ``delays`` from the logs; returns how many there are."""
+        (nginx,) = self._stack.containers("nginx")
+        first: dict[str, float] = {}
+        for when, line in log(nginx):
+            if line.startswith("{"):
+                entry = json.loads(line)
+                if entry["status"] in (200, 405):
+                    first.setdefault(entry["upstream"].split(", ")[-1], when.timestamp())
+        for pool in TARGETS:
+            new = [found for found in self._stack.containers(pool) if address(found) not in self._old[pool]]
+            for container in new:
+                for port, ready in ready_times(container).items():
+                    name = f"{address(container)}:{port}"
+                    if name in first:
+                        self.delays[name] = first[name] - ready
+        return len(self.delays)
+
+    def _ask(self, method: str, target: str) -> None:
+        body = b"x" if method == "POST" else None
+        while not self._stopped:
+            self._seen[method].append(self._stack.get(target, method, body=body).status)
+
+
+def scale(stack: Compose, *, fast: int, slow: int) -> None:
+    """``docker compose up -d --scale``, as the README says."""
+    stack("up", "--detach", "--no-build", f"--scale=fast={fast}", f"--scale=slow={slow}")
+
+
+def ready_times(container: dict[str, Any]) -> dict[int, float]:
+    """Port -> when the instance was ready, by the engine's clock."""
+    found = ((when, re.search(r" \w+:(\d+) is ready$", line)) for when, line in log(container))
+    return {int(match[1]): when.timestamp() for when, match in found if match}
+
+
+def status(stack: Compose, target: str) -> int:
+    """The status of an answer, 0 when the connection failed."""
+    try:
+        return stack.get(target).status
+    except OSError:
+        return 0
+
+
+def time_of_answer(stack: Compose, target: str) -> float:
+    """When the first 200 came."""
+    wait_until(lambda: status(stack, target) == 200, 60)
+    return time.time()
