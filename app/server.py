@@ -16,6 +16,7 @@ from tornado.netutil import bind_sockets
 from app.application import Application, State, make_app
 from app.config import Config, Instance, Pool
 from app.errors import ConfigError
+from app.scheduling import SHORT_SLICE_SECONDS, request_slice
 
 log = logging.getLogger("slowpool")
 
@@ -38,6 +39,7 @@ async def serve(config: Config, instance: Instance, *, reload: bool = False) -> 
 
     Raises ConfigError when the routes are wrong or the port is taken.
     """
+    request_slice(SHORT_SLICE_SECONDS if instance.pool is Pool.FAST else 0)
     app = make_app(config, instance)
     server = _ConnectionCountingServer(app)
     stop = _Stop()

@@ -19,6 +19,7 @@ from types import FrameType
 
 from app.config import Config, Instance, Pool
 from app.errors import ConfigError
+from app.scheduling import SHORT_SLICE_SECONDS, request_slice
 
 ROOT = Path(__file__).resolve().parent.parent
 SUPERVISORD = [sys.executable, "-m", "supervisor.supervisord", "-c", "deploy/supervisord.conf"]
@@ -47,6 +48,7 @@ def main() -> int:
 
 def _environ(config: Config, run_dir: Path, *, programs: str, address: str) -> dict[str, str]:
     """The environment of supervisor and of all that it starts."""
+    request_slice(SHORT_SLICE_SECONDS)  # for all but the slow pool, which resets it
     run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     return {
         **os.environ,

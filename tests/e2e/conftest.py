@@ -32,18 +32,22 @@ def harmed() -> Iterator[System]:
 @pytest.fixture
 def sturdy(harmed: System) -> System:
     """A system to harm: whole again for each test, which may kill what supervisor starts again."""
-
-    def is_whole() -> bool:
-        probes = [request(port, "/readyz") for pool in ("fast", "slow") for port in harmed.instances(pool)]
-        return all(probe.status == 200 for probe in probes)
-
-    wait_until(is_whole)
     for pool, target in (("fast", "/echo"), ("slow", "/slow/echo")):
-        wait_until(lambda: served_by_all(harmed, pool, target))  # noqa: B023  # waits here
+        for port in harmed.instances(pool):
+            wait_until(lambda: is_ready(port))  # noqa: B023  # waits here
+        wait_until(lambda: is_served_by_all(harmed, pool, target))  # noqa: B023
     return harmed
 
 
-def served_by_all(system: System, pool: str, target: str) -> bool:
+def is_ready(port: int) -> bool:
+    """Whether an instance says so."""
+    try:
+        return request(port, "/readyz").status == 200
+    except OSError:
+        return False
+
+
+def is_served_by_all(system: System, pool: str, target: str) -> bool:
     """Whether nginx gives requests to each instance of a pool."""
     ports = system.instances(pool)
     seen = {system.get(target).headers["X-Served-By"] for _ in range(4 * len(ports))}

@@ -34,9 +34,8 @@ class System(Process):
         self.port = int(str(self.settings["HTTP_PORT"]))
         self.admin_port = int(str(self.settings["ADMIN_PORT"]))
         self._harmed = harmed
-        self._mark = f"SLOWPOOL_TEST_{uuid.uuid4().hex}"
-        self._sessions: set[int] = set()
-        env = {**environment(self.settings), self._mark: "1"}
+        self.family = Family()
+        env = {**environment(self.settings), **self.family.environment}
         super().__init__([folder / "deploy" / "local"], folder, env)
 
     def __enter__(self) -> Self:
@@ -46,7 +45,7 @@ class System(Process):
             self._clean_up()
             super().__exit__(type(error), error, error.__traceback__)
             raise
-        self.processes()  # notes their sessions
+        self.family.note_sessions()
         return self
 
     def __exit__(
@@ -57,11 +56,11 @@ class System(Process):
     ) -> None:
         try:
             if error is None and not self._harmed:
-                self.processes()  # notes their sessions
+                self.family.note_sessions()
                 assert self.stop() == 0
                 assert "Traceback" not in self.output
             if error is None:
-                wait_until(lambda: not self.processes(), 5, f"all gone: {self.processes()}")
+                self.family.assert_gone()
         except BaseException as found:
             self._clean_up()
             super().__exit__(type(found), found, found.__traceback__)
@@ -105,34 +104,65 @@ class System(Process):
         found: dict[str, Any] = json.loads(self.wait_for_output(rf'^{{.*"request_id":"{request_id}"'))
         return found
 
-    def processes(self) -> list[psutil.Process]:
-        """What it has started and still runs: what has its mark, or shares a session with such a one.
-
-        nginx writes its title over its environment, and stays in supervisor's session.
-        """
-        running = list(psutil.process_iter(["environ"]))
-        marked = [process for process in running if self._mark in (process.info["environ"] or {})]
-        self._sessions |= {session(process.pid) for process in marked} - {0, session(0)}
-        return [process for process in running if process in marked or session(process.pid) in self._sessions]
-
     def _clean_up(self) -> None:
-        for process in self.processes():
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
+        self.family.kill()
         shutil.rmtree(self.folder / ".run" / str(self.port), ignore_errors=True)
 
 
 def run_to_its_end(folder: Path = ROOT, **settings: object) -> subprocess.CompletedProcess[str]:
-    """``./deploy/local`` where it is expected to end by itself."""
-    return subprocess.run(
-        [folder / "deploy" / "local"],
-        cwd=folder,
-        env=environment({**system_ports(settings), **settings}),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    """``./deploy/local`` where it is expected to end by itself and to leave no process."""
+    family = Family()
+    try:
+        done = subprocess.run(
+            [folder / "deploy" / "local"],
+            cwd=folder,
+            env={**environment({**system_ports(settings), **settings}), **family.environment},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        family.assert_gone()
+    finally:
+        family.kill()
+    return done
+
+
+class Family:
+    """All processes that come from one command, known by a mark in their environment.
+
+    nginx writes its title over its environment, but stays in supervisor's session.
+    """
+
+    def __init__(self) -> None:
+        self._mark = f"SLOWPOOL_TEST_{uuid.uuid4().hex}"
+        self._sessions: set[int] = set()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """To be added to the command's environment."""
+        return {self._mark: "1"}
+
+    def note_sessions(self) -> list[psutil.Process]:
+        """Find the processes, and their sessions, while those that have the mark still run."""
+        running = [
+            process
+            for process in psutil.process_iter(["environ", "status"])
+            if process.info["status"] != psutil.STATUS_ZOMBIE
+        ]
+        marked = [process for process in running if self._mark in (process.info["environ"] or {})]
+        self._sessions |= {session(process.pid) for process in marked} - {0, session(0)}
+        return [process for process in running if process in marked or session(process.pid) in self._sessions]
+
+    def assert_gone(self) -> None:
+        """Raise AssertionError, naming them, when processes are left; one may be just ending."""
+        wait_until(lambda: not self.note_sessions(), 5, f"{self.note_sessions()} to be gone")
+
+    def kill(self) -> None:
+        """End what is left."""
+        for process in self.note_sessions():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
 
 
 def session(pid: int) -> int:

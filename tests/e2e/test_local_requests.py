@@ -89,7 +89,9 @@ def test_a_websocket_of_an_instance_that_stops_is_closed_with_going_away(sturdy:
         name = "fast:" + socket.headers["X-Served-By"].replace(":", "-")
         assert system.supervisor("stopProcess", name)
         assert await socket.read_message() is None
-        return socket.close_code
+        code = socket.close_code
+        socket.close()
+        return code
 
     assert asyncio.run(talk(sturdy)) == 1001
     stopped = next(port for port in sturdy.instances("fast") if refuses(port))
