@@ -1,6 +1,6 @@
-"""``python -S deploy/healthcheck.py 8001 2``: exit status 0 when the 2 instances from port 8001 on are ready.
+"""``python -S deploy/healthcheck.py 8001 2``: exit status 0 when 2 instances, from port 8001, are ready.
 
-Sockets alone: an engine runs this every few seconds, beside the instances, and a heavier start would cost them.
+Sockets alone: an engine runs this every few seconds, and a heavier start would cost the instances.
 """
 
 import socket
