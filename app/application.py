@@ -110,7 +110,7 @@ def _checked(route: Any, module_name: str) -> URLSpec:
         spec = route if isinstance(route, URLSpec) else web.url(*route)
         handler, pattern = spec.handler_class, spec.regex.pattern
         is_handler = issubclass(handler, web.RequestHandler)
-    except (AttributeError, AssertionError, TypeError, re.error):
+    except (AttributeError, AssertionError, ImportError, TypeError, re.error):
         is_handler = False
     if not is_handler:
         raise ConfigError(f"ROUTES={module_name}: {route!r} is not a route; write (pattern, handler class)")

@@ -14,6 +14,9 @@ from app.errors import ConfigError
 STOP_MARGIN_SECONDS = 5
 """How much longer each rung of the ladder of times is than the one below it."""
 
+MAX_CPU = 8191
+"""The highest CPU number of any Linux (CONFIG_NR_CPUS)."""
+
 Port = Annotated[int, Field(ge=1, le=65535)]
 Count = Annotated[int, Field(ge=1, le=256)]
 
@@ -115,7 +118,8 @@ class Config(BaseSettings):
             message = first["msg"].removeprefix("Value error, ")
             if not first["loc"]:  # from a check over several settings, which names them itself
                 raise ConfigError(message) from error
-            raise ConfigError(f"{str(first['loc'][0]).upper()}={first['input']}: {message}") from error
+            value = str(first["input"]).encode("unicode_escape").decode()
+            raise ConfigError(f"{str(first['loc'][0]).upper()}={value}: {message}") from error
 
     @property
     def stop_wait_seconds(self) -> int:
@@ -185,5 +189,7 @@ def parse_cpus(text: str) -> frozenset[int]:
         first, dash, last = part.strip().partition("-")
         if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
             raise ValueError("not a list of CPUs such as 1-3 or 0,2")
+        if int(last or first) > MAX_CPU:
+            raise ValueError(f"the highest CPU number is {MAX_CPU}")
         cpus.update(range(int(first), int(last or first) + 1))
     return frozenset(cpus)

@@ -1,19 +1,18 @@
 """Every exception of slowpool, and the HTTP status that each becomes.
 
-    SlowpoolError
-    ├── ConfigError               a setting or the routes module is wrong: exit status 2 at start
-    └── RequestError              answered to the client as application/problem+json
-        ├── BadArgument           400
-        ├── ContentTooLarge       413
-        ├── Misdirected           421
-        ├── PoolFull              503, Retry-After
-        ├── Draining              503, Retry-After
-        ├── DeadlinePassed        504
-        ├── ClientGone            499, which nobody reads
-        ├── NotPicklable          500
-        └── WorkerDied            500
-
-What a task raises is not of this tree: it reaches the handler as itself, its cause a WorkerTraceback.
+SlowpoolError
+├── ConfigError               a setting or the routes module is wrong: exit status 2 at start
+├── WorkerTraceback           the cause of what a task raised, which itself is not of this tree
+└── RequestError              answered to the client as application/problem+json
+    ├── BadArgument           400
+    ├── ContentTooLarge       413
+    ├── Misdirected           421
+    ├── PoolFull              503, Retry-After
+    ├── Draining              503, Retry-After
+    ├── DeadlinePassed        504
+    ├── ClientGone            499, which nobody reads
+    ├── NotPicklable          500
+    └── WorkerDied            500
 """
 
 from tornado.web import HTTPError

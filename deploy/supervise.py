@@ -5,17 +5,18 @@ whole system on this machine, nginx included; this process stays, says when it i
 the signals that end it.
 """
 
+import contextlib
 import fcntl
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
 from pathlib import Path
-from types import FrameType
 
 from app.config import Config, Instance, Pool
 from app.errors import ConfigError
@@ -24,6 +25,10 @@ from app.scheduling import SHORT_SLICE_SECONDS, request_slice
 ROOT = Path(__file__).resolve().parent.parent
 SUPERVISORD = [sys.executable, "-m", "supervisor.supervisord", "-c", "deploy/supervisord.conf"]
 CONTAINER_RUN_DIR = Path("/tmp/slowpool")  # a tmpfs; the root file system is read-only
+SETTLE_SECONDS = 3.0
+"""supervisor is not told to stop before: a program that it has forked and that is not yet its own, about a
+second after its start, would miss the signal, and supervisor would wait for all of ``stopwaitsecs``."""
+
 SOCKET_PATH_MAX = 90
 """Bytes of the path of a unix socket (108 on Linux), less what supervisor appends to it."""
 
@@ -78,31 +83,28 @@ def _run_local(config: Config) -> int:
     # supervisor opens /dev/stdout anew: appending, two writers do not overwrite each other in a file.
     fcntl.fcntl(1, fcntl.F_SETFL, fcntl.fcntl(1, fcntl.F_GETFL) | os.O_APPEND)
 
-    asked_to_stop = False
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: stop.set())
     supervisor = subprocess.Popen(SUPERVISORD, env=environ, start_new_session=True)
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        nonlocal asked_to_stop
-        if not asked_to_stop:
-            print("slowpool: drains and stops", flush=True)
-        asked_to_stop = True
-        supervisor.terminate()
-
-    signal.signal(signal.SIGINT, stop)
-    signal.signal(signal.SIGTERM, stop)
+    settled_at = time.monotonic() + SETTLE_SECONDS
 
     probes = [f"http://127.0.0.1:{instance.port}/readyz" for instance in instances]
     probes.append(f"http://127.0.0.1:{config.admin_port}/livez")
-    while probes and supervisor.poll() is None:
+    while probes and supervisor.poll() is None and not stop.wait(0.05):
         probes = [url for url in probes if not _answers(url)]
-        time.sleep(0.05)
-    if not probes and not asked_to_stop:
+    if not probes:
         print(f"slowpool: is up, at http://localhost:{config.http_port}/", flush=True)
-    status = supervisor.wait()
-    if asked_to_stop:
-        return status
+    while supervisor.poll() is None and not stop.wait(0.2):
+        pass
+    if stop.is_set():
+        with contextlib.suppress(OSError):  # the terminal may be what has gone
+            print("slowpool: drains and stops", flush=True)
+        time.sleep(max(0, settled_at - time.monotonic()))
+        supervisor.terminate()
+        return supervisor.wait()
     print("slowpool: ended because a program could not run; its reason stands above", file=sys.stderr)
-    return status or 1
+    return supervisor.returncode or 1
 
 
 def _check_ports(config: Config, instances: list[Instance]) -> None:

@@ -1,11 +1,14 @@
 """supervisor's event listener: a program that is FATAL ends everything, a hung instance is killed.
 
+What a dead program has left is killed too: the workers of an nginx that was killed would keep its ports.
 Ending everything lets the engine restart the container, instead of leaving one that is up and does
 nothing. A hung instance is killed at once and not asked to stop: it would not hear that.
 """
 
+import contextlib
 import http.client
 import os
+import signal
 import sys
 import threading
 import time
@@ -33,10 +36,15 @@ def main() -> None:
             for instance in config.instances(pool):
                 threading.Thread(target=_watch, args=(instance, hung_seconds), daemon=True).start()
     while True:
-        _, payload = childutils.listener.wait(sys.stdin, sys.stdout)
+        headers, payload = childutils.listener.wait(sys.stdin, sys.stdout)
         event = childutils.get_headers(payload)
-        _log(f"{event['processname']} cannot be kept running: everything ends")
-        childutils.getRPCInterface(os.environ).supervisor.shutdown()
+        if headers["eventname"] == "PROCESS_STATE_EXITED":
+            # supervisor has made it the leader of a group, which is what it leaves behind.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(int(event["pid"]), signal.SIGKILL)
+        else:
+            _log(f"{event['processname']} cannot be kept running: everything ends")
+            childutils.getRPCInterface(os.environ).supervisor.shutdown()
         childutils.listener.ok(sys.stdout)
 
 
