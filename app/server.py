@@ -23,7 +23,7 @@ log = logging.getLogger("slowpool")
 BACKLOG = 1024
 """Connections that the kernel holds for an instance that is busy for a moment."""
 
-IDLE_CONNECTION_SECONDS = 15
+IDLE_CONNECTION_SECONDS = 60
 """When an idle connection is closed. Far above nginx's upstream ``keepalive_timeout`` of 3 s: nginx
 closes first, so that no request is ever sent on a connection that is being closed here."""
 
@@ -74,7 +74,7 @@ async def _drain(
     for websocket in list(app.websockets):
         websocket.close(GOING_AWAY, "going away")
 
-    await _first(server.idle.wait(), stop.forced.wait(), timeout_seconds=timeout_seconds)
+    await _first(_all_gone(app, server), stop.forced.wait(), timeout_seconds=timeout_seconds)
     if server.connections:
         reason = "a second signal" if stop.forced.is_set() else f"{timeout_seconds:g} s"
         log.warning("%s cuts %d connections after %s", app.instance, server.connections, reason)
@@ -82,6 +82,12 @@ async def _drain(
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(server.idle.wait(), LAST_ANSWERS_SECONDS)
     await server.close_all_connections()
+
+
+async def _all_gone(app: Application, server: "_ConnectionCountingServer") -> None:
+    await server.idle.wait()
+    while app.websockets:  # each ends within the 5 s that Tornado gives its client to answer
+        await asyncio.sleep(0.05)
 
 
 async def _first(*waits: Coroutine[Any, Any, Any], timeout_seconds: float | None = None) -> None:
@@ -129,7 +135,9 @@ class _ConnectionCountingServer(HTTPServer):
     """Knows how many connections are open; ``idle`` is set while there is none."""
 
     def initialize(self, app: Application) -> None:  # type: ignore[override]  # Tornado's constructor
-        super().initialize(app, xheaders=True, idle_connection_timeout=IDLE_CONNECTION_SECONDS)
+        # A loop that computes inline for as long as a job may take finds requests behind it, not idleness.
+        idle_seconds = app.config.slow_timeout_seconds + IDLE_CONNECTION_SECONDS
+        super().initialize(app, xheaders=True, idle_connection_timeout=idle_seconds)
         self.connections = 0
         self.idle = asyncio.Event()
         self.idle.set()

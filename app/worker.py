@@ -134,24 +134,24 @@ class Worker:
 
     def _watch_exit(self) -> None:
         loop = asyncio.get_running_loop()
-        if hasattr(os, "pidfd_open"):
-            pidfd = os.pidfd_open(self.pid)
 
-            def on_exit() -> None:
-                loop.remove_reader(pidfd)
-                os.close(pidfd)
+        def poll() -> None:
+            if self._process.poll() is None:
+                loop.call_later(EXIT_POLL_SECONDS, poll)
+            else:
                 self._on_exit()
 
-            loop.add_reader(pidfd, on_exit)
+        def on_exit() -> None:
+            loop.remove_reader(pidfd)
+            os.close(pidfd)
+            self._on_exit()
+
+        try:
+            pidfd = os.pidfd_open(self.pid)
+        except (AttributeError, OSError):  # another system, an old kernel, or not allowed
+            poll()
         else:
-
-            def poll() -> None:
-                if self._process.poll() is None:
-                    loop.call_later(EXIT_POLL_SECONDS, poll)
-                else:
-                    self._on_exit()
-
-            loop.call_later(EXIT_POLL_SECONDS, poll)
+            loop.add_reader(pidfd, on_exit)
 
     def _on_exit(self) -> None:
         self._kill_group()  # before the pid is free for others

@@ -53,12 +53,15 @@ def main(
         _send(channel, READY, b"")
         while header := _receive(channel, REQUEST.size):
             (size,) = REQUEST.unpack(header)
-            request = _receive(channel, size)
             priority.apply()
-            kind, body = _run(request)
-            del request
+            try:
+                kind, body = _run(_receive(channel, size))
+            except MemoryError as error:  # of _receive, before it has read anything
+                _discard(channel, size)
+                kind, body = _raised(error)
             for stream in (sys.stdout, sys.stderr):
-                stream.flush()
+                with contextlib.suppress(Exception):  # the task may have closed it
+                    stream.flush()
             _send(channel, kind, body)
 
 
@@ -74,6 +77,8 @@ def _run(request: bytearray) -> tuple[bytes, bytes]:
         return _raised(error)
     try:
         return RESULT, pickle.dumps(result, pickle.HIGHEST_PROTOCOL)
+    except MemoryError as error:
+        return _raised(error)
     except Exception as error:
         what = f"the result, of type {_type_name(result)}, cannot be pickled: {error}"
         return NOT_PICKLABLE, pickle.dumps((what, traceback.format_exc()))
@@ -109,6 +114,11 @@ def _receive(channel: socket.socket, size: int) -> bytearray:
             return bytearray()
         received += count
     return data
+
+
+def _discard(channel: socket.socket, size: int) -> None:
+    while size and (data := channel.recv(min(size, 65536))):
+        size -= len(data)
 
 
 def _resident_bytes() -> int:

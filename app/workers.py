@@ -50,6 +50,7 @@ class WorkerPool:
         self._running: set[Job[Any]] = set()
         self._slots: list[asyncio.Task[None]] = []
         self._service_seconds: float | None = None
+        self._closed = False
 
     async def start(self) -> None:
         """Start the workers; returns when all are ready."""
@@ -74,14 +75,13 @@ class WorkerPool:
         timeout: float | None = None,
         request_id: str = "-",
     ) -> "Job[T]":
-        """Accept a job, to be awaited by its ``result``. Raises PoolFull and NotPicklable."""
+        """Accept a job, to be awaited by its ``result``. Raises PoolFull, NotPicklable and Draining."""
         timeout = self._config.slow_timeout_seconds if timeout is None else timeout
         job: Job[T] = Job(_pickle(task, args), timeout, request_id)
-        while self._idle:
-            slot = self._idle.popleft()
-            if not slot.done():  # its worker may just have died
-                slot.set_result(job)
-                return job
+        if self._closed:
+            raise Draining("the instance ends; ask again")
+        if self._hand_out(job):
+            return job
         if len(self._waiting) >= self._config.slow_queue:
             raise PoolFull(len(self._waiting), self.retry_after_seconds())
         self._waiting.append(job)
@@ -113,12 +113,22 @@ class WorkerPool:
 
     async def close(self) -> None:
         """End the workers. Jobs that run or wait fail with Draining, the workers of the former killed."""
+        self._closed = True
         for job in [*self._waiting, *self._running]:
             job.fail(Draining("the instance ends; ask again"))
         for slot in self._slots:
             slot.cancel()
         await asyncio.gather(*self._slots, return_exceptions=True)
         self._slots = []
+
+    def _hand_out(self, job: "Job[Any]") -> bool:
+        """Give the job to an idle slot, if there is one."""
+        while self._idle:
+            slot = self._idle.popleft()
+            if not slot.done():  # its worker may just have died
+                slot.set_result(job)
+                return True
+        return False
 
     def _watch_waiting(self, job: "Job[Any]") -> None:
         """Take the job out of the queue when it is given up, or its deadline passes."""
@@ -181,6 +191,10 @@ class WorkerPool:
         worker.exited.add_done_callback(on_exit)
         try:
             return await slot
+        except asyncio.CancelledError:  # by close(), just when a job had come
+            if slot.done() and not slot.cancelled() and (handed := slot.result()):
+                handed.fail(Draining("the instance ends; ask again"))
+            raise
         finally:
             worker.exited.remove_done_callback(on_exit)
 
@@ -189,8 +203,9 @@ class WorkerPool:
         if job.outcome.done():  # given up between the queue and here
             return
         if worker.has_died():  # while it was idle: the job has not started
-            self._waiting.appendleft(job)
-            self._watch_waiting(job)
+            if not self._hand_out(job):
+                self._waiting.appendleft(job)
+                self._watch_waiting(job)
             await asyncio.wait([worker.exited])
             return
         loop = asyncio.get_running_loop()

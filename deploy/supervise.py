@@ -6,7 +6,6 @@ the signals that end it.
 """
 
 import contextlib
-import fcntl
 import os
 import signal
 import socket
@@ -80,13 +79,17 @@ def _run_local(config: Config) -> int:
         "ADMIN_ADDRESS": "127.0.0.1",
         "RESOLVER": "",
     }
-    # supervisor opens /dev/stdout anew: appending, two writers do not overwrite each other in a file.
-    fcntl.fcntl(1, fcntl.F_SETFL, fcntl.fcntl(1, fcntl.F_GETFL) | os.O_APPEND)
-
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: stop.set())
-    supervisor = subprocess.Popen(SUPERVISORD, env=environ, start_new_session=True)
+    supervisor = subprocess.Popen(
+        SUPERVISORD,
+        env=environ,
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    threading.Thread(target=_pass_on, args=(supervisor,), daemon=True).start()
     settled_at = time.monotonic() + SETTLE_SECONDS
 
     probes = [f"http://127.0.0.1:{instance.port}/readyz" for instance in instances]
@@ -94,17 +97,29 @@ def _run_local(config: Config) -> int:
     while probes and supervisor.poll() is None and not stop.wait(0.05):
         probes = [url for url in probes if not _answers(url)]
     if not probes:
-        print(f"slowpool: is up, at http://localhost:{config.http_port}/", flush=True)
+        _say(f"slowpool: is up, at http://localhost:{config.http_port}/")
     while supervisor.poll() is None and not stop.wait(0.2):
         pass
     if stop.is_set():
-        with contextlib.suppress(OSError):  # the terminal may be what has gone
-            print("slowpool: drains and stops", flush=True)
+        _say("slowpool: drains and stops")
         time.sleep(max(0, settled_at - time.monotonic()))
         supervisor.terminate()
         return supervisor.wait()
     print("slowpool: ended because a program could not run; its reason stands above", file=sys.stderr)
     return supervisor.returncode or 1
+
+
+def _pass_on(supervisor: subprocess.Popen[bytes]) -> None:
+    """Print what supervisor and its programs say; supervisor could not live with a terminal that has gone."""
+    assert supervisor.stdout
+    while data := os.read(supervisor.stdout.fileno(), 65536):
+        with contextlib.suppress(OSError):
+            os.write(1, data)
+
+
+def _say(line: str) -> None:
+    with contextlib.suppress(OSError):
+        os.write(1, f"{line}\n".encode())
 
 
 def _check_ports(config: Config, instances: list[Instance]) -> None:

@@ -12,16 +12,27 @@ import signal
 import sys
 import threading
 import time
+from collections import Counter
 
 from supervisor import childutils
 
-from app.config import Config, Instance, Pool
+from app.config import Config, Pool
 
 PROBE_INTERVAL_SECONDS = 1.0
 FAST_HUNG_SECONDS = 10.0
 """A fast instance that does not answer ``/livez`` for this long is hung."""
 SLOW_HUNG_MARGIN_SECONDS = 30.0
 """A slow one may compute inline for as long as a job may take, and this much longer."""
+
+
+NGINX_HUNG_SECONDS = 30.0
+"""nginx, in a local run, answers at once or not at all."""
+
+MAX_STARTS_IN_VAIN = 4
+"""Ends of an instance in a row without an answer between them; supervisor itself counts only those that
+come within a second of the start."""
+
+starts_in_vain: Counter[str] = Counter()
 
 
 def main() -> None:
@@ -34,39 +45,46 @@ def main() -> None:
     ):
         if programs in (pool, "*"):
             for instance in config.instances(pool):
-                threading.Thread(target=_watch, args=(instance, hung_seconds), daemon=True).start()
+                name = f"{pool}:{pool}-{instance.port}"
+                threading.Thread(target=_watch, args=(name, instance.port, hung_seconds), daemon=True).start()
+    if programs == "*":
+        arguments = ("nginx:nginx", config.admin_port, NGINX_HUNG_SECONDS)
+        threading.Thread(target=_watch, args=arguments, daemon=True).start()
     while True:
         headers, payload = childutils.listener.wait(sys.stdin, sys.stdout)
         event = childutils.get_headers(payload)
+        name = f"{event['groupname']}:{event['processname']}"
         if headers["eventname"] == "PROCESS_STATE_EXITED":
             # supervisor has made it the leader of a group, which is what it leaves behind.
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(int(event["pid"]), signal.SIGKILL)
-        else:
-            _log(f"{event['processname']} cannot be kept running: everything ends")
+            starts_in_vain[name] += 1
+        if headers["eventname"] == "PROCESS_STATE_FATAL" or starts_in_vain[name] >= MAX_STARTS_IN_VAIN:
+            _log(f"{name} cannot be kept running: everything ends")
             childutils.getRPCInterface(os.environ).supervisor.shutdown()
         childutils.listener.ok(sys.stdout)
 
 
-def _watch(instance: Instance, hung_seconds: float) -> None:
+def _watch(name: str, port: int, hung_seconds: float) -> None:
     while True:
         time.sleep(PROBE_INTERVAL_SECONDS)
         try:
-            _probe(instance, hung_seconds)
+            _probe(port, hung_seconds)
+            starts_in_vain[name] = 0
         except TimeoutError:
-            _log(f"{instance} has not answered for {hung_seconds:g} s: kill")
-            name = f"{instance.pool}:{instance.pool}-{instance.port}"
+            _log(f"{name} has not answered for {hung_seconds:g} s: kill")
             try:
-                childutils.getRPCInterface(os.environ).supervisor.signalProcess(name, "KILL")
+                rpc = childutils.getRPCInterface(os.environ)
+                rpc.supervisor.signalProcess(name, "KILL")
             except Exception as error:  # it may have ended by itself, or supervisor is ending
-                _log(f"{instance}: {error}")
+                _log(f"{name}: {error}")
         except (OSError, http.client.HTTPException):
             # It does not listen: it starts, drains or has died, and supervisor knows which.
             pass
 
 
-def _probe(instance: Instance, timeout_seconds: float) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", instance.port, timeout=timeout_seconds)
+def _probe(port: int, timeout_seconds: float) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_seconds)
     try:
         connection.request("GET", "/livez", headers={"Connection": "close"})
         connection.getresponse().read()

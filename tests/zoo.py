@@ -45,6 +45,11 @@ def changes_signal_handlers() -> str:
     return "changed"
 
 
+def closes_its_output() -> str:
+    sys.stdout.close()
+    return "closed"
+
+
 def exits() -> None:
     os._exit(3)
 

@@ -29,6 +29,10 @@ class FastHandler(Handler):
         self.text(f"fast result {job_id(self)}")
 
 
+class StaticHandler(Handler, StaticFileHandler):
+    """The page's style and script."""
+
+
 class ThumbnailHandler(SlowHandler):
     """``POST`` an image, get a JPEG thumbnail of at most ``size`` × ``size`` pixels."""
 
@@ -48,7 +52,7 @@ class ThumbnailHandler(SlowHandler):
 
 routes = [
     (r"/", IndexHandler),
-    (r"/static/(.*)", StaticFileHandler, {"path": STATIC}),
+    (r"/static/(.*)", StaticHandler, {"path": STATIC}),
     (r"/fast", FastHandler),
     (r"/slow/thumbnail", ThumbnailHandler),
     *strategies.routes,

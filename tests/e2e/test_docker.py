@@ -171,7 +171,7 @@ def test_a_program_that_cannot_run_ends_its_container_with_its_reason() -> None:
         assert container
         text = "\n".join(line for _, line in log(container))
         assert "slowpool: ROUTES=no.such.module: there is no module 'no'" in text
-        assert re.search(r"watchdog: fast-\d+ cannot be kept running: everything ends", text)
+        assert re.search(r"watchdog: fast:fast-\d+ cannot be kept running: everything ends", text)
 
 
 class Traffic:

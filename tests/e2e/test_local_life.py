@@ -1,6 +1,7 @@
 """Starting, stopping, and what happens when a part of it dies."""
 
 import os
+import pty
 import re
 import signal
 import socket
@@ -11,9 +12,9 @@ import psutil
 import pytest
 
 from tests.client import refuses
-from tests.e2e.system import System, run_to_its_end
+from tests.e2e.system import Family, System, run_to_its_end, system_ports
 from tests.gate import Gate
-from tests.support import ROOT, free_ports, wait_until
+from tests.support import ROOT, environment, free_ports, wait_until
 
 CONTROLLED = "tests.apps.controlled"
 
@@ -95,12 +96,19 @@ def test_a_wrong_setting_is_one_line_and_nothing_starts() -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_a_program_that_cannot_run_ends_everything_with_its_reason() -> None:
-    system = System(harmed=True, ROUTES="no.such.module")
+@pytest.mark.parametrize(
+    ("routes", "reason"),
+    [
+        ("no.such.module", "ROUTES=no.such.module: there is no module 'no'"),
+        ("tests.apps.late_failure", "RuntimeError: the model is missing"),
+    ],
+)
+def test_a_program_that_cannot_run_ends_everything_with_its_reason(routes: str, reason: str) -> None:
+    system = System(harmed=True, ROUTES=routes)
     try:
-        assert system.wait(timeout=60) == 1
+        assert system.wait(timeout=110) == 1
         lines = system.output.splitlines()
-        assert any("ROUTES=no.such.module: there is no module 'no'" in line for line in lines)
+        assert any(reason in line for line in lines)
         assert any(
             re.search(r"watchdog: \S+ cannot be kept running: everything ends", line) for line in lines
         )
@@ -114,7 +122,7 @@ def test_a_fast_instance_that_hangs_is_killed_and_replaced(sturdy: System) -> No
     port = sturdy.instances("fast")[0]
     hung = sturdy.pid_of("fast", port)
     os.kill(hung, signal.SIGSTOP)
-    sturdy.wait_for_output(rf"watchdog: fast:{port} has not answered for 10 s: kill")
+    sturdy.wait_for_output(rf"watchdog: fast:fast-{port} has not answered for 10 s: kill")
     wait_until_replaced(sturdy, port, hung)
 
 
@@ -199,3 +207,23 @@ def wait_until_replaced(system: System, port: int, pid: int) -> None:
     """Wait until a fast instance has another process, which nginx gives requests."""
     wait_until(lambda: system.pid_of("fast", port) not in (0, pid))
     wait_until(lambda: system.get("/body").headers["X-Served-By"] == f"fast:{port}")
+
+
+def test_a_terminal_that_hangs_up_ends_everything() -> None:
+    family = Family()
+    settings: dict[str, object] = {"FAST_PROCESSES": 1, "SLOW_PROCESSES": 1}
+    env = {**environment({**system_ports(settings), **settings}), **family.environment}
+    pid, terminal = pty.fork()
+    if not pid:
+        os.chdir(ROOT)
+        os.execve(ROOT / "deploy" / "local", ["deploy/local"], env)
+    try:
+        output = b""
+        while b"slowpool: is up" not in output:
+            output += os.read(terminal, 4096)
+        family.note_sessions()
+        os.close(terminal)
+        os.waitpid(pid, 0)
+        family.assert_gone()
+    finally:
+        family.kill()

@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.client import exchange
 from tests.e2e.system import System
 from tests.support import wait_until
 
@@ -61,6 +62,10 @@ def test_an_instance_that_is_killed_leaves_no_worker_and_comes_back(zoo: System)
     wait_until(lambda: not any(runs(worker.pid) for worker in workers), timeout=1)
     wait_until(lambda: zoo.get("/slow/zoo/own_pid").status == 200)
     assert zoo.pid_of("slow", port) != pid
+
+
+def test_a_request_of_http_1_0_without_a_host_is_answered(zoo: System) -> None:
+    assert exchange(zoo.port, b"GET /slow/zoo/own_pid HTTP/1.0\r\n\r\n").status == 200
 
 
 def ask(system: System, target: str) -> socket.socket:

@@ -42,8 +42,6 @@ GIXY_EXCEPTIONS = {
     # "rewrite ^ $uri" makes no redirect: nginx escapes the path again on its way to the instance.
     # An end-to-end test sends line breaks.
     "http_splitting",
-    # The system has one server for every name; the instance sees the name that the client used.
-    "host_spoofing",
     # Without privileges nginx cannot raise its limit of open files; the engine or the shell sets it.
     "worker_rlimit_nofile_vs_connections",
 }

@@ -18,7 +18,7 @@ from app.workers import WorkerPool
 from tests import zoo
 from tests.support import ROOT
 
-MEMORY_BYTES = 1 << 30
+MEMORY_BYTES = 400 << 20
 SOON_SECONDS = 10.0
 
 
@@ -63,11 +63,13 @@ def is_alive(pid: int) -> bool:
         (zoo.holds_the_interpreter_lock_for_ever, (), DeadlinePassed),
         (zoo.ignores_sigterm, (), DeadlinePassed),
         (zoo.changes_signal_handlers, (), "changed"),
+        (zoo.closes_its_output, (), "closed"),
         (zoo.exits, (), WorkerDied),
         (zoo.asks_the_system_to_exit, (), WorkerDied),
         (zoo.segfaults, (), WorkerDied),
         (zoo.recurses, (), RecursionError),
         (zoo.allocates, (), MemoryError),
+        (zoo.echoes, (b"x" * (MEMORY_BYTES + 1),), MemoryError),
         (zoo.prints_garbage, (), "printed"),
         (zoo.returns_what_cannot_be_pickled, (), NotPicklable),
         (zoo.raises_what_cannot_be_pickled, (), NotPicklable),
@@ -309,6 +311,34 @@ def test_a_flood_of_output_is_cut_and_counted(caplog: pytest.LogCaptureFixture) 
     with_pool(scenario)
     assert sum(map(len, caplog.messages)) < 1 << 20
     assert any("more bytes of output are not logged" in message for message in caplog.messages)
+
+
+def test_a_closed_pool_refuses_and_fails_the_job_that_it_had_just_handed_out() -> None:
+    async def scenario(pool: WorkerPool) -> None:
+        just_handed_out = pool.submit(zoo.add, 1, 1)
+        await pool.close()
+        with pytest.raises(Draining):
+            await just_handed_out.result()
+        with pytest.raises(Draining):
+            pool.submit(zoo.add, 1, 1)
+
+    with_pool(scenario)
+
+
+def test_without_pidfds_the_end_of_a_worker_is_still_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(pid: int) -> int:
+        raise OSError("not allowed")
+
+    monkeypatch.setattr(os, "pidfd_open", refuse)
+
+    async def scenario(pool: WorkerPool) -> None:
+        with pytest.raises(WorkerDied):
+            await pool.run(zoo.exits)
+        with pytest.raises(DeadlinePassed):
+            await pool.run(zoo.spins_for_ever, timeout=0.2)
+        assert await pool.run(zoo.add, 1, 1) == 2
+
+    with_pool(scenario)
 
 
 def test_closing_the_pool_fails_its_jobs_as_draining_and_leaves_no_process() -> None:
