@@ -29,7 +29,7 @@ NGINX_HUNG_SECONDS = 30.0
 """nginx, in a local run, answers at once or not at all."""
 
 MAX_STARTS_IN_VAIN = 4
-"""Ends of an instance in a row without an answer between them; supervisor itself counts only those that
+"""Ends of a program in a row without an answer between them; supervisor itself counts only those that
 come within a second of the start."""
 
 starts_in_vain: Counter[str] = Counter()
