@@ -18,25 +18,18 @@ def system() -> Iterator[System]:
 
 @pytest.fixture(scope="session")
 def controlled() -> Iterator[System]:
-    """The system with ``tests.apps.controlled``; no test harms it."""
-    with System(ROUTES="tests.apps.controlled") as system:
-        yield system
-
-
-@pytest.fixture(scope="session")
-def harmed() -> Iterator[System]:
     with System(ROUTES="tests.apps.controlled") as system:
         yield system
 
 
 @pytest.fixture
-def sturdy(harmed: System) -> System:
-    """A system to harm: whole again for each test, which may kill what supervisor starts again."""
+def sturdy(controlled: System) -> System:
+    """The system with ``tests.apps.controlled``, whole again for each test, which may harm it."""
     for pool, target in (("fast", "/echo"), ("slow", "/slow/echo")):
-        for port in harmed.instances(pool):
+        for port in controlled.instances(pool):
             wait_until(lambda: is_ready(port))  # noqa: B023  # waits here
-        wait_until(lambda: is_served_by_all(harmed, pool, target))  # noqa: B023
-    return harmed
+        wait_until(lambda: is_served_by_all(controlled, pool, target))  # noqa: B023
+    return controlled
 
 
 def is_ready(port: int) -> bool:

@@ -51,20 +51,20 @@ def test_the_logs_of_nginx_and_of_the_instance_have_the_same_id(system: System, 
     assert "secret" not in system.output
 
 
-def test_the_instance_sees_the_client_and_not_what_the_client_says_of_itself(controlled: System) -> None:
+def test_the_instance_sees_the_client_and_not_what_the_client_says_of_itself(sturdy: System) -> None:
     spoofed = {"X-Real-IP": "192.0.2.1", "X-Forwarded-For": "192.0.2.1", "X-Forwarded-Proto": "https"}
-    response = controlled.get("/client", headers=spoofed)
-    assert response.text == f"127.0.0.1 http 127.0.0.1:{controlled.port}"
+    response = sturdy.get("/client", headers=spoofed)
+    assert response.text == f"127.0.0.1 http 127.0.0.1:{sturdy.port}"
 
 
 @pytest.mark.parametrize("size", [0, 1, 100_000, 5_000_000])
-def test_a_body_reaches_the_instance_whole(controlled: System, size: int) -> None:
-    assert controlled.get("/body", "POST", body=b"x" * size).text == f"{size} bytes"
+def test_a_body_reaches_the_instance_whole(sturdy: System, size: int) -> None:
+    assert sturdy.get("/body", "POST", body=b"x" * size).text == f"{size} bytes"
 
 
-def test_a_websocket_passes_through_to_the_fast_pool(controlled: System) -> None:
+def test_a_websocket_passes_through_to_the_fast_pool(sturdy: System) -> None:
     async def talk() -> str:
-        url = f"ws://127.0.0.1:{controlled.port}/talk"
+        url = f"ws://127.0.0.1:{sturdy.port}/talk"
         socket = await websocket_connect(HTTPRequest(url, headers={"X-Request-ID": "my-talk"}))
         for message in ("hello", "ü" * 100_000, b"\x00\xff"):
             await socket.write_message(message, binary=isinstance(message, bytes))
@@ -78,8 +78,8 @@ def test_a_websocket_passes_through_to_the_fast_pool(controlled: System) -> None
     served_by = asyncio.run(talk())
     pool, _, port = served_by.partition(":")
     assert pool == "fast"
-    assert int(port) in controlled.instances("fast")
-    assert controlled.access_log("my-talk")["status"] == 101
+    assert int(port) in sturdy.instances("fast")
+    assert sturdy.access_log("my-talk")["status"] == 101
 
 
 def test_a_websocket_of_an_instance_that_stops_is_closed_with_going_away(sturdy: System) -> None:

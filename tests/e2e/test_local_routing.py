@@ -94,10 +94,8 @@ def test_all_instances_of_both_pools_answer(system: System) -> None:
         ("/%73low/echo/../echo/x?y", "/slow/echo/x?y"),
     ],
 )
-def test_an_instance_sees_the_path_that_nginx_has_routed_by(
-    controlled: System, target: str, path: str
-) -> None:
-    response = controlled.get(target)
+def test_an_instance_sees_the_path_that_nginx_has_routed_by(sturdy: System, target: str, path: str) -> None:
+    response = sturdy.get(target)
     assert response.status == 200
     assert response.text == path
     assert response.pool == ("slow" if path.startswith("/slow") else "fast")
