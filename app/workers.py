@@ -84,6 +84,9 @@ class WorkerPool:
             return job
         if len(self._waiting) >= self._config.slow_queue:
             raise PoolFull(len(self._waiting), self.retry_after_seconds())
+        if timeout <= 0:  # it may not wait, so it takes no place in the queue either
+            job.fail_unstarted()
+            return job
         self._waiting.append(job)
         self._watch_waiting(job)
         return job

@@ -120,8 +120,18 @@ async def _killer(end: float, outcomes: Counter[str]) -> None:
         await asyncio.sleep(random.uniform(0, 0.2))
         workers = psutil.Process().children()
         if workers:
-            os.kill(random.choice(workers).pid, signal.SIGKILL)
+            worker = random.choice(workers)
+            os.kill(worker.pid, signal.SIGKILL)
             outcomes["kill -9"] += 1
+            while _runs(worker):  # a signal takes its time, and the last one must not hit the final jobs
+                await asyncio.sleep(0.001)
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _processes_and_files() -> tuple[int, int]:
