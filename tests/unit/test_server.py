@@ -175,7 +175,7 @@ def test_an_open_websocket_is_closed_with_going_away() -> None:
 
 
 def test_reload_restarts_an_instance_when_a_module_changes(tmp_path: Path) -> None:
-    module = tmp_path / "shop.py"
+    module, changed = tmp_path / "shop.py", tmp_path / "changed"
     source = (
         "from app.handlers import Handler\n"
         "class Version(Handler):\n"
@@ -187,8 +187,10 @@ def test_reload_restarts_an_instance_when_a_module_changes(tmp_path: Path) -> No
         assert instance.get("/version").text == "one"
 
         def is_changed() -> bool:
-            # Again and again: autoreload notices no change before its first look at the file.
-            module.write_text(source.replace("one", "second"))
+            # Again and again: autoreload notices no change before its first look at the file. In one
+            # step: the instance may be reading it.
+            changed.write_text(source.replace("one", "second"))
+            changed.replace(module)
             try:
                 return instance.get("/version").text == "second"
             except OSError:
