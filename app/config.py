@@ -131,13 +131,13 @@ class Config(BaseSettings):
         """The CPUs of ``slow_cpus``; empty for no restriction."""
         return parse_cpus(self.slow_cpus)
 
-    def instances(self, pool: Pool, address: str = "127.0.0.1") -> list[Instance]:
+    def instances(self, pool: Pool) -> list[Instance]:
         """The instances of one pool in one replica."""
         first, count = {
             Pool.FAST: (self.fast_port, self.fast_processes),
             Pool.SLOW: (self.slow_port, self.slow_processes),
         }[pool]
-        return [Instance(pool, first + index, address) for index in range(count)]
+        return [Instance(pool, first + index) for index in range(count)]
 
     def environ(self) -> dict[str, str]:
         """Every setting under its variable's name, for the programs that supervisor starts."""

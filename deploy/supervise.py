@@ -37,6 +37,7 @@ def main() -> int:
     os.chdir(ROOT)
     try:
         config = Config.load()
+        request_slice(SHORT_SLICE_SECONDS)  # inherited by all but the slow instances, which reset it
         match sys.argv[1:]:
             case ["local"]:
                 return _run_local(config)
@@ -52,7 +53,6 @@ def main() -> int:
 
 def _environ(config: Config, run_dir: Path, *, programs: str, address: str) -> dict[str, str]:
     """The environment of supervisor and of all that it starts."""
-    request_slice(SHORT_SLICE_SECONDS)  # for all but the slow pool, which resets it
     run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     return {
         **os.environ,

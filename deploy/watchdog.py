@@ -23,8 +23,6 @@ FAST_HUNG_SECONDS = 10.0
 """A fast instance that does not answer ``/livez`` for this long is hung."""
 SLOW_HUNG_MARGIN_SECONDS = 30.0
 """A slow one may compute inline for as long as a job may take, and this much longer."""
-
-
 NGINX_HUNG_SECONDS = 30.0
 """nginx, in a local run, answers at once or not at all."""
 

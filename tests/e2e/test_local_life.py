@@ -3,6 +3,7 @@
 import os
 import pty
 import re
+import shutil
 import signal
 import socket
 from concurrent.futures import ThreadPoolExecutor
@@ -211,8 +212,9 @@ def wait_until_replaced(system: System, port: int, pid: int) -> None:
 
 def test_a_terminal_that_hangs_up_ends_everything() -> None:
     family = Family()
-    settings: dict[str, object] = {"FAST_PROCESSES": 1, "SLOW_PROCESSES": 1}
-    env = {**environment({**system_ports(settings), **settings}), **family.environment}
+    processes: dict[str, object] = {"FAST_PROCESSES": 1, "SLOW_PROCESSES": 1}
+    settings = {**system_ports(processes), **processes}
+    env = {**environment(settings), **family.environment}
     pid, terminal = pty.fork()
     if not pid:
         os.chdir(ROOT)
@@ -227,3 +229,4 @@ def test_a_terminal_that_hangs_up_ends_everything() -> None:
         family.assert_gone()
     finally:
         family.kill()
+        shutil.rmtree(ROOT / ".run" / str(settings["HTTP_PORT"]), ignore_errors=True)
