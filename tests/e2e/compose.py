@@ -16,12 +16,15 @@ Line = tuple[datetime, str]
 
 
 class Compose:
-    """The unchanged ``docker-compose.yml`` as a project of its own, on ports of its own."""
+    """``docker-compose.yml`` as a project of its own, on ports of its own; its health is asked for more often."""
 
     def __init__(self, **settings: object) -> None:
         self.port, self.admin_port = free_ports(), free_ports()
         ports = {"HTTP_PORT": self.port, "ADMIN_PORT": self.admin_port}
-        project = {"COMPOSE_PROJECT_NAME": f"slowpool-test-{uuid.uuid4().hex[:8]}"}
+        project = {
+            "COMPOSE_PROJECT_NAME": f"slowpool-test-{uuid.uuid4().hex[:8]}",
+            "COMPOSE_FILE": "docker-compose.yml:tests/e2e/health.yml",
+        }
         self._env = {**environment({**ports, **settings}), **project}
 
     def __enter__(self) -> Self:
