@@ -39,6 +39,11 @@ class FactorialHandler(SlowHandler):
     async def work(self, n: int) -> float:
         raise NotImplementedError
 
+    @property
+    def processes(self) -> int:
+        """As many as the worker pool has."""
+        return self.application.config.slow_workers
+
 
 class InlineHandler(FactorialHandler):
     """On the instance's own thread, which blocks it: the fault, on purpose."""
@@ -82,14 +87,14 @@ class ExecutorHandler(FactorialHandler):
     """In a ProcessPoolExecutor: one dead worker breaks the whole of it, for good."""
 
     async def work(self, n: int) -> float:
-        return await IOLoop.current().run_in_executor(_executor(), factorials, n)
+        return await IOLoop.current().run_in_executor(_executor(self.processes), factorials, n)
 
 
 class PoolHandler(FactorialHandler):
     """In a multiprocessing.Pool made awaitable."""
 
     async def work(self, n: int) -> float:
-        return await awaitable_pool().apply_async(factorials, (n,))
+        return await awaitable_pool(self.processes).apply_async(factorials, (n,))
 
 
 class WorkerHandler(FactorialHandler):
@@ -99,13 +104,13 @@ class WorkerHandler(FactorialHandler):
         return await self.run(factorials, n)
 
 
-class PoolTestHandler(SlowHandler):
+class PoolTestHandler(PoolHandler):
     """Awaits one task that works and one that raises, and answers with both."""
 
     async def get(self) -> None:
-        done = await awaitable_pool().apply_async(succeed)
+        done = await awaitable_pool(self.processes).apply_async(succeed)
         try:
-            await awaitable_pool().apply_async(fail)
+            await awaitable_pool(self.processes).apply_async(fail)
         except Exception as error:
             self.text(f"{done}\nCaught an exception: {error.__cause__}")
 
@@ -162,9 +167,9 @@ class AwaitablePool:
 
 
 @cache
-def awaitable_pool() -> AwaitablePool:
+def awaitable_pool(processes: int) -> AwaitablePool:
     """The pool of this instance, made by the first request that needs it."""
-    pool = AwaitablePool(processes=1)
+    pool = AwaitablePool(processes)
     atexit.register(pool.close)
     return pool
 
@@ -178,8 +183,8 @@ def fail() -> None:
 
 
 @cache
-def _executor() -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(max_workers=1, mp_context=PROCESSES)
+def _executor(processes: int) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(processes, mp_context=PROCESSES)
 
 
 def _guarded(task: Callable[..., R], *args: Any) -> R:

