@@ -49,7 +49,7 @@ class Options:
     fault: float = 8
 
 
-QUICK = Options(half=1.5, abandoned_job=2, overload=4, fault=4)
+QUICK = Options(half=1.5, abandoned_job=2, overload=8, fault=4)
 
 
 def isolation(system: System, running: Running, options: Options, turn: int) -> Figures:

@@ -25,7 +25,8 @@ def write(content: Content, folder: Path | None = None) -> None:
     target = folder or HERE
     (target / "plots").mkdir(parents=True, exist_ok=True)
     (target / "REPORT.md").write_text(report(content))
-    plot_isolation(content, target / "plots" / PLOT.name)
+    if any(key.startswith("isolation/") for key in content["figures"]):
+        _plot_isolation(content, target / "plots" / PLOT.name)
     if "growth" in content["figures"]:
         _plot_growth(content, target / "plots" / "growth.svg")
     if folder:
@@ -79,7 +80,7 @@ def report(content: Content) -> str:
     return "\n".join(part for part in parts if part)
 
 
-def plot_isolation(content: Content, file: Path) -> None:
+def _plot_isolation(content: Content, file: Path) -> None:
     """Fast p99 idle and under slow load, one line a system, on a logarithmic scale."""
     pyplot = _pyplot()
     rows = [

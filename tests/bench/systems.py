@@ -58,7 +58,7 @@ class System:
 @contextlib.contextmanager
 def slowpool(**settings: object) -> Iterator[Running]:
     """This project as ``./deploy/local`` runs it, as many slow workers as there are cores."""
-    environ = _environ(SLOW_PROCESSES=CORES, **settings)
+    environ = _environ(**{"SLOW_PROCESSES": CORES, **settings})
     with _started([sys.executable, "deploy/local"], environ) as running:
         yield Running(
             url=f"http://127.0.0.1:{HTTP_PORT}",
