@@ -13,6 +13,16 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "slow: takes more than some 20 seconds")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--call-multi-runs", type=int, default=2, help="runs of the tester client, per way")
+
+
+@pytest.fixture
+def call_multi_runs(pytestconfig: pytest.Config) -> int:
+    """How often the tester client has to show the same."""
+    return int(pytestconfig.getoption("--call-multi-runs"))
+
+
 @pytest.fixture
 def gate(tmp_path: Path) -> Iterator[Gate]:
     """Where requests of this test wait; open at its end, whatever has happened."""

@@ -6,30 +6,54 @@ import sys
 
 import pytest
 
+from app.demo.strategies import PoolTestHandler, routes
 from tests.e2e.system import System
+from tests.process import Instance
 from tests.support import ROOT, free_ports
 
+STRATEGIES = [path.lstrip("/") for path, handler in routes if handler is not PoolTestHandler]
+SIZE = 3000
+"""Of the slow work: about 0.2 s."""
 
-@pytest.mark.parametrize("route", ["slow", "slow_threaded"])
-def test_the_tester_client_shows_all_answers_as_they_return_and_who_came_when(
-    system: System, route: str
+
+@pytest.mark.parametrize("route", STRATEGIES)
+def test_all_fast_answers_come_before_the_first_slow_one(
+    system: System, route: str, call_multi_runs: int
 ) -> None:
-    done = call_multi(system.port, route, "--n", "3000")
-    assert done.returncode == 0, done.stdout
-    answers, summary = done.stdout.split("\n\n")
-    lines = answers.splitlines()
-    assert len(lines) == 23
-    for i in range(1, 21):
-        assert re.search(rf"^ *\d+\.\d{{3}} s  fast:\d+ +fast result {i}$", answers, re.MULTILINE)
-    for i in range(1, 4):
-        assert re.search(
-            rf"^ *\d+\.\d{{3}} s  slow:\d+ +slow result {i} <--- \d+\.\d{{3}} s$", answers, re.MULTILINE
-        )
-    times = [float(line.split()[0]) for line in lines]
-    assert times == sorted(times)
-    last_fast, first_slow, last_slow = map(float, re.findall(r"(\d+\.\d{3}) s$", summary, re.MULTILINE))
-    assert first_slow <= last_slow == times[-1]
-    assert last_fast in times
+    for _ in range(call_multi_runs):
+        done = call_multi(system.port, route, "--n", str(SIZE))
+        assert done.returncode == 0, done.stdout
+        answers, summary = done.stdout.split("\n\n")
+        lines = answers.splitlines()
+        assert len(lines) == 23
+        for i in range(1, 21):
+            assert re.search(rf"^ *\d+\.\d{{3}} s  fast:\d+ +fast result {i}$", answers, re.MULTILINE)
+        for i in range(1, 4):
+            assert re.search(
+                rf"^ *\d+\.\d{{3}} s  slow:\d+ +slow result {i} <--- \d+\.\d{{3}} s$", answers, re.MULTILINE
+            )
+        times = [float(line.split()[0]) for line in lines]
+        assert times == sorted(times)
+        last_fast, first_slow, last_slow = summary_times(summary)
+        assert last_fast < first_slow <= last_slow == times[-1], done.stdout
+
+
+def test_one_process_that_computes_inline_holds_up_fast_answers(call_multi_runs: int) -> None:
+    with Instance(ROUTES="app.demo.routes") as instance:
+        for _ in range(call_multi_runs):
+            done = call_multi(instance.port, "slow", "--n", str(SIZE))
+            assert done.returncode == 0, done.stdout
+            last_fast, first_slow, _ = summary_times(done.stdout)
+            assert last_fast > first_slow, done.stdout
+
+
+def test_one_process_with_workers_does_not_hold_them_up(call_multi_runs: int) -> None:
+    with Instance(ROUTES="app.demo.routes") as instance:
+        for _ in range(call_multi_runs):
+            done = call_multi(instance.port, "slow_threaded", "--n", str(SIZE))
+            assert done.returncode == 0, done.stdout
+            last_fast, first_slow, _ = summary_times(done.stdout)
+            assert last_fast < first_slow, done.stdout
 
 
 def test_the_tester_client_fails_when_one_request_does(system: System) -> None:
@@ -44,6 +68,11 @@ def test_the_tester_client_fails_when_nothing_answers() -> None:
     assert done.returncode == 1
     assert "23 of 23 requests failed" in done.stdout
     assert done.stderr == ""
+
+
+def summary_times(printed: str) -> list[float]:
+    """When the last fast, the first slow and the last slow answer came."""
+    return [float(seconds) for seconds in re.findall(r"result +(\d+\.\d{3}) s$", printed, re.MULTILINE)]
 
 
 def call_multi(port: int, *arguments: str) -> subprocess.CompletedProcess[str]:
