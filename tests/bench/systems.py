@@ -13,6 +13,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -102,8 +103,8 @@ def slowpool_in_compose() -> Iterator[Running]:
 
 
 @contextlib.contextmanager
-def one_tornado() -> Iterator[Running]:
-    """One Tornado process with every route, as most applications begin."""
+def one_tornado(workers: str = "") -> Iterator[Running]:
+    """One Tornado process with every route, as most applications begin; by what its workers are known."""
     command = [sys.executable, "-m", "app", "--pool=all", f"--port={HTTP_PORT}"]
     with _started(command, _environ(SLOW_WORKERS=CORES)) as running:
         yield Running(
@@ -111,7 +112,7 @@ def one_tornado() -> Iterator[Running]:
             direct=f"http://127.0.0.1:{HTTP_PORT}",
             start_seconds=_first_answer(running, HTTP_PORT),
             instances=lambda: _matching(_below(running), r"-m app --pool=all"),
-            workers=lambda: _matching(_below(running), r"spawn_main|literal_eval"),
+            workers=lambda: _matching(_below(running), workers) if workers else [],
             all=lambda: _below(running),
         )
 
@@ -175,6 +176,9 @@ def gunicorn() -> Iterator[Running]:
         )
 
 
+spawning = partial(one_tornado, "spawn_main")
+with_workers = partial(one_tornado, "literal_eval")
+
 SYSTEMS = [
     System("slowpool", "**slowpool**, local", "/slow_threaded", slowpool),
     System("slowpool-compose", "**slowpool**, compose", "/slow_threaded", slowpool_in_compose),
@@ -183,10 +187,20 @@ SYSTEMS = [
     System("round-robin", "4 Tornado processes, round robin", "/slow", tornado_round_robin),
     System("tornado", "Tornado, inline", "/slow", one_tornado),
     System("tornado-thread", "Tornado, thread", "/slow/thread", one_tornado),
-    System("tornado-process", "Tornado, process per request", "/slow/process", one_tornado),
-    System("tornado-executor", "Tornado, ProcessPoolExecutor", "/slow/executor", one_tornado),
-    System("tornado-pool", "Tornado, multiprocessing.Pool", "/slow/pool", one_tornado),
-    System("tornado-worker", "Tornado, this project's workers", "/slow_threaded", one_tornado),
+    System("tornado-process", "Tornado, process per request", "/slow/process", spawning),
+    System(
+        "tornado-executor",
+        "Tornado, ProcessPoolExecutor",
+        "/slow/executor",
+        spawning,
+    ),
+    System("tornado-pool", "Tornado, multiprocessing.Pool", "/slow/pool", spawning),
+    System(
+        "tornado-worker",
+        "Tornado, this project's workers",
+        "/slow_threaded",
+        with_workers,
+    ),
 ]
 
 
