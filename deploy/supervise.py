@@ -32,6 +32,11 @@ SOCKET_PATH_MAX = 90
 """Bytes of the path of a unix socket (108 on Linux), less what supervisor appends to it."""
 
 
+def local_run_dir(config: Config) -> Path:
+    """Where a local run keeps supervisor's socket and what nginx is configured from."""
+    return ROOT / ".run" / str(config.http_port)
+
+
 def main() -> int:
     """Run the programs that the command line names; returns the exit status."""
     os.chdir(ROOT)
@@ -69,7 +74,7 @@ def _environ(config: Config, run_dir: Path, *, programs: str, address: str) -> d
 def _run_local(config: Config) -> int:
     instances = [*config.instances(Pool.FAST), *config.instances(Pool.SLOW)]
     _check_ports(config, instances)
-    run_dir = ROOT / ".run" / str(config.http_port)
+    run_dir = local_run_dir(config)
     if len(os.fsencode(run_dir / "supervisor.sock")) > SOCKET_PATH_MAX:
         raise ConfigError(f"the path {ROOT} is too long for a unix socket; move the project")
     environ = _environ(config, run_dir, programs="*", address="127.0.0.1")

@@ -16,16 +16,21 @@ Line = tuple[datetime, str]
 
 
 class Compose:
-    """``docker-compose.yml`` as a project of its own, on ports of its own; its health is asked for more often."""
+    """``docker-compose.yml`` as a project of its own, on ports of its own.
 
-    def __init__(self, **settings: object) -> None:
+    Its health is asked for more often. ``changed_by`` are files that change more.
+    """
+
+    def __init__(self, *changed_by: str, **settings: object) -> None:
         self.port, self.admin_port = free_ports(), free_ports()
         ports = {"HTTP_PORT": self.port, "ADMIN_PORT": self.admin_port}
         project = {
             "COMPOSE_PROJECT_NAME": f"slowpool-test-{uuid.uuid4().hex[:8]}",
-            "COMPOSE_FILE": "docker-compose.yml:tests/e2e/health.yml",
+            "COMPOSE_FILE": ":".join(
+                filter(None, ["docker-compose.yml", "tests/e2e/health.yml", changed_by])
+            ),
         }
-        self._env = {**environment({**ports, **settings}), **project}
+        self.env = {**environment({**ports, **settings}), **project}
 
     def __enter__(self) -> Self:
         return self
@@ -45,7 +50,7 @@ class Compose:
         done = subprocess.run(
             ["docker", "compose", *arguments],
             cwd=ROOT,
-            env=self._env,
+            env=self.env,
             capture_output=True,
             text=True,
             timeout=280,
