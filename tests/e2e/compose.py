@@ -26,9 +26,7 @@ class Compose:
         ports = {"HTTP_PORT": self.port, "ADMIN_PORT": self.admin_port}
         project = {
             "COMPOSE_PROJECT_NAME": f"slowpool-test-{uuid.uuid4().hex[:8]}",
-            "COMPOSE_FILE": ":".join(
-                filter(None, ["docker-compose.yml", "tests/e2e/health.yml", changed_by])
-            ),
+            "COMPOSE_FILE": ":".join(("docker-compose.yml", "tests/e2e/health.yml", *changed_by)),
         }
         self.env = {**environment({**ports, **settings}), **project}
 
