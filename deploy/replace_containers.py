@@ -98,7 +98,7 @@ def _wait_until_ready(container: str) -> None:
             raise CannotReplace(f"{name} has ended: {_reason(docker('logs', container))}")
         if time.monotonic() > deadline:
             raise CannotReplace(f"{name} is not ready within {READY_SECONDS:g} s: {done.stderr.strip()}")
-        time.sleep(0.2)
+        time.sleep(1)
 
 
 def _reason(text: str) -> str:

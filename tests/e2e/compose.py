@@ -18,15 +18,15 @@ Line = tuple[datetime, str]
 class Compose:
     """``docker-compose.yml`` as a project of its own, on ports of its own.
 
-    Its health is asked for more often. ``changed_by`` are files that change more.
+    ``changed_by`` is a file that changes it for the test: its health is asked for more often.
     """
 
-    def __init__(self, *changed_by: str, **settings: object) -> None:
+    def __init__(self, changed_by: str = "tests/e2e/health.yml", **settings: object) -> None:
         self.port, self.admin_port = free_ports(), free_ports()
         ports = {"HTTP_PORT": self.port, "ADMIN_PORT": self.admin_port}
         project = {
             "COMPOSE_PROJECT_NAME": f"slowpool-test-{uuid.uuid4().hex[:8]}",
-            "COMPOSE_FILE": ":".join(("docker-compose.yml", "tests/e2e/health.yml", *changed_by)),
+            "COMPOSE_FILE": f"docker-compose.yml:{changed_by}",
         }
         self.env = {**environment({**ports, **settings}), **project}
 

@@ -18,9 +18,6 @@ from tests.e2e.targets import ENVIRONMENTS, Kill, Target
 from tests.load import Client, Load, Outcome, Request
 from tests.support import wait_until
 
-REQUESTS_PER_SECOND = 900.0
-"""Of the fast pool."""
-
 KILL_MARGIN_SECONDS = 0.25
 """How exactly the time of a kill is known: nginx learns of it a little later."""
 
@@ -78,7 +75,7 @@ def run(environment: str, seconds: float, seed: int, event: str | None = None) -
         folder.chmod(0o777)  # the containers' user is another one
         with ENVIRONMENTS[environment](folder, chance) as target:
             target.wait_until_whole()
-            with Load(target.port, clients(target.folder)) as load:
+            with Load(target.port, clients(target)) as load:
                 times = _run_events(target, load, chance, seconds, event)
             executed = Counter((folder / "executed").read_text().split())
             rows = table(load.requests, times)
@@ -91,20 +88,20 @@ def run(environment: str, seconds: float, seed: int, event: str | None = None) -
     return rows, wrong
 
 
-def clients(folder: str) -> list[Client]:
+def clients(target: Target) -> list[Client]:
     """Who asks: fast GET and POST, kept and fresh connections, and slow GET of several lengths."""
     found = []
-    post = f"/record?folder={folder}"
-    for method, target, keeps, count in (
+    post = f"/record?folder={target.folder}"
+    for method, path, keeps, count in (
         ("GET", "/record", True, 6),
         ("POST", post, True, 6),
         ("GET", "/record", False, 4),
         ("POST", post, False, 4),
     ):
-        found += [Client(method, target, REQUESTS_PER_SECOND / 20, keeps) for _ in range(count)]
+        found += [Client(method, path, target.requests_per_second / 20, keeps) for _ in range(count)]
     for milliseconds, keeps in ((5, True), (300, False), (1500, True)):
-        target = f"/slow/record?milliseconds={milliseconds}"
-        found.append(Client("GET", target, 10, keeps, fast=False))
+        path = f"/slow/record?milliseconds={milliseconds}"
+        found.append(Client("GET", path, 10, keeps, fast=False))
     return found
 
 

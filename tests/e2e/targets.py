@@ -4,11 +4,11 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Self
@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Self
 import psutil
 
 from tests.client import request
-from tests.e2e.compose import Compose, docker
+from tests.e2e.compose import Compose, address, docker
 from tests.e2e.system import System
 from tests.load import Client, Load
 from tests.support import ROOT, wait_until
@@ -24,6 +24,8 @@ from tests.support import ROOT, wait_until
 RECORDING = "tests.apps.recording"
 FROZEN_SECONDS = 3.0
 """How long an instance is stopped by SIGSTOP; less than what the watchdog takes for hung."""
+
+FIRST_PORTS = {"fast": 8001, "slow": 8101}
 
 Act = Callable[[Any, Load], None]
 Events = dict[str, tuple[Act, Act]]
@@ -43,6 +45,8 @@ class Target:
     """A running system; entered when it is up."""
 
     events: ClassVar[Events]
+    requests_per_second: ClassVar[float]
+    """Of the fast pool: what two cores can do, with enough left for what happens beside it."""
     port: int
     folder: str
     """Where it records what has run, as it calls the folder."""
@@ -100,6 +104,8 @@ class Target:
 class Local(Target):
     """``./deploy/local``; an instance that is stopped and started is what scaling is here."""
 
+    requests_per_second = 900
+
     def __init__(self, folder: Path, chance: random.Random) -> None:
         super().__init__(chance)
         self.folder = str(folder)
@@ -130,7 +136,7 @@ class Local(Target):
         for pool in ("fast", "slow"):
             for port in self.system.instances(pool):
                 if f"{pool}:{pool}-{port}" not in self._down:
-                    wait_until(lambda: is_ready(port), 60, f"{pool}:{port} to be ready")  # noqa: B023
+                    wait_until(partial(is_ready, port), 60, f"{pool}:{port} to be ready")
 
     def stop_some(self, load: Load) -> None:
         if not self._down:
@@ -166,6 +172,8 @@ class Local(Target):
 class Docker(Target):
     """``docker compose up`` with two replicas of each pool."""
 
+    requests_per_second = 500
+
     def __init__(self, folder: Path, chance: random.Random) -> None:
         super().__init__(chance)
         self.folder = "/record"
@@ -194,7 +202,7 @@ class Docker(Target):
 
     def signal(self, pool: str, what: str, number: signal.Signals) -> Callable[[signal.Signals], None]:
         container = self.one(pool)
-        mark = "app.worker_main" if what == "worker" else f"--port={ {'fast': 8001, 'slow': 8101}[pool] }"
+        mark = "app.worker_main" if what == "worker" else f"--port={FIRST_PORTS[pool]}"
         found = docker("exec", container, "python", "-S", "-c", SEND, mark, str(int(number)))
         pid = found.split()[-1]
         return lambda other: void(docker("exec", container, "sh", "-c", f"kill -{int(other)} {pid}"))
@@ -203,9 +211,11 @@ class Docker(Target):
         return self.chance.choice(self.compose("ps", "--quiet", pool).stdout.split())
 
     def wait_until_whole(self) -> None:
-        for pool in ("fast", "slow"):
-            for container in self.compose("ps", "--quiet", pool).stdout.split():
-                wait_until(lambda: passes(container), 100, f"{pool} {container} to be ready")  # noqa: B023
+        for pool, port in FIRST_PORTS.items():
+            for container in self.compose.containers(pool):
+                for one in (port, port + 1):
+                    ready = partial(is_ready, one, address(container))
+                    wait_until(ready, 100, f"{container['Name']} {one} to be ready")
 
     def one_more(self, load: Load) -> None:
         self.scale(3)
@@ -270,20 +280,12 @@ for pid in sorted(filter(str.isdigit, os.listdir("/proc")), key=int):
 """
 
 
-def is_ready(port: int) -> bool:
-    """Whether an instance of this machine says so."""
+def is_ready(port: int, address: str = "127.0.0.1") -> bool:
+    """Whether an instance says so; that of a container can be asked from here, on Linux."""
     try:
-        return request(port, "/readyz", timeout=2).status == 200
+        return request(port, "/readyz", address=address, timeout=2).status == 200
     except OSError:
         return False
-
-
-def passes(container: str) -> bool:
-    """Whether all instances of a container are ready."""
-    pool = docker("inspect", "--format={{index .Config.Cmd 3}}", container).strip()
-    port = {"fast": "8001", "slow": "8101"}[pool]
-    check = ["docker", "exec", container, "python", "-S", "deploy/healthcheck.py", port, "2"]
-    return subprocess.run(check, capture_output=True, timeout=60).returncode == 0
 
 
 def run(*command: str | Path, env: dict[str, str]) -> None:
@@ -294,6 +296,3 @@ def run(*command: str | Path, env: dict[str, str]) -> None:
 
 def void(_: object) -> None:
     """Nothing."""
-
-
-assert sys.platform == "linux", "signals, /proc and the engine are Linux's"
