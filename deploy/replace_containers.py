@@ -28,7 +28,7 @@ def main() -> int:
     """Replace the containers of what the command line names; returns the exit status."""
     services = sys.argv[1:] or list(SERVICES)
     if not set(services) <= set(SERVICES):
-        print("usage: deploy/rolling-restart --compose [fast|slow]", file=sys.stderr)
+        print("usage: deploy/rolling-restart [--compose] [fast|slow]", file=sys.stderr)
         return 2
     for service in services:
         try:

@@ -7,54 +7,55 @@ import sys
 import time
 from http.client import HTTPConnection, HTTPException
 from typing import Any
-from xmlrpc.client import Fault, ServerProxy
+from xmlrpc.client import Fault
 
-from supervisor.xmlrpc import Faults, SupervisorTransport
+from supervisor.xmlrpc import Faults
 
 from app.config import Config, Pool
 from app.errors import ConfigError
-from deploy.supervise import CONTAINER_RUN_DIR, local_run_dir
+from deploy.supervise import CONTAINER_RUN_DIR, local_run_dir, supervisor_api
 
 READY_SECONDS = 60.0
 """An instance that is not ready this long after its start does not come back."""
 
 
 class DoesNotComeBack(Exception):
-    """An instance that was restarted, and why it is not there; it has been stopped."""
+    """Why an instance that was restarted is not there."""
 
 
 def main() -> int:
     """Restart what the command line names; returns the exit status."""
     try:
         pools = [Pool(name) for name in sys.argv[1:]] or list(Pool)
-        run_dir = local_run_dir(Config.load())
     except ValueError:
         print("usage: deploy/rolling-restart [--compose] [fast|slow]", file=sys.stderr)
         return 2
+    try:
+        config = Config.load()
+        run_dir = local_run_dir(config)
+        return roll(supervisor_api(run_dir if run_dir.exists() else CONTAINER_RUN_DIR), pools)
     except ConfigError as error:
         print(f"rolling-restart: {error}", file=sys.stderr)
         return 2
-    if not run_dir.exists():
-        run_dir = CONTAINER_RUN_DIR
-    supervisor = connect(f"unix://{run_dir}/supervisor.sock")
-    try:
-        return roll(supervisor, pools)
-    except OSError as error:
-        print(f"rolling-restart: no supervisor answers in {run_dir}: {error}", file=sys.stderr)
+    except OSError:
+        where = f"no ./deploy/local with HTTP_PORT={config.http_port} runs, and this is not in a container"
+        print(f"rolling-restart: {where}", file=sys.stderr)
+        return 1
+    except Fault as fault:
+        print(f"rolling-restart: supervisor refuses: {fault.faultString}", file=sys.stderr)
         return 1
 
 
-def connect(url: str) -> Any:
-    """supervisor's own API, at the address of its socket."""
-    return ServerProxy("http://127.0.0.1", transport=SupervisorTransport(None, None, url)).supervisor
-
-
 def roll(supervisor: Any, pools: list[Pool]) -> int:
-    """Restart the instances of these pools; returns the exit status."""
+    """Restart the instances of these pools; returns the exit status.
+
+    One that does not come back is stopped: supervisor would start it a few times more and then give up,
+    which ends everything.
+    """
     processes = [process for process in supervisor.getAllProcessInfo() if process["group"] in pools]
-    # Those that do not run come first: while they are away, a restart of another one would be noticed.
+    # Those that do not run come first: with them away, a restart of another one might be noticed.
     processes.sort(key=lambda process: process["statename"] == "RUNNING")
-    names = [process["name"] for process in processes]
+    names = [f"{process['group']}:{process['name']}" for process in processes]
     if not names:
         print(f"rolling-restart: there is no instance of {' or '.join(pools)} here", file=sys.stderr)
         return 1
@@ -62,6 +63,7 @@ def roll(supervisor: Any, pools: list[Pool]) -> int:
         try:
             seconds = restart(supervisor, name)
         except DoesNotComeBack as error:
+            stop(supervisor, name)
             rest = ", ".join(names[index + 1 :])
             untouched = f"; not touched: {rest}" if rest else ""
             print(f"rolling-restart: {name} does not come back: {error}{untouched}", file=sys.stderr)
@@ -71,40 +73,35 @@ def roll(supervisor: Any, pools: list[Pool]) -> int:
 
 
 def restart(supervisor: Any, name: str) -> float:
-    """Drain and stop an instance, such as ``fast-8001``, and start it; the seconds until it was ready.
+    """Drain and stop an instance, such as ``fast:fast-8001``, and start it; the seconds until it was ready.
 
-    Raises DoesNotComeBack; the instance is then stopped, since supervisor would try it a few times
-    more and then give up, which ends everything.
+    Raises DoesNotComeBack, and Fault when supervisor itself is about to end.
     """
-    full_name = f"{name.partition('-')[0]}:{name}"
     started_at = time.monotonic()
-    _stop(supervisor, full_name)
+    stop(supervisor, name)
     try:
-        supervisor.startProcess(full_name)
-        _wait_until_ready(supervisor, full_name)
+        supervisor.startProcess(name)
     except Fault as fault:
-        _stop(supervisor, full_name)
-        raise DoesNotComeBack(f"{fault.faultString}; its log says why") from fault
-    except DoesNotComeBack:
-        _stop(supervisor, full_name)
-        raise
+        raise DoesNotComeBack("it has ended at once; its log says why") from fault
+    _wait_until_ready(supervisor, name)
     return time.monotonic() - started_at
 
 
-def _stop(supervisor: Any, full_name: str) -> None:
+def stop(supervisor: Any, name: str) -> None:
+    """Drain and stop an instance, if it runs. Raises Fault when supervisor itself is about to end."""
     try:
-        supervisor.stopProcess(full_name)
+        supervisor.stopProcess(name)
     except Fault as fault:
         if fault.faultCode != Faults.NOT_RUNNING:
             raise
 
 
-def _wait_until_ready(supervisor: Any, full_name: str) -> None:
-    pid = supervisor.getProcessInfo(full_name)["pid"]
-    port = int(full_name.rpartition("-")[2])
+def _wait_until_ready(supervisor: Any, name: str) -> None:
+    pid = supervisor.getProcessInfo(name)["pid"]
+    port = int(name.rpartition("-")[2])
     deadline = time.monotonic() + READY_SECONDS
     while not _is_ready(port):
-        process = supervisor.getProcessInfo(full_name)
+        process = supervisor.getProcessInfo(name)
         if process["pid"] != pid:
             raise DoesNotComeBack(f"process {pid} has ended; its log says why")
         if time.monotonic() > deadline:

@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.e2e.targets import ENVIRONMENTS, Kill, Target
 from tests.load import Client, Load, Outcome, Request
@@ -47,7 +48,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="tests/e2e/faults", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--environment", choices=ENVIRONMENTS, default="local")
     length = parser.add_mutually_exclusive_group()
-    length.add_argument("--seconds", type=float, default=90, help="at least one round is run (%(default)s)")
+    length.add_argument("--seconds", type=float, default=60, help="at least one round is run (%(default)s)")
     length.add_argument("--hours", type=float)
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))
     parser.add_argument("--event", help="this one alone")
@@ -125,6 +126,20 @@ def rendered(rows: list[Row]) -> str:
             f"{row.event:15} {row.times:6} {row.requests:9} {row.answered:9} {row.refused:8} "
             f"{row.failed:7} {row.longest_seconds:12.3f} s"
         )
+    return "\n".join(lines)
+
+
+def guarantees(figures: dict[str, list[dict[str, Any]]]) -> str:
+    """The README's table, from what ``--json`` has written."""
+    lines = [
+        "| where | event | requests | answered | refused | failed | longest delay |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for environment, rows in figures.items():
+        for row in rows:
+            counts = (f"{row[name]:,}" for name in ("requests", "answered", "refused", "failed"))
+            cells = [environment, row["event"], *counts, f"{row['longest_seconds']:.3f} s"]
+            lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

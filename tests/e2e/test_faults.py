@@ -1,0 +1,25 @@
+"""The fault schedule in its short form; ``tests/e2e/faults`` runs it for hours."""
+
+import random
+
+import pytest
+
+from tests.e2e.fault_schedule import run
+from tests.engine import needs_engine
+
+SECONDS = 60
+
+LONGEST_SECONDS = 1.2
+"""The goal for a replica that has vanished; what is measured for the others stands in the README, and is far
+less where nothing else runs."""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("environment", ["local", pytest.param("docker", marks=needs_engine)])
+def test_no_request_fails_that_need_not(environment: str) -> None:
+    rows, wrong = run(environment, SECONDS, random.randrange(1 << 32))
+    assert not wrong
+    assert sum(row.requests for row in rows) > 40_000
+    for row in rows:
+        assert row.event == "SIGSTOP instance" or row.longest_seconds < LONGEST_SECONDS, row
