@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from app.config import Pool
 from tests.client import refuses, request
 from tests.nginx import DOCKER, LOCAL, render, render_environment
-from tests.process import Process
+from tests.process import Instance, Process
 from tests.support import free_ports, wait_until
 
 SILENT = 8
@@ -27,6 +28,25 @@ def test_a_large_pool_that_is_silent_is_503_within_2_s(tmp_path: Path, method: s
         ports = {"FAST_PORT": first, "SLOW_PORT": first, "FAST_PROCESSES": SILENT, "SLOW_PROCESSES": SILENT}
         http_port = stack.enter_context(nginx(tmp_path, LOCAL, **ports))
         assert_refused(http_port, method, path)
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize(("pool", "path"), [(Pool.FAST, "/body"), (Pool.SLOW, "/slow/echo")])
+def test_a_silent_instance_costs_a_second_at_most_and_no_request(
+    tmp_path: Path, method: str, pool: Pool, path: str
+) -> None:
+    first = free_ports(2)
+    ports = {"FAST_PORT": first, "SLOW_PORT": first}
+    with (
+        silent(first),
+        Instance(pool, port=first + 1, ROUTES="tests.apps.controlled"),
+        nginx(tmp_path, LOCAL, **ports) as port,
+    ):
+        for _ in range(6):
+            started_at = time.monotonic()
+            response = request(port, path, method, body=b"x" if method == "POST" else None)
+            assert time.monotonic() - started_at < 1
+            assert response.status == 200
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
