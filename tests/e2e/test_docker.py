@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,7 +13,7 @@ import pytest
 from tests.client import refuses, request
 from tests.e2e.compose import Compose, address, docker, log
 from tests.engine import needs_engine
-from tests.support import wait_until
+from tests.support import ROOT, wait_until
 
 pytestmark = [needs_engine, pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -159,6 +160,42 @@ def test_stopping_answers_what_has_been_accepted_and_ends_all_within_the_grace_p
         assert not container["State"]["OOMKilled"]
 
 
+def test_all_replicas_are_replaced_and_no_request_is_lost(
+    stack: Compose, background: ThreadPoolExecutor
+) -> None:
+    scale(stack, fast=2, slow=1)
+    before = {pool: names(stack, pool) for pool in TARGETS}
+    with Traffic(stack, background) as traffic:
+        done = rolling_restart(stack)
+        assert (done.returncode, done.stderr) == (0, "")
+        traffic.wait_for_more()
+        assert traffic.statuses() == {"GET": {200}, "POST": {405}}
+    for pool in TARGETS:
+        assert len(names(stack, pool)) == len(before[pool])
+        assert not names(stack, pool) & before[pool]
+    after = {pool: names(stack, pool) for pool in TARGETS}
+    scale(stack, fast=2, slow=1)  # Compose takes them for what it would have made itself
+    assert {pool: names(stack, pool) for pool in TARGETS} == after
+
+
+def test_a_new_release_that_does_not_come_up_leaves_the_old_containers_as_they_are(stack: Compose) -> None:
+    before = {pool: names(stack, pool) for pool in TARGETS}
+    done = rolling_restart(stack, "fast", ROUTES="no.such.module")
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("rolling-restart: the containers of fast stay as they were: ")
+    assert line.endswith(
+        "ROUTES=no.such.module: there is no module 'no'; put your package beside app/ or install it with pip"
+    )
+    assert {pool: names(stack, pool) for pool in TARGETS} == before
+    assert stack.get(TARGETS["fast"]).status == 200
+
+
+def test_the_instances_of_a_replica_are_restarted_in_it(stack: Compose) -> None:
+    done = stack("exec", "-T", "fast", "deploy/rolling-restart")
+    assert re.fullmatch(r"(rolling-restart: fast:fast-\d+ is ready again after [\d.]+ s\n){2}", done.stdout)
+
+
 def test_a_program_that_cannot_run_ends_its_container_with_its_reason() -> None:
     with Compose(ROUTES="no.such.module") as broken:
         broken("up", "--detach", "--no-deps", "fast")
@@ -232,6 +269,22 @@ class Traffic:
         body = b"x" if method == "POST" else None
         while not self._stopped:
             self._seen[method].append(self._stack.get(target, method, body=body).status)
+
+
+def names(stack: Compose, service: str) -> set[str]:
+    """The containers of a service."""
+    return {str(container["Id"]) for container in stack.containers(service)}
+
+
+def rolling_restart(stack: Compose, *services: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """``deploy/rolling-restart --compose``."""
+    return subprocess.run(
+        [ROOT / "deploy" / "rolling-restart", "--compose", *services],
+        env={**stack.env, **settings},
+        capture_output=True,
+        text=True,
+        timeout=250,
+    )
 
 
 def scale(stack: Compose, *, fast: int, slow: int) -> None:
