@@ -102,8 +102,10 @@ class Load:
         interval = 1 / client.per_second
         due_at = time.monotonic() + phase * interval
         connection: _Connection | None = None
-        while not self._stopped:
+        while True:
             await asyncio.sleep(max(0, due_at - time.monotonic()))
+            if self._stopped:
+                break
             connection = await self._ask(client, connection)
             due_at = max(due_at + interval, time.monotonic())  # what is late is not made up for
         if connection:

@@ -163,8 +163,8 @@ def excuses(kill: Kill, request: Request) -> bool:
     if request.started_at > kill.ended_at + KILL_MARGIN_SECONDS or request.ended_at < kill.started_at:
         return False
     if kill.what == "worker":
-        return not request.client.fast and request.status in (0, 500)
-    return request.client.method == "POST" and request.status in (0, 502)
+        return not request.client.fast and request.status == 500
+    return request.client.method == "POST" and request.status == 502
 
 
 def _run_events(

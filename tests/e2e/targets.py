@@ -97,6 +97,13 @@ class Target:
         time.sleep(FROZEN_SECONDS)
         again(signal.SIGCONT)
 
+    def hang_instance(self, load: Load) -> None:
+        started_at = time.monotonic()
+        self.signal("fast", "instance", signal.SIGSTOP)
+        time.sleep(1)
+        self.wait_until_whole()  # the watchdog kills it
+        self.kills.append(Kill("instance", started_at, time.monotonic()))
+
     def fill_slow_pool(self, load: Load) -> None:
         load.burst(Client("GET", "/slow/record?milliseconds=200", 1, keeps=False, fast=False), 100)
 
@@ -164,7 +171,8 @@ class Local(Target):
         "reload nginx": (Target.nothing, reload),
         "kill -9 instance": (start_all, Target.kill_instance),
         "kill -9 worker": (start_all, Target.kill_worker),
-        "SIGSTOP instance": (start_all, Target.freeze_instance),
+        "SIGSTOP, SIGCONT": (start_all, Target.freeze_instance),
+        "SIGSTOP": (start_all, Target.hang_instance),
         "full slow pool": (start_all, Target.fill_slow_pool),
     }
 
@@ -256,7 +264,8 @@ class Docker(Target):
         "reload nginx": (Target.nothing, reload),
         "kill -9 instance": (Target.nothing, Target.kill_instance),
         "kill -9 worker": (Target.nothing, Target.kill_worker),
-        "SIGSTOP instance": (Target.nothing, Target.freeze_instance),
+        "SIGSTOP, SIGCONT": (Target.nothing, Target.freeze_instance),
+        "SIGSTOP": (Target.nothing, Target.hang_instance),
         "docker kill": (two, docker_kill),
         "docker restart": (two, docker_restart),
         "full slow pool": (Target.nothing, Target.fill_slow_pool),

@@ -22,4 +22,4 @@ def test_no_request_fails_that_need_not(environment: str) -> None:
     assert not wrong
     assert sum(row.requests for row in rows) > 40_000
     for row in rows:
-        assert row.event == "SIGSTOP instance" or row.longest_seconds < LONGEST_SECONDS, row
+        assert row.event.startswith("SIGSTOP") or row.longest_seconds < LONGEST_SECONDS, row
