@@ -37,8 +37,8 @@ def main() -> int:
             print(f"rolling-restart: the containers of {service} stay as they were: {error}", file=sys.stderr)
             return 1
         except subprocess.CalledProcessError as error:
-            command = " ".join(error.cmd)
-            print(f"rolling-restart: {service}: {command}: {_reason(error.stderr)}", file=sys.stderr)
+            failed = " ".join(error.cmd)
+            print(f"rolling-restart: {service}: {failed}: {_reason(error.stderr)}", file=sys.stderr)
             return 1
     return 0
 
@@ -54,7 +54,7 @@ def replace(service: str) -> None:
         for container in new:
             _wait_until_ready(container)
         time.sleep(FOLLOWED_SECONDS)
-    except (CannotReplace, KeyboardInterrupt):
+    except (CannotReplace, subprocess.CalledProcessError, KeyboardInterrupt):
         _remove([container for container in _containers(service, "--all") if container not in old])
         raise
     for container in old:
