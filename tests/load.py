@@ -49,6 +49,11 @@ class Request:
     status: int
     detail: str
 
+    def __str__(self) -> str:
+        connection = "kept" if self.client.keeps else "fresh"
+        path = self.client.target.partition("?")[0]
+        return f"{self.client.method} {path} on a {connection} connection: {self.detail[:90]}"
+
     @property
     def seconds(self) -> float:
         """From before its connection was opened until its answer was there."""
@@ -82,6 +87,12 @@ class Load:
     ) -> None:
         self._stopped = True
         self._thread.join()
+
+    def take(self) -> list[Request]:
+        """The requests that have ended until now; ``requests`` then has those that end from now on."""
+        taken = list(self.requests)
+        del self.requests[: len(taken)]  # more may have come
+        return taken
 
     def burst(self, client: Client, count: int) -> None:
         """So many requests at once, beside the others; returns when all have ended."""

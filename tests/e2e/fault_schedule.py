@@ -11,13 +11,13 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from tests.e2e.targets import ENVIRONMENTS, Kill, Target
 from tests.load import Client, Load, Outcome, Request
-from tests.support import wait_until
 
 KILL_MARGIN_SECONDS = 0.25
 """How exactly the time of a kill is known: nginx learns of it a little later."""
@@ -30,17 +30,65 @@ BETWEEN = "between"
 """What ends while nothing happens, or while the next event is prepared."""
 
 
+SLOT_SECONDS = 10.0
+"""What an event takes at most, unless it takes longer itself."""
+
+RUNS = {Outcome.ANSWERED: (1,), Outcome.REFUSED: (0,), Outcome.FAILED: (0, 1)}
+"""How often a POST may have run, by what became of it."""
+
+
 @dataclass
 class Row:
     """What the clients saw of an event; the longest delay is that of any request of the fast pool."""
 
     event: str
-    times: int
-    requests: int
-    answered: int
-    refused: int
-    failed: int
-    longest_seconds: float
+    times: int = 0
+    requests: int = 0
+    answered: int = 0
+    refused: int = 0
+    failed: int = 0
+    longest_seconds: float = 0.0
+
+
+class Findings:
+    """What became of all requests, and what is wrong with it; none is kept: there may be hours of them."""
+
+    def __init__(self, events: list[str]) -> None:
+        self.rows = {event: Row(event) for event in [*events, BETWEEN]}
+        self.wrong: list[str] = []
+        self.failures: Counter[str] = Counter()
+        self._posts = bytearray()  # the outcome of each request, by its number; 0 where it is no POST
+
+    @property
+    def requests(self) -> int:
+        """How many there were."""
+        return sum(row.requests for row in self.rows.values())
+
+    def add(self, requests: list[Request], kills: list[Kill]) -> None:
+        """Count these, all of which have ended, and find those that failed and need not have."""
+        for request in requests:
+            row = self.rows[request.event]
+            row.requests += 1
+            setattr(row, request.outcome, getattr(row, request.outcome) + 1)
+            if request.client.fast:
+                row.longest_seconds = max(row.longest_seconds, round(request.seconds, 3))
+            if request.client.method == "POST":
+                number = int(request.id)
+                self._posts.extend(bytes(max(0, number + 1 - len(self._posts))))
+                self._posts[number] = list(Outcome).index(request.outcome) + 1
+            if request.outcome is Outcome.FAILED:
+                self.failures[f"{request.event}: {request}"] += 1
+                if not any(excuses(kill, request) for kill in kills):
+                    self.wrong.append(f"failed during {request.event}: {request}")
+
+    def compare(self, executed: Iterable[str]) -> None:
+        """Find each POST that has run too often or not at all, from the record of what has run."""
+        runs = Counter(map(int, executed))
+        for number, code in enumerate(self._posts):
+            if code:
+                outcome = list(Outcome)[code - 1]
+                if runs[number] not in RUNS[outcome]:
+                    self.wrong.append(f"POST {number} was {outcome} and has run {runs[number]} times")
 
 
 def main() -> int:
@@ -58,35 +106,38 @@ def main() -> int:
     if options.event and options.event not in names:
         parser.error(f"the events of {options.environment} are {', '.join(names)}")
     seconds = options.hours * 3600 if options.hours else options.seconds
-    rows, wrong = run(options.environment, seconds, options.seed, options.event)
+    findings = run(options.environment, seconds, options.seed, options.event)
     if options.json:
         figures = json.loads(options.json.read_text()) if options.json.exists() else {}
-        figures[options.environment] = [asdict(row) for row in rows]
+        figures[options.environment] = [asdict(row) for row in findings.rows.values()]
         options.json.write_text(json.dumps(figures, indent=1) + "\n")
-    return 1 if wrong else 0
+    return 1 if findings.wrong else 0
 
 
-def run(environment: str, seconds: float, seed: int, event: str | None = None) -> tuple[list[Row], list[str]]:
-    """Run rounds of all events, or of one, until the time is over; prints and returns the table, and what is
-    wrong in it."""
+def run(environment: str, seconds: float, seed: int, event: str | None = None) -> Findings:
+    """Run rounds of all events, or of one, until the time is over; prints the table and what is wrong."""
     print(f"faults: {environment}, {seconds:g} s, seed {seed}", flush=True)
     chance = random.Random(seed)
+    events = [event] if event else list(ENVIRONMENTS[environment].events)
+    findings = Findings(events)
     with tempfile.TemporaryDirectory(prefix="slowpool-faults-") as name:
         folder = Path(name)
         folder.chmod(0o777)  # the containers' user is another one
         with ENVIRONMENTS[environment](folder, chance) as target:
             target.wait_until_whole()
             with Load(target.port, clients(target)) as load:
-                times = _run_events(target, load, chance, seconds, event)
-            executed = Counter((folder / "executed").read_text().split())
-            rows = table(load.requests, times)
-            wrong = faults(load.requests, target.kills, executed)
-    print(rendered(rows))
-    _print_failures(load.requests)
-    for line in wrong:
-        print(f"faults: {line}")
-    print(f"faults: {environment}, {len(load.requests)} requests, seed {seed}: {'wrong' if wrong else 'ok'}")
-    return rows, wrong
+                _run_events(target, load, chance, seconds, events, findings)
+            findings.add(load.take(), target.kills)
+        with (folder / "executed").open() as executed:
+            findings.compare(executed)
+    print(rendered(list(findings.rows.values())))
+    for text, count in findings.failures.most_common(20):
+        print(f"faults: {count} x failed during {text}")
+    for line in findings.wrong:
+        print(f"faults: wrong: {line}")
+    verdict = "wrong" if findings.wrong else "ok"
+    print(f"faults: {environment}, {findings.requests} requests, seed {seed}: {verdict}")
+    return findings
 
 
 def clients(target: Target) -> list[Client]:
@@ -104,18 +155,6 @@ def clients(target: Target) -> list[Client]:
         path = f"/slow/record?milliseconds={milliseconds}"
         found.append(Client("GET", path, 10, keeps, fast=False))
     return found
-
-
-def table(requests: list[Request], times: Counter[str]) -> list[Row]:
-    """One row an event, in the order of the schedule."""
-    rows = []
-    for event in [*times, BETWEEN]:
-        own = [request for request in requests if request.event == event]
-        outcomes = Counter(request.outcome for request in own)
-        longest = max((request.seconds for request in own if request.client.fast), default=0)
-        answered, refused, failed = (outcomes[outcome] for outcome in Outcome)
-        rows.append(Row(event, times[event], len(own), answered, refused, failed, round(longest, 3)))
-    return rows
 
 
 def rendered(rows: list[Row]) -> str:
@@ -143,21 +182,6 @@ def guarantees(figures: dict[str, list[dict[str, Any]]]) -> str:
     return "\n".join(lines)
 
 
-def faults(requests: list[Request], kills: list[Kill], executed: Counter[str]) -> list[str]:
-    """What is not as it has to be, each in a line."""
-    found = []
-    for request in requests:
-        if request.outcome is Outcome.FAILED and not any(excuses(kill, request) for kill in kills):
-            found.append(f"failed during {request.event}: {_described(request)}")
-    for request in (request for request in requests if request.client.method == "POST"):
-        count = executed[request.id]
-        least = {Outcome.ANSWERED: 1, Outcome.REFUSED: 0, Outcome.FAILED: 0}[request.outcome]
-        most = {Outcome.ANSWERED: 1, Outcome.REFUSED: 0, Outcome.FAILED: 1}[request.outcome]
-        if not least <= count <= most:
-            found.append(f"executed {count} times: {_described(request)}")
-    return found
-
-
 def excuses(kill: Kill, request: Request) -> bool:
     """Whether a request may fail because of a kill: it was there then, and it is one that is not repeated."""
     if request.started_at > kill.ended_at + KILL_MARGIN_SECONDS or request.ended_at < kill.started_at:
@@ -168,47 +192,35 @@ def excuses(kill: Kill, request: Request) -> bool:
 
 
 def _run_events(
-    target: Target, load: Load, chance: random.Random, seconds: float, event: str | None
-) -> Counter[str]:
-    names = [event] if event else list(target.events)
-    times: Counter[str] = Counter(dict.fromkeys(names, 0))
+    target: Target,
+    load: Load,
+    chance: random.Random,
+    seconds: float,
+    events: list[str],
+    findings: Findings,
+) -> None:
     load.event = BETWEEN
     time.sleep(1)
     end = time.monotonic() + seconds
-    slot = seconds / len(names)
-    while not times.total() or time.monotonic() < end:
-        order = chance.sample(names, len(names))
-        for name in order:
-            if times.total() >= len(names) and time.monotonic() > end:
+    slot = min(seconds / len(events), SLOT_SECONDS)
+    first_round = True
+    while first_round or time.monotonic() < end:
+        for event in chance.sample(events, len(events)):
+            if not first_round and time.monotonic() > end:
                 break
             started_at = time.monotonic()
-            prepare, act = target.events[name]
+            prepare, act = target.events[event]
             prepare(target, load)
-            load.event = name
+            load.event = event
             act(target, load)
             target.wait_until_whole()
-            settled_at = time.monotonic() + SETTLED_SECONDS
-            wait_until(lambda: time.monotonic() > max(settled_at, started_at + slot), timeout=3600)  # noqa: B023
+            settled_at = max(time.monotonic() + SETTLED_SECONDS, started_at + slot)
+            time.sleep(settled_at - time.monotonic())
             load.event = BETWEEN
-            times[name] += 1
-            print(f"faults: {name} took {time.monotonic() - started_at:.1f} s", flush=True)
-    return times
-
-
-def _described(request: Request) -> str:
-    return f"{_what(request)}, {request.outcome} after {request.seconds:.3f} s: {request.detail}"
-
-
-def _print_failures(requests: list[Request]) -> None:
-    failed = (request for request in requests if request.outcome is Outcome.FAILED)
-    texts = Counter(f"{request.event}: {_what(request)}: {request.detail[:90]}" for request in failed)
-    for text, count in texts.most_common(20):
-        print(f"faults: {count} x failed during {text}")
-
-
-def _what(request: Request) -> str:
-    connection = "kept" if request.client.keeps else "fresh"
-    return f"{request.client.method} {request.client.target.partition('?')[0]}, {connection} connection"
+            findings.add(load.take(), target.kills)
+            findings.rows[event].times += 1
+            print(f"faults: {event} took {time.monotonic() - started_at:.1f} s", flush=True)
+        first_round = False
 
 
 if __name__ == "__main__":

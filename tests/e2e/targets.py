@@ -213,7 +213,11 @@ class Docker(Target):
         mark = "app.worker_main" if what == "worker" else f"--port={FIRST_PORTS[pool]}"
         found = docker("exec", container, "python", "-S", "-c", SEND, mark, str(int(number)))
         pid = found.split()[-1]
-        return lambda other: void(docker("exec", container, "sh", "-c", f"kill -{int(other)} {pid}"))
+
+        def again(other: signal.Signals) -> None:
+            docker("exec", container, "sh", "-c", f"kill -{int(other)} {pid}")
+
+        return again
 
     def one(self, pool: str) -> str:
         return self.chance.choice(self.compose("ps", "--quiet", pool).stdout.split())
@@ -301,7 +305,3 @@ def run(*command: str | Path, env: dict[str, str]) -> None:
     """Run a program that must succeed."""
     done = subprocess.run(list(map(str, command)), env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
-
-
-def void(_: object) -> None:
-    """Nothing."""

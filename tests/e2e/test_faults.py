@@ -18,8 +18,8 @@ less where nothing else runs."""
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("environment", ["local", pytest.param("docker", marks=needs_engine)])
 def test_no_request_fails_that_need_not(environment: str) -> None:
-    rows, wrong = run(environment, SECONDS, random.randrange(1 << 32))
-    assert not wrong
-    assert sum(row.requests for row in rows) > 40_000
-    for row in rows:
+    findings = run(environment, SECONDS, random.randrange(1 << 32))
+    assert not findings.wrong
+    assert findings.requests > 40_000
+    for row in findings.rows.values():
         assert row.event.startswith("SIGSTOP") or row.longest_seconds < LONGEST_SECONDS, row

@@ -2,13 +2,12 @@
 
 import socket
 import threading
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 
-from tests.e2e.fault_schedule import faults
+from tests.e2e.fault_schedule import Findings
 from tests.e2e.targets import Kill
 from tests.load import Client, Load, Outcome, Request
 from tests.support import wait_until
@@ -36,7 +35,7 @@ def test_what_may_be_is_not_wrong(
     client: Client, outcome: Outcome, status: int, executed: int, kill: Kill | None
 ) -> None:
     request = Request("7", client, "event", 9.9, 10.05, outcome, status, "")
-    assert not faults([request], [kill] if kill else [], Counter({"7": executed}))
+    assert not wrong(request, kill, executed)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +60,7 @@ def test_what_must_not_be_is_wrong(
     client: Client, outcome: Outcome, status: int, executed: int, kill: Kill | None
 ) -> None:
     request = Request("7", client, "event", 9.9, 10.05, outcome, status, "")
-    assert len(faults([request], [kill] if kill else [], Counter({"7": executed}))) == 1
+    assert len(wrong(request, kill, executed)) == 1
 
 
 @pytest.mark.parametrize(
@@ -87,6 +86,14 @@ def test_a_connection_that_is_closed_between_two_requests_is_opened_again() -> N
     with serving(answers) as port, Load(port, [Client("GET", "/", 20)]) as load:
         wait_until(lambda: len(load.requests) >= 3)
     assert [request.outcome for request in load.requests[:3]] == [A] * 3
+
+
+def wrong(request: Request, kill: Kill | None, executed: int) -> list[str]:
+    """What is wrong when there was this one request."""
+    findings = Findings(["event"])
+    findings.add([request], [kill] if kill else [])
+    findings.compare([f"{request.id}\n"] * executed)
+    return findings.wrong
 
 
 @contextmanager
