@@ -80,6 +80,9 @@ class Config(BaseSettings):
         description="memory that a worker may take at all, beyond it a task gets a MemoryError "
         "(`RLIMIT_DATA`); 0: no limit",
     )
+    instance_max_rss_bytes: int = Field(
+        0, ge=0, description="resident memory above which an instance is restarted, drained first; 0: never"
+    )
     slow_nice: int = Field(
         19, ge=0, le=19, description="niceness of the workers and of their scheduling group"
     )

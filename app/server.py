@@ -35,7 +35,7 @@ GOING_AWAY = 1001
 
 
 async def serve(config: Config, instance: Instance, *, reload: bool = False) -> None:
-    """Run one instance until SIGTERM or SIGINT, then drain it.
+    """Run one instance until SIGTERM or SIGINT, then drain it; SIGUSR1 closes its WebSockets alone.
 
     Raises ConfigError when the routes are wrong or the port is taken.
     """
@@ -48,6 +48,7 @@ async def serve(config: Config, instance: Instance, *, reload: bool = False) -> 
     sockets = _bind(instance)  # bound last: whoever can connect finds an instance that is ready
     server.add_sockets(sockets)
     app.state = State.READY
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, _close_websockets, app)
     log.info("%s is ready", instance)
     if reload:
         autoreload.start()
@@ -71,9 +72,7 @@ async def _drain(
     log.info("%s drains %d connections", app.instance, server.connections)
     _accept_pending(server, sockets)
     server.stop()
-    for websocket in list(app.websockets):
-        websocket.close(GOING_AWAY, "going away")
-
+    _close_websockets(app)
     await _first(_all_gone(app, server), stop.forced.wait(), timeout_seconds=timeout_seconds)
     if server.connections:
         reason = "a second signal" if stop.forced.is_set() else f"{timeout_seconds:g} s"
@@ -88,6 +87,11 @@ async def _all_gone(app: Application, server: "_ConnectionCountingServer") -> No
     await server.idle.wait()
     while app.websockets:  # each ends within the 5 s that Tornado gives its client to answer
         await asyncio.sleep(0.05)
+
+
+def _close_websockets(app: Application) -> None:
+    for websocket in list(app.websockets):
+        websocket.close(GOING_AWAY, "going away")
 
 
 async def _first(*waits: Coroutine[Any, Any, Any], timeout_seconds: float | None = None) -> None:

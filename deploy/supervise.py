@@ -16,6 +16,10 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import Any
+from xmlrpc.client import Fault, ServerProxy
+
+from supervisor.xmlrpc import SupervisorTransport
 
 from app.config import Config, Instance, Pool
 from app.errors import ConfigError
@@ -30,6 +34,17 @@ second after its start, would miss the signal, and supervisor would wait for all
 
 SOCKET_PATH_MAX = 90
 """Bytes of the path of a unix socket (108 on Linux), less what supervisor appends to it."""
+
+
+def local_run_dir(config: Config) -> Path:
+    """Where a local run keeps supervisor's socket and what nginx is configured from."""
+    return ROOT / ".run" / str(config.http_port)
+
+
+def supervisor_api(run_dir: Path) -> Any:
+    """supervisor's own XML-RPC interface; its methods raise OSError when no supervisor answers there."""
+    transport = SupervisorTransport(None, None, f"unix://{run_dir}/supervisor.sock")
+    return ServerProxy("http://127.0.0.1", transport=transport).supervisor
 
 
 def main() -> int:
@@ -69,7 +84,7 @@ def _environ(config: Config, run_dir: Path, *, programs: str, address: str) -> d
 def _run_local(config: Config) -> int:
     instances = [*config.instances(Pool.FAST), *config.instances(Pool.SLOW)]
     _check_ports(config, instances)
-    run_dir = ROOT / ".run" / str(config.http_port)
+    run_dir = local_run_dir(config)
     if len(os.fsencode(run_dir / "supervisor.sock")) > SOCKET_PATH_MAX:
         raise ConfigError(f"the path {ROOT} is too long for a unix socket; move the project")
     environ = _environ(config, run_dir, programs="*", address="127.0.0.1")
@@ -103,10 +118,19 @@ def _run_local(config: Config) -> int:
     if stop.is_set():
         _say("slowpool: drains and stops")
         time.sleep(max(0, settled_at - time.monotonic()))
+        _close_websockets(run_dir)
         supervisor.terminate()
         return supervisor.wait()
     print("slowpool: ended because a program could not run; its reason stands above", file=sys.stderr)
     return supervisor.returncode or 1
+
+
+def _close_websockets(run_dir: Path) -> None:
+    """End what does not end by itself: nginx stops first, and waits for its connections."""
+    with contextlib.suppress(OSError, Fault):
+        api = supervisor_api(run_dir)
+        api.stopProcess("nginx:nginx", False)  # it takes no new ones from now on
+        api.signalProcessGroup("fast", "USR1")
 
 
 def _pass_on(supervisor: subprocess.Popen[bytes]) -> None:

@@ -1,4 +1,5 @@
-"""supervisor's event listener: a program that is FATAL ends everything, a hung instance is killed.
+"""supervisor's event listener: a program that is FATAL ends everything, a hung instance is killed, one that
+has grown too large is restarted.
 
 What a dead program has left is killed too: the workers of an nginx that was killed would keep its ports.
 Ending everything lets the engine restart the container, instead of leaving one that is up and does
@@ -8,15 +9,19 @@ nothing. A hung instance is killed at once and not asked to stop: it would not h
 import contextlib
 import http.client
 import os
+import resource
 import signal
 import sys
 import threading
 import time
 from collections import Counter
+from pathlib import Path
+from xmlrpc.client import Fault
 
 from supervisor import childutils
 
 from app.config import Config, Pool
+from deploy.restart_instances import DoesNotComeBack, restart
 
 PROBE_INTERVAL_SECONDS = 1.0
 FAST_HUNG_SECONDS = 10.0
@@ -31,6 +36,8 @@ MAX_STARTS_IN_VAIN = 4
 come within a second of the start."""
 
 starts_in_vain: Counter[str] = Counter()
+one_at_a_time = threading.Lock()
+"""Held while an instance is restarted for its size."""
 
 
 def main() -> None:
@@ -44,9 +51,10 @@ def main() -> None:
         if programs in (pool, "*"):
             for instance in config.instances(pool):
                 name = f"{pool}:{pool}-{instance.port}"
-                threading.Thread(target=_watch, args=(name, instance.port, hung_seconds), daemon=True).start()
+                arguments = (name, instance.port, hung_seconds, config.instance_max_rss_bytes)
+                threading.Thread(target=_watch, args=arguments, daemon=True).start()
     if programs == "*":
-        arguments = ("nginx:nginx", config.admin_port, NGINX_HUNG_SECONDS)
+        arguments = ("nginx:nginx", config.admin_port, NGINX_HUNG_SECONDS, 0)
         threading.Thread(target=_watch, args=arguments, daemon=True).start()
     while True:
         headers, payload = childutils.listener.wait(sys.stdin, sys.stdout)
@@ -63,12 +71,14 @@ def main() -> None:
         childutils.listener.ok(sys.stdout)
 
 
-def _watch(name: str, port: int, hung_seconds: float) -> None:
+def _watch(name: str, port: int, hung_seconds: float, max_rss_bytes: int) -> None:
     while True:
         time.sleep(PROBE_INTERVAL_SECONDS)
         try:
             _probe(port, hung_seconds)
             starts_in_vain[name] = 0
+            if max_rss_bytes:
+                _recycle(name, max_rss_bytes)
         except TimeoutError:
             _log(f"{name} has not answered for {hung_seconds:g} s: kill")
             try:
@@ -79,6 +89,19 @@ def _watch(name: str, port: int, hung_seconds: float) -> None:
         except (OSError, http.client.HTTPException):
             # It does not listen: it starts, drains or has died, and supervisor knows which.
             pass
+
+
+def _recycle(name: str, max_rss_bytes: int) -> None:
+    rpc = childutils.getRPCInterface(os.environ).supervisor
+    with one_at_a_time, contextlib.suppress(Fault):  # one that is being stopped, or supervisor ends
+        statm = Path(f"/proc/{rpc.getProcessInfo(name)['pid']}/statm")
+        rss_bytes = int(statm.read_text().split()[1]) * resource.getpagesize()
+        if rss_bytes > max_rss_bytes:
+            _log(f"{name} has {rss_bytes} bytes of resident memory: restart")
+            try:
+                restart(rpc, name)
+            except DoesNotComeBack as error:
+                _log(f"{name} does not come back: {error}")
 
 
 def _probe(port: int, timeout_seconds: float) -> None:

@@ -16,16 +16,19 @@ Line = tuple[datetime, str]
 
 
 class Compose:
-    """``docker-compose.yml`` as a project of its own, on ports of its own, its health asked for often."""
+    """``docker-compose.yml`` as a project of its own, on ports of its own.
 
-    def __init__(self, **settings: object) -> None:
+    ``changed_by`` is a file that changes it for the test: its health is asked for more often.
+    """
+
+    def __init__(self, changed_by: str = "tests/e2e/health.yml", **settings: object) -> None:
         self.port, self.admin_port = free_ports(), free_ports()
         ports = {"HTTP_PORT": self.port, "ADMIN_PORT": self.admin_port}
         project = {
             "COMPOSE_PROJECT_NAME": f"slowpool-test-{uuid.uuid4().hex[:8]}",
-            "COMPOSE_FILE": "docker-compose.yml:tests/e2e/health.yml",
+            "COMPOSE_FILE": f"docker-compose.yml:{changed_by}",
         }
-        self._env = {**environment({**ports, **settings}), **project}
+        self.env = {**environment({**ports, **settings}), **project}
 
     def __enter__(self) -> Self:
         return self
@@ -45,7 +48,7 @@ class Compose:
         done = subprocess.run(
             ["docker", "compose", *arguments],
             cwd=ROOT,
-            env=self._env,
+            env=self.env,
             capture_output=True,
             text=True,
             timeout=280,
@@ -93,5 +96,9 @@ def address(container: dict[str, Any]) -> str:
 def log(container: dict[str, Any]) -> list[Line]:
     """The lines of a container's log, each with the engine's time."""
     lines = [line.partition(" ") for line in docker("logs", "--timestamps", container["Id"]).splitlines()]
-    # The engine counts nanoseconds, Python microseconds.
-    return [(datetime.fromisoformat(re.sub(r"(\.\d{6})\d*Z", r"\1Z", time)), text) for time, _, text in lines]
+    return [(moment(time), text) for time, _, text in lines]
+
+
+def moment(time: str) -> datetime:
+    """A time of the engine, which counts nanoseconds, where Python counts microseconds."""
+    return datetime.fromisoformat(re.sub(r"(\.\d{6})\d*Z", r"\1Z", time))

@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,9 +11,9 @@ from typing import Any
 import pytest
 
 from tests.client import refuses, request
-from tests.e2e.compose import Compose, address, docker, log
+from tests.e2e.compose import Compose, address, docker, log, moment
 from tests.engine import needs_engine
-from tests.support import wait_until
+from tests.support import ROOT, wait_until
 
 pytestmark = [needs_engine, pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -139,7 +140,9 @@ def test_it_comes_up_in_any_order(stack: Compose) -> None:
         wait_until(lambda: status(stack, target) == 503)  # noqa: B023  # waits here
     for pool in ("slow", "fast"):
         stack("up", "--detach", "--no-build", "--no-deps", pool)
-        wait_until(lambda: status(stack, TARGETS[pool]) == 200)  # noqa: B023
+        answered_at = time_of_answer(stack, TARGETS[pool])
+        (container,) = stack.containers(pool)
+        assert answered_at - min(ready_times(container).values()) < FOLLOWED_WITHIN_SECONDS
 
 
 def test_stopping_answers_what_has_been_accepted_and_ends_all_within_the_grace_period(
@@ -157,6 +160,42 @@ def test_stopping_answers_what_has_been_accepted_and_ends_all_within_the_grace_p
         assert container["State"]["Status"] == "exited"
         assert (service, container["State"]["ExitCode"]) == (service, 0)
         assert not container["State"]["OOMKilled"]
+
+
+def test_all_replicas_are_replaced_and_no_request_is_lost(
+    stack: Compose, background: ThreadPoolExecutor
+) -> None:
+    scale(stack, fast=2, slow=1)
+    before = {pool: names(stack, pool) for pool in TARGETS}
+    with Traffic(stack, background) as traffic:
+        done = rolling_restart(stack)
+        assert (done.returncode, done.stderr) == (0, "")
+        traffic.wait_for_more()
+        assert traffic.statuses() == {"GET": {200}, "POST": {405}}
+    for pool in TARGETS:
+        assert len(names(stack, pool)) == len(before[pool])
+        assert not names(stack, pool) & before[pool]
+    after = {pool: names(stack, pool) for pool in TARGETS}
+    scale(stack, fast=2, slow=1)  # Compose takes them for what it would have made itself
+    assert {pool: names(stack, pool) for pool in TARGETS} == after
+
+
+def test_a_new_release_that_does_not_come_up_leaves_the_old_containers_as_they_are(stack: Compose) -> None:
+    before = {pool: names(stack, pool) for pool in TARGETS}
+    done = rolling_restart(stack, "fast", ROUTES="no.such.module")
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("rolling-restart: the containers of fast stay as they were: ")
+    assert line.endswith(
+        "ROUTES=no.such.module: there is no module 'no'; put your package beside app/ or install it with pip"
+    )
+    assert {pool: names(stack, pool) for pool in TARGETS} == before
+    assert stack.get(TARGETS["fast"]).status == 200
+
+
+def test_the_instances_of_a_replica_are_restarted_in_it(stack: Compose) -> None:
+    done = stack("exec", "-T", "fast", "deploy/rolling-restart")
+    assert re.fullmatch(r"(rolling-restart: fast:fast-\d+ is ready again after [\d.]+ s\n){2}", done.stdout)
 
 
 def test_a_program_that_cannot_run_ends_its_container_with_its_reason() -> None:
@@ -234,15 +273,32 @@ class Traffic:
             self._seen[method].append(self._stack.get(target, method, body=body).status)
 
 
+def names(stack: Compose, service: str) -> set[str]:
+    """The containers of a service."""
+    return {str(container["Id"]) for container in stack.containers(service)}
+
+
+def rolling_restart(stack: Compose, *services: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """``deploy/rolling-restart --compose``."""
+    return subprocess.run(
+        [ROOT / "deploy" / "rolling-restart", "--compose", *services],
+        env={**stack.env, **settings},
+        capture_output=True,
+        text=True,
+        timeout=250,
+    )
+
+
 def scale(stack: Compose, *, fast: int, slow: int) -> None:
     """``docker compose up -d --scale``, as the README says."""
     stack("up", "--detach", "--no-build", f"--scale=fast={fast}", f"--scale=slow={slow}")
 
 
 def ready_times(container: dict[str, Any]) -> dict[int, float]:
-    """Port -> when the instance was ready, by the engine's clock."""
+    """Port -> when the instance was ready, by the engine's clock, since the container's last start."""
+    started = moment(container["State"]["StartedAt"])
     found = ((when, re.search(r" \w+:(\d+) is ready$", line)) for when, line in log(container))
-    return {int(match[1]): when.timestamp() for when, match in found if match}
+    return {int(match[1]): when.timestamp() for when, match in found if match and when > started}
 
 
 def status(stack: Compose, target: str) -> int:

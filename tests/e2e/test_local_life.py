@@ -1,20 +1,24 @@
 """Starting, stopping, and what happens when a part of it dies."""
 
+import asyncio
 import os
 import pty
 import re
 import shutil
 import signal
 import socket
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Self
 
 import psutil
 import pytest
+from tornado.websocket import websocket_connect
 
 from tests.client import refuses
 from tests.e2e.system import Family, System, run_to_its_end, system_ports
 from tests.gate import Gate
+from tests.load import Client, Load
 from tests.support import ROOT, environment, free_ports, wait_until
 
 CONTROLLED = "tests.apps.controlled"
@@ -46,6 +50,39 @@ def test_what_has_been_accepted_is_answered_while_it_stops(
         assert [answer.result().text for answer in answers] == ["released"] * 3
         assert system.wait() == 0
         assert "slowpool: drains and stops" in system.output
+
+
+def test_an_open_websocket_does_not_hold_up_the_stop_and_is_closed_with_going_away() -> None:
+    async def talk(system: System) -> int | None:
+        socket = await websocket_connect(f"ws://127.0.0.1:{system.port}/talk")
+        await socket.write_message("hello")
+        assert await socket.read_message() == "hello"
+        system.signal(signal.SIGINT)
+        assert await socket.read_message() is None
+        code = socket.close_code
+        socket.close()
+        return code
+
+    with System(ROUTES=CONTROLLED) as system:
+        started_at = time.monotonic()
+        assert asyncio.run(talk(system)) == 1001
+        assert system.wait() == 0
+        assert time.monotonic() - started_at < 8
+
+
+@pytest.mark.slow
+def test_an_instance_that_grows_too_large_is_drained_and_replaced() -> None:
+    with System(ROUTES="tests.apps.leaking", SLOW_PROCESSES=1, INSTANCE_MAX_RSS_BYTES=200 << 20) as system:
+        before = {port: system.pid_of("fast", port) for port in system.instances("fast")}
+        with Load(system.port, [Client("GET", "/ok", 50)]) as load:
+            port = int(system.get("/leak?megabytes=300").headers["X-Served-By"].partition(":")[2])
+            line = system.wait_for_output(rf"watchdog: fast:fast-{port} has \d+ bytes .*: restart$")
+            assert int(re.findall(r"\d{6,}", line)[0]) > 200 << 20
+            wait_until(lambda: system.pid_of("fast", port) not in (0, before[port]))
+            wait_until(lambda: system.get("/ok").headers["X-Served-By"] == f"fast:{port}")
+        assert {request.status for request in load.requests} == {200}
+        (other,) = set(before) - {port}
+        assert system.pid_of("fast", other) == before[other]
 
 
 def test_ctrl_c_while_it_starts_leaves_nothing() -> None:

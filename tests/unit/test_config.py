@@ -25,6 +25,7 @@ CONTRACT = {
     "SLOW_MAX_JOBS": 0,
     "SLOW_MAX_RSS_BYTES": 0,
     "SLOW_MAX_MEMORY_BYTES": 0,
+    "INSTANCE_MAX_RSS_BYTES": 0,
     "SLOW_NICE": 19,
     "SLOW_CPUS": "",
     "ROUTES": "app.demo.routes",

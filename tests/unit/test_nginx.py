@@ -84,6 +84,13 @@ def test_an_upstream_lists_exactly_the_instances_of_its_pool(tmp_path: Path, fas
     assert servers(tmp_path, "slow") == [f"127.0.0.1:{8101 + index}" for index in range(slow)]
 
 
+def test_the_second_try_asks_the_same_instances_and_avoids_none(rendered: Path) -> None:
+    for pool in ("fast", "slow"):
+        assert servers(rendered, f"{pool}_again") == servers(rendered, pool)
+    each_pool = ["max_fails=1"] * 2 + ["max_fails=0"] * 2
+    assert [arguments[1] for arguments in upstream_servers(rendered)] == each_pool * 2
+
+
 def test_the_last_port_that_there_is_can_be_used(tmp_path: Path) -> None:
     env = render_environment({"FAST_PORT": 65534, "SLOW_PORT": 65535, "SLOW_PROCESSES": 1})
     assert render(tmp_path, env).returncode == 0

@@ -1,5 +1,6 @@
 """The README says what the code does."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from app.config import Config
+from tests.e2e.fault_schedule import guarantees
 from tests.process import Instance
 from tests.support import DEFAULTS, ROOT
 
@@ -36,6 +38,12 @@ def test_the_tree_is_that_of_the_repository() -> None:
     assert {"app", "deploy", "nginx", "tests"} <= shown
     modules = {file.relative_to(ROOT) for file in (ROOT / "app").glob("*.py")}
     assert modules - set(paths) <= {Path("app/__init__.py")}
+
+
+def test_the_table_of_guarantees_is_that_of_the_fault_schedule() -> None:
+    figures = json.loads((ROOT / "tests" / "e2e" / "FAULTS.json").read_text())
+    assert guarantees(figures) in section("nothing is lost")
+    assert sum(row["requests"] for rows in figures.values() for row in rows) >= 100_000
 
 
 def test_each_link_within_the_repository_leads_somewhere() -> None:

@@ -1,0 +1,112 @@
+"""``deploy/rolling-restart --compose [fast|slow]``: replace the containers by such of a newly built image.
+
+As many new ones are started as there are. Once all of them are ready, the old ones drain and go, one
+after the other. When one of the new ones is not ready in time, the new ones go and the old ones stay.
+Runs where ``docker compose`` does, with nothing but Python.
+"""
+
+import json
+import subprocess
+import sys
+import time
+
+READY_SECONDS = 120.0
+"""A new container that is not ready this long after its start is given up."""
+
+FOLLOWED_SECONDS = 3.0
+"""nginx sends requests to a container that is ready after this long at most: it asks the engine's DNS each
+second."""
+
+SERVICES = ("fast", "slow")
+
+
+class CannotReplace(Exception):
+    """Why the old containers stay."""
+
+
+def main() -> int:
+    """Replace the containers of what the command line names; returns the exit status."""
+    services = sys.argv[1:] or list(SERVICES)
+    if not set(services) <= set(SERVICES):
+        print("usage: deploy/rolling-restart [--compose] [fast|slow]", file=sys.stderr)
+        return 2
+    for service in services:
+        try:
+            replace(service)
+        except CannotReplace as error:
+            print(f"rolling-restart: the containers of {service} stay as they were: {error}", file=sys.stderr)
+            return 1
+        except subprocess.CalledProcessError as error:
+            failed = " ".join(error.cmd)
+            print(f"rolling-restart: {service}: {failed}: {_reason(error.stderr)}", file=sys.stderr)
+            return 1
+    return 0
+
+
+def replace(service: str) -> None:
+    """Replace the containers of a service. Raises CannotReplace when a new one is not ready in time."""
+    old = _containers(service)
+    if not old:
+        raise CannotReplace("none runs")
+    try:
+        _scale(service, 2 * len(old), "--build")
+        new = [container for container in _containers(service) if container not in old]
+        for container in new:
+            _wait_until_ready(container)
+        time.sleep(FOLLOWED_SECONDS)
+    except (CannotReplace, subprocess.CalledProcessError, KeyboardInterrupt):
+        _remove([container for container in _containers(service, "--all") if container not in old])
+        raise
+    for container in old:
+        docker("stop", container)  # it drains, for as long as the service's stop_grace_period says
+        _remove([container])
+        print(f"rolling-restart: {service}: {container[:12]} has drained and gone", flush=True)
+    _scale(service, len(new))
+
+
+def docker(*arguments: str) -> str:
+    """Run ``docker``; what it prints. Raises CalledProcessError."""
+    return subprocess.run(["docker", *arguments], check=True, capture_output=True, text=True).stdout
+
+
+def _containers(service: str, *options: str) -> list[str]:
+    return docker("compose", "ps", "--quiet", *options, service).split()
+
+
+def _scale(service: str, count: int, *options: str) -> None:
+    scale = ["--no-deps", "--no-recreate", f"--scale={service}={count}", *options]
+    docker("compose", "up", "--detach", *scale, service)
+
+
+def _remove(containers: list[str]) -> None:
+    if containers:
+        docker("rm", "--force", *containers)
+
+
+def _wait_until_ready(container: str) -> None:
+    """Run the container's own health check until it passes; the engine does that too seldom."""
+    (found,) = json.loads(docker("inspect", container))
+    check = found["Config"]["Healthcheck"]["Test"][1:]
+    deadline = time.monotonic() + READY_SECONDS
+    while True:
+        done = subprocess.run(["docker", "exec", container, *check], capture_output=True, text=True)
+        if done.returncode == 0:
+            return
+        (found,) = json.loads(docker("inspect", container))
+        name = found["Name"].lstrip("/")
+        if found["RestartCount"] or not found["State"]["Running"]:
+            raise CannotReplace(f"{name} has ended: {_reason(docker('logs', container))}")
+        if time.monotonic() > deadline:
+            raise CannotReplace(f"{name} is not ready within {READY_SECONDS:g} s: {done.stderr.strip()}")
+        time.sleep(1)
+
+
+def _reason(text: str) -> str:
+    """The last line in which the project itself says what is wrong, or else the last line."""
+    lines = text.strip().splitlines() or ["it has said nothing"]
+    own = [line for line in lines if line.startswith("slowpool: ")]
+    return (own or lines)[-1]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

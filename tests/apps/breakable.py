@@ -1,0 +1,21 @@
+"""Routes of which a new release is broken: while there is a file ``$BROKEN``, the import fails, after as many
+seconds as the file says."""
+
+import os
+import time
+from pathlib import Path
+
+from app.handlers import Handler
+
+
+class OkHandler(Handler):
+    def get(self) -> None:
+        self.text(self.get_argument("id", "ok"))
+
+
+broken = Path(os.environ["BROKEN"])
+if broken.exists():
+    time.sleep(float(broken.read_text()))
+    raise RuntimeError("the new release is broken")
+
+routes = [(r"/ok", OkHandler)]

@@ -1,0 +1,50 @@
+"""Requests that say which one they were, and of each POST a record that it has run.
+
+The argument ``folder`` is a folder of the test's, in which each POST adds its id to the file ``executed``.
+"""
+
+import os
+import time
+from pathlib import Path
+
+from app.handlers import Handler, SlowHandler
+
+
+class RecordHandler(Handler):
+    """The same at once."""
+
+    def get(self) -> None:
+        self.text(self.get_argument("id"))
+
+    def post(self) -> None:
+        record(Path(self.get_argument("folder")), self.get_argument("id"))
+        self.get()
+
+
+class SlowRecordHandler(SlowHandler):
+    """The same after some milliseconds in a worker."""
+
+    async def get(self) -> None:
+        milliseconds = self.integer("milliseconds", default=0, minimum=0, maximum=60_000)
+        self.text(await self.run(work, self.get_argument("id"), milliseconds / 1000))
+
+
+def work(name: str, seconds: float) -> str:
+    """Takes its time."""
+    time.sleep(seconds)
+    return name
+
+
+def record(folder: Path, name: str) -> None:
+    """Add a line, whole, whoever else does so at the same time."""
+    file = os.open(folder / "executed", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    try:
+        os.write(file, f"{name}\n".encode())
+    finally:
+        os.close(file)
+
+
+routes = [
+    (r"/record", RecordHandler),
+    (r"/slow/record", SlowRecordHandler),
+]

@@ -1,0 +1,307 @@
+"""What the fault schedule is run against, and what it can do to it: a local run, and containers."""
+
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, ClassVar, Self
+
+import psutil
+
+from tests.client import request
+from tests.e2e.compose import Compose, address, docker
+from tests.e2e.system import System
+from tests.load import Client, Load
+from tests.support import ROOT, wait_until
+
+RECORDING = "tests.apps.recording"
+FROZEN_SECONDS = 3.0
+"""How long an instance is stopped by SIGSTOP; less than what the watchdog takes for hung."""
+
+FIRST_PORTS = {"fast": 8001, "slow": 8101}
+
+Act = Callable[[Any, Load], None]
+Events = dict[str, tuple[Act, Act]]
+"""Name -> what is done before the event, and the event."""
+
+
+@dataclass(frozen=True)
+class Kill:
+    """An instance, a worker or a replica was killed between two instants of the monotonic clock."""
+
+    what: str
+    started_at: float
+    ended_at: float
+
+
+class Target:
+    """A running system; entered when it is up."""
+
+    events: ClassVar[Events]
+    requests_per_second: ClassVar[float]
+    """Of the fast pool: what two cores can do, with enough left for what happens beside it."""
+    port: int
+    folder: str
+    """Where it records what has run, as it calls the folder."""
+
+    def __init__(self, chance: random.Random) -> None:
+        self.chance = chance
+        self.kills: list[Kill] = []
+
+    def __enter__(self) -> Self:
+        raise NotImplementedError
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        raise NotImplementedError
+
+    def signal(self, pool: str, what: str, number: signal.Signals) -> Callable[[signal.Signals], None]:
+        """Send a signal to an instance, or a worker, of a pool; returns what sends the same one another."""
+        raise NotImplementedError
+
+    def wait_until_whole(self) -> None:
+        """Wait until all that was there at the start is there and ready."""
+        raise NotImplementedError
+
+    def nothing(self, load: Load) -> None:
+        """Needs no preparation."""
+
+    def kill(self, pool: str, what: str) -> None:
+        """``kill -9``."""
+        started_at = time.monotonic()
+        self.signal(pool, what, signal.SIGKILL)
+        self.kills.append(Kill(what, started_at, time.monotonic()))
+
+    def kill_instance(self, load: Load) -> None:
+        for pool in ("fast", "slow"):
+            self.kill(pool, "instance")
+            time.sleep(0.5)
+            self.wait_until_whole()
+
+    def kill_worker(self, load: Load) -> None:
+        self.kill("slow", "worker")
+
+    def freeze_instance(self, load: Load) -> None:
+        again = self.signal("fast", "instance", signal.SIGSTOP)
+        time.sleep(FROZEN_SECONDS)
+        again(signal.SIGCONT)
+
+    def hang_instance(self, load: Load) -> None:
+        started_at = time.monotonic()
+        self.signal("fast", "instance", signal.SIGSTOP)
+        time.sleep(1)
+        self.wait_until_whole()  # the watchdog kills it
+        self.kills.append(Kill("instance", started_at, time.monotonic()))
+
+    def fill_slow_pool(self, load: Load) -> None:
+        load.burst(Client("GET", "/slow/record?milliseconds=200", 1, keeps=False, fast=False), 100)
+
+
+class Local(Target):
+    """``./deploy/local``; an instance that is stopped and started is what scaling is here."""
+
+    requests_per_second = 900
+
+    def __init__(self, folder: Path, chance: random.Random) -> None:
+        super().__init__(chance)
+        self.folder = str(folder)
+        self.system = System(ROUTES=RECORDING)
+        self.port = self.system.port
+        self._down: list[str] = []
+
+    def __enter__(self) -> Self:
+        self.system.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.system.__exit__(kind, error, traceback)
+
+    def signal(self, pool: str, what: str, number: signal.Signals) -> Callable[[signal.Signals], None]:
+        process = psutil.Process(self.system.pid_of(pool, self.chance.choice(self.system.instances(pool))))
+        if what == "worker":
+            process = self.chance.choice(process.children())
+        process.send_signal(number)
+        return process.send_signal
+
+    def wait_until_whole(self) -> None:
+        for pool in ("fast", "slow"):
+            for port in self.system.instances(pool):
+                if f"{pool}:{pool}-{port}" not in self._down:
+                    wait_until(partial(is_ready, port), 60, f"{pool}:{port} to be ready")
+
+    def stop_some(self, load: Load) -> None:
+        if not self._down:
+            for pool in ("fast", "slow"):
+                self._down.append(f"{pool}:{pool}-{self.chance.choice(self.system.instances(pool))}")
+                self.system.supervisor("stopProcess", self._down[-1])
+
+    def start_all(self, load: Load) -> None:
+        while self._down:
+            self.system.supervisor("startProcess", self._down.pop())
+        self.wait_until_whole()
+
+    def roll(self, load: Load) -> None:
+        run(ROOT / "deploy" / "rolling-restart", env={**os.environ, "HTTP_PORT": str(self.port)})
+
+    def reload(self, load: Load) -> None:
+        for _ in range(3):
+            os.kill(int(self.system.program("nginx")["pid"]), signal.SIGHUP)
+            time.sleep(1)
+
+    events: ClassVar[Events] = {
+        "scale down": (start_all, stop_some),
+        "scale up": (stop_some, start_all),
+        "roll": (start_all, roll),
+        "reload nginx": (Target.nothing, reload),
+        "kill -9 instance": (start_all, Target.kill_instance),
+        "kill -9 worker": (start_all, Target.kill_worker),
+        "SIGSTOP, SIGCONT": (start_all, Target.freeze_instance),
+        "SIGSTOP": (start_all, Target.hang_instance),
+        "full slow pool": (start_all, Target.fill_slow_pool),
+    }
+
+
+class Docker(Target):
+    """``docker compose up`` with two replicas of each pool."""
+
+    requests_per_second = 500
+
+    def __init__(self, folder: Path, chance: random.Random) -> None:
+        super().__init__(chance)
+        self.folder = "/record"
+        self.compose = Compose("tests/e2e/faults.yml", ROUTES=RECORDING)
+        self.compose.env["RECORD_FOLDER"] = str(folder)
+        self.port = self.compose.port
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            stack.enter_context(self.compose)
+            self.scale(2, "--build")
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stack.__exit__(kind, error, traceback)
+
+    def scale(self, count: int, *options: str) -> None:
+        self.compose("up", "--detach", *options, f"--scale=fast={count}", f"--scale=slow={count}")
+
+    def signal(self, pool: str, what: str, number: signal.Signals) -> Callable[[signal.Signals], None]:
+        container = self.one(pool)
+        mark = "app.worker_main" if what == "worker" else f"--port={FIRST_PORTS[pool]}"
+        found = docker("exec", container, "python", "-S", "-c", SEND, mark, str(int(number)))
+        pid = found.split()[-1]
+
+        def again(other: signal.Signals) -> None:
+            docker("exec", container, "sh", "-c", f"kill -{int(other)} {pid}")
+
+        return again
+
+    def one(self, pool: str) -> str:
+        return self.chance.choice(self.compose("ps", "--quiet", pool).stdout.split())
+
+    def wait_until_whole(self) -> None:
+        for pool, port in FIRST_PORTS.items():
+            for container in self.compose.containers(pool):
+                for one in (port, port + 1):
+                    ready = partial(is_ready, one, address(container))
+                    wait_until(ready, 100, f"{container['Name']} {one} to be ready")
+
+    def one_more(self, load: Load) -> None:
+        self.scale(3)
+        self.wait_until_whole()
+
+    def two(self, load: Load) -> None:
+        self.scale(2)
+        self.wait_until_whole()
+
+    def roll(self, load: Load) -> None:
+        run(ROOT / "deploy" / "rolling-restart", "--compose", env=self.compose.env)
+
+    def reload(self, load: Load) -> None:
+        for _ in range(3):
+            command = "nginx -p /tmp/nginx -c /tmp/nginx/nginx.conf -s reload"
+            self.compose("exec", "-T", "nginx", "sh", "-c", command)
+            time.sleep(1)
+
+    def docker_kill(self, load: Load) -> None:
+        for pool in ("fast", "slow"):
+            container = self.one(pool)
+            started_at = time.monotonic()
+            docker("kill", container)
+            self.kills.append(Kill("replica", started_at, time.monotonic()))
+            time.sleep(3)
+            docker("start", container)
+            self.wait_until_whole()
+
+    def docker_restart(self, load: Load) -> None:
+        for pool in ("fast", "slow"):
+            docker("restart", self.one(pool))
+            self.wait_until_whole()
+
+    events: ClassVar[Events] = {
+        "scale up": (two, one_more),
+        "scale down": (one_more, two),
+        "roll": (two, roll),
+        "reload nginx": (Target.nothing, reload),
+        "kill -9 instance": (Target.nothing, Target.kill_instance),
+        "kill -9 worker": (Target.nothing, Target.kill_worker),
+        "SIGSTOP, SIGCONT": (Target.nothing, Target.freeze_instance),
+        "SIGSTOP": (Target.nothing, Target.hang_instance),
+        "docker kill": (two, docker_kill),
+        "docker restart": (two, docker_restart),
+        "full slow pool": (Target.nothing, Target.fill_slow_pool),
+    }
+
+
+ENVIRONMENTS: dict[str, type[Local] | type[Docker]] = {"local": Local, "docker": Docker}
+
+# Inside a container, which has neither ps nor pgrep: sends a signal to the first process with the mark.
+SEND = """
+import os, sys
+for pid in sorted(filter(str.isdigit, os.listdir("/proc")), key=int):
+    try:
+        command = open(f"/proc/{pid}/cmdline", "rb").read()
+    except OSError:
+        continue
+    if sys.argv[1].encode() in command and int(pid) != os.getpid():
+        os.kill(int(pid), int(sys.argv[2]))
+        print(pid)
+        break
+"""
+
+
+def is_ready(port: int, address: str = "127.0.0.1") -> bool:
+    """Whether an instance says so; that of a container can be asked from here, on Linux."""
+    try:
+        return request(port, "/readyz", address=address, timeout=2).status == 200
+    except OSError:
+        return False
+
+
+def run(*command: str | Path, env: dict[str, str]) -> None:
+    """Run a program that must succeed."""
+    done = subprocess.run(list(map(str, command)), env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr

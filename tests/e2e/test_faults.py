@@ -1,0 +1,24 @@
+"""The fault schedule in its short form; ``tests/e2e/faults`` runs it for hours."""
+
+import pytest
+
+from tests.e2e.fault_schedule import run
+from tests.engine import needs_engine
+
+SECONDS = 60
+
+LONGEST_SECONDS = 1.2
+"""The goal for a replica that has vanished; what is measured for the others stands in the README, and is far
+less where nothing else runs."""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("environment", ["local", pytest.param("docker", marks=needs_engine)])
+def test_no_request_fails_that_need_not(environment: str) -> None:
+    findings = run(environment, SECONDS, seed=5)
+    assert not findings.wrong
+    assert findings.requests > 40_000
+    for row in findings.rows.values():
+        assert row.event == "full slow pool" or row.refused == 0, row
+        assert row.event.startswith("SIGSTOP") or row.longest_seconds < LONGEST_SECONDS, row

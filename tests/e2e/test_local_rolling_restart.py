@@ -1,0 +1,111 @@
+"""``deploy/rolling-restart`` of a local run."""
+
+import os
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.system import System
+from tests.gate import Gate
+from tests.load import Client, Load, Outcome
+from tests.support import ROOT, free_ports
+
+
+def test_every_instance_is_replaced_and_no_request_is_lost(tmp_path: Path) -> None:
+    with System(ROUTES="tests.apps.recording") as system:
+        before = pids(system)
+        clients = [
+            Client(method, f"/record?folder={tmp_path}", 40, keeps)
+            for method in ("GET", "POST")
+            for keeps in (True, False)
+        ]
+        clients.append(Client("GET", "/slow/record?milliseconds=200", 10, fast=False))
+        with Load(system.port, clients) as load:
+            done = rolling_restart(system)
+        assert (done.returncode, done.stderr) == (0, "")
+        after = pids(system)
+        assert before.keys() == after.keys()
+        assert not set(before.values()) & set(after.values())
+        assert len(done.stdout.splitlines()) == len(before)
+        assert len(load.requests) > 500
+        assert {request.outcome for request in load.requests} == {Outcome.ANSWERED}
+
+
+def test_one_pool_can_be_restarted_alone_and_its_jobs_finish(
+    controlled: System, gate: Gate, background: ThreadPoolExecutor
+) -> None:
+    before = pids(controlled)
+    answers = [background.submit(controlled.get, gate("/slow/task")) for _ in range(2)]
+    gate.wait_for(2)
+    restart = background.submit(rolling_restart, controlled, "slow")
+    controlled.wait_for_output(r"slow:\d+ drains")
+    gate.open()
+    assert [answer.result().text for answer in answers] == ["released"] * 2
+    assert restart.result().returncode == 0
+    changed = {name for name, pid in pids(controlled).items() if pid != before[name]}
+    assert changed == {name for name in before if name.startswith("slow")}
+
+
+@pytest.mark.parametrize("seconds", [0, 2])  # before and after supervisor takes it for started
+def test_an_instance_that_does_not_come_back_is_the_end_and_the_rest_is_untouched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: int
+) -> None:
+    broken = tmp_path / "broken"
+    monkeypatch.setenv("BROKEN", str(broken))
+    with System(harmed=True, ROUTES="tests.apps.breakable", SLOW_PROCESSES=1) as system:
+        before = pids(system)
+        broken.write_text(str(seconds))
+        with Load(system.port, [Client("GET", "/ok", 50)]) as load:
+            done = rolling_restart(system, "fast")
+        (line,) = done.stderr.splitlines()
+        first, second = (f"fast-{port}" for port in system.instances("fast"))
+        assert done.returncode == 1
+        assert line.startswith(f"rolling-restart: fast:{first} does not come back: ")
+        assert line.endswith(f"its log says why; not touched: fast:{second}")
+        assert "the new release is broken" in system.output
+        assert {request.status for request in load.requests} == {200}
+        assert pids(system) == {**before, first: 0}
+        broken.unlink()
+        done = rolling_restart(system, "fast")
+        assert done.returncode == 0
+        assert done.stdout.startswith(f"rolling-restart: fast:{first} is ready again")
+        assert 0 not in pids(system).values()
+        assert system.stop() == 0
+
+
+def test_where_nothing_runs_it_says_so() -> None:
+    done = run(free_ports())
+    assert done.returncode == 1
+    assert done.stderr.startswith("rolling-restart: no ./deploy/local with HTTP_PORT=")
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("arguments", [["medium"], ["fast", "nginx"], ["--compose", "nginx"]])
+def test_what_is_no_pool_is_refused_with_usage(arguments: list[str]) -> None:
+    done = run(free_ports(), *arguments)
+    assert done.returncode == 2
+    assert done.stderr == "usage: deploy/rolling-restart [--compose] [fast|slow]\n"
+
+
+def pids(system: System) -> dict[str, int]:
+    """The process of each instance, 0 where none runs."""
+    programs = system.supervisor("getAllProcessInfo")
+    return {one["name"]: one["pid"] for one in programs if one["group"] in ("fast", "slow")}
+
+
+def rolling_restart(system: System, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run it for a system."""
+    return run(system.port, *arguments)
+
+
+def run(port: int, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run it."""
+    return subprocess.run(
+        [ROOT / "deploy" / "rolling-restart", *arguments],
+        env={**os.environ, "HTTP_PORT": str(port)},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
