@@ -46,7 +46,7 @@ QUICK_MEASUREMENTS = ["isolation", "three_and_twenty", "waste"]
 def main() -> int:
     """Measure what is missing and write the report; returns the exit status."""
     parser = argparse.ArgumentParser(prog="tests/bench/run", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="under 5 minutes, into .run/bench-quick")
+    parser.add_argument("--quick", action="store_true", help="some minutes, into .run/bench-quick")
     names = [system.name for system in systems.SYSTEMS]
     parser.add_argument("--systems", nargs="+", choices=names, metavar="NAME", help=", ".join(names))
     measurements = [*(measured.__name__ for measured in ROUNDS), *ONCE]

@@ -5,7 +5,7 @@ import pytest
 from tests.bench import measure, systems
 from tests.bench.measure import Options
 
-OPTIONS = Options(half=1, fault=3)
+OPTIONS = Options(half=1)
 
 
 @pytest.mark.slow
@@ -15,13 +15,7 @@ def test_the_benchmark_sees_what_inline_work_does_and_workers_do_not() -> None:
     for name in ("tornado", "tornado-worker"):
         system = by_name[name]
         with system.start() as running:
-            isolation = measure.isolation(system, running, OPTIONS, 0)
-            faults = measure.faults(system, running, OPTIONS, 0)
-        measured[name] = {**isolation, **faults}
+            measured[name] = measure.isolation(system, running, OPTIONS, 0)
     inline, worker = measured["tornado"], measured["tornado-worker"]
     # Each slow request holds up the loop for about a second, whatever the machine does meanwhile.
     assert inline["saturated_p99_seconds"] > 0.5 > worker["saturated_p99_seconds"]
-    assert worker["worker_fast_failed"] == 0
-    assert "worker_fast_failed" not in inline  # it has no workers
-    for figures in (inline, worker):  # the one process is killed, and nobody starts it again
-        assert 0 < figures["instance_fast_failed"] < figures["instance_fast_sent"]
