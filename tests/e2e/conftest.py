@@ -4,8 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.client import request
-from tests.e2e.system import System
+from tests.e2e.system import System, is_ready
 from tests.support import wait_until
 
 
@@ -30,14 +29,6 @@ def sturdy(controlled: System) -> System:
             wait_until(lambda: is_ready(port))  # noqa: B023  # waits here
         wait_until(lambda: is_served_by_all(controlled, pool, target))  # noqa: B023
     return controlled
-
-
-def is_ready(port: int) -> bool:
-    """Whether an instance says so."""
-    try:
-        return request(port, "/readyz").status == 200
-    except OSError:
-        return False
 
 
 def is_served_by_all(system: System, pool: str, target: str) -> bool:

@@ -109,6 +109,14 @@ class System(Process):
         shutil.rmtree(self.folder / ".run" / str(self.port), ignore_errors=True)
 
 
+def is_ready(port: int, address: str = "127.0.0.1") -> bool:
+    """Whether an instance says so; that of a container can be asked from here, on Linux."""
+    try:
+        return request(port, "/readyz", address=address, timeout=2).status == 200
+    except OSError:
+        return False
+
+
 def run_to_its_end(folder: Path = ROOT, **settings: object) -> subprocess.CompletedProcess[str]:
     """``./deploy/local`` where it is expected to end by itself and to leave no process."""
     family = Family()

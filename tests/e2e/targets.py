@@ -15,9 +15,8 @@ from typing import Any, ClassVar, Self
 
 import psutil
 
-from tests.client import request
 from tests.e2e.compose import Compose, address, docker
-from tests.e2e.system import System
+from tests.e2e.system import System, is_ready
 from tests.load import Client, Load
 from tests.support import ROOT, wait_until
 
@@ -291,14 +290,6 @@ for pid in sorted(filter(str.isdigit, os.listdir("/proc")), key=int):
         print(pid)
         break
 """
-
-
-def is_ready(port: int, address: str = "127.0.0.1") -> bool:
-    """Whether an instance says so; that of a container can be asked from here, on Linux."""
-    try:
-        return request(port, "/readyz", address=address, timeout=2).status == 200
-    except OSError:
-        return False
 
 
 def run(*command: str | Path, env: dict[str, str]) -> None:
