@@ -1,11 +1,11 @@
-"""``python -m app --pool=fast --port=8001``: one instance."""
+"""``python -m app --pool=fast --port=8001``: one instance; ``python -m app status``: how all of them are."""
 
 import argparse
 import asyncio
-import logging
 import sys
 from collections.abc import Sequence
 
+from app import logs, terminal, tracing
 from app.config import Config, Instance, Pool
 from app.errors import ConfigError
 from app.server import serve
@@ -15,9 +15,14 @@ CONFIG_ERROR = 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one instance until it is told to stop; returns the exit status."""
+    """Run one instance until it is told to stop, or show the status; returns the exit status."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["status"]:
+        return terminal.main(arguments[1:])
     parser = argparse.ArgumentParser(
-        prog="python -m app", description="Run one slowpool instance. Settings: see the README."
+        prog="python -m app",
+        description="Run one slowpool instance. Settings: see the README.",
+        epilog="python -m app status shows how all instances are; see its --help.",
     )
     parser.add_argument("--pool", type=Pool, choices=list(Pool), required=True)
     parser.add_argument("--port", type=_port, required=True)
@@ -25,14 +30,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--reload", action="store_true", help="restart when the code changes")
     options = parser.parse_args(arguments)
 
-    logging.basicConfig(
-        level=logging.INFO,
-        stream=sys.stdout,
-        format=f"%(asctime)s %(levelname)s {options.pool}:{options.port} %(name)s %(message)s",
-    )
     try:
         config = Config.load()
         instance = Instance(options.pool, options.port, options.address)
+        logs.set_up(config, instance.pool, str(instance))
+        tracing.set_up(config, instance)
         asyncio.run(serve(config, instance, reload=options.reload))
     except ConfigError as error:
         print(f"slowpool: {error}", file=sys.stderr)

@@ -3,6 +3,7 @@
 import importlib
 import logging
 import re
+import time
 from collections.abc import Iterable
 from enum import Enum
 from typing import Any
@@ -14,14 +15,27 @@ from tornado.websocket import WebSocketHandler
 
 from app.config import Config, Instance, Pool
 from app.errors import ConfigError
-from app.handlers.base import MisdirectedHandler, NotFoundHandler, SlowHandler, request_id
-from app.handlers.health import LivezHandler, ReadyzHandler
+from app.handlers import health, status
+from app.handlers.base import (
+    MisdirectedHandler,
+    NotFoundHandler,
+    RouteMatches,
+    SlowHandler,
+    TrackedWebSocket,
+    request_id,
+    route_of,
+    route_template,
+)
+from app.metrics import Metrics
+from app.overview import Overview
 from app.workers import WorkerPool
 
 log = logging.getLogger("slowpool.access")
 
 SLOW_PREFIX = "/slow"
 """Where nginx draws the line: a path that begins so goes to the slow pool."""
+
+SYSTEM_ROUTES = [*health.routes, *status.routes]
 
 WEBSOCKET_PING_SECONDS = 5
 """Keeps a quiet WebSocket alive through nginx, whose read timeout for the fast pool is longer."""
@@ -43,14 +57,19 @@ class Application(web.Application):
         self.config = config
         self.instance = instance
         self.state = State.STARTING
+        self.started_at = time.time()
+        self.active_requests = 0
         self.websockets: set[WebSocketHandler] = set()
-        self.workers = WorkerPool(config)
+        self.metrics = Metrics(instance.pool, config.slow_timeout_seconds)
+        self.workers = WorkerPool(config, self.metrics)
+        self.metrics.watch(
+            lambda: self.active_requests, lambda: self.workers.waiting, lambda: self.workers.running
+        )
+        self.overview = Overview(config)
+        for rule in rules:
+            rule.matcher = RouteMatches(rule.regex.pattern, route_template(rule.regex.pattern))
         super().__init__(
-            [
-                web.url(r"/livez", LivezHandler),
-                web.url(r"/readyz", ReadyzHandler),
-                *rules,
-            ],
+            [*map(_system_rule, SYSTEM_ROUTES), *rules],
             transforms=[type("ResponseHeaders", (_ResponseHeaders,), {"application": self})],
             default_handler_class=NotFoundHandler,
             websocket_ping_interval=WEBSOCKET_PING_SECONDS,
@@ -63,22 +82,27 @@ class Application(web.Application):
         return self.state is State.READY
 
     def log_request(self, handler: web.RequestHandler) -> None:
-        """One line for each answer: the path and no query, so that no personal data is logged."""
-        status = handler.get_status()
-        level = logging.INFO
-        if isinstance(handler, LivezHandler | ReadyzHandler):
-            level = logging.DEBUG
-        elif status == 500:
-            level = logging.ERROR
-        log.log(
-            level,
-            "%d %s %s %.1f ms %s",
-            status,
-            handler.request.method,
-            handler.request.path,
-            handler.request.request_time() * 1000,
-            request_id(handler.request),
-        )
+        """Count an answer, and log it: its route and no path or query, which may hold personal data."""
+        request, code = handler.request, handler.get_status()
+        route = route_of(request)
+        if route is None:
+            return
+        self.active_requests -= 1
+        method = request.method if request.method in handler.SUPPORTED_METHODS else "_OTHER"
+        seconds = request.request_time()
+        self.metrics.request(method or "", route, code, seconds)
+        extra: dict[str, Any] = {
+            "request_id": request_id(request),
+            "method": method,
+            "route": route,
+            "status": code,
+            "seconds": round(seconds, 4),
+        }
+        if isinstance(handler, SlowHandler):
+            extra["queue_seconds"] = round(handler.wait_seconds, 4)
+            extra["run_seconds"] = round(handler.run_seconds, 4)
+        level = logging.ERROR if code == 500 else logging.INFO
+        log.log(level, "%d %s %s %.1f ms", code, method, route, seconds * 1000, extra=extra)
 
 
 def make_app(config: Config, instance: Instance) -> Application:
@@ -129,6 +153,12 @@ def _checked(route: Any, module_name: str) -> URLSpec:
     return spec
 
 
+def _system_rule(route: tuple[Any, ...]) -> URLSpec:
+    rule = web.url(*route)
+    rule.matcher = RouteMatches(rule.regex.pattern, None)
+    return rule
+
+
 def _rules(routes: list[URLSpec], pool: Pool) -> Iterable[URLSpec]:
     """What an instance of this pool serves: a fast one answers slow routes with 421."""
     for route in routes:
@@ -140,22 +170,8 @@ def _rules(routes: list[URLSpec], pool: Pool) -> Iterable[URLSpec]:
                 yield route
         elif pool is not Pool.SLOW:
             if issubclass(handler, WebSocketHandler):
-                handler = type(handler.__name__, (_TrackedWebSocket, handler), {})
+                handler = type(handler.__name__, (TrackedWebSocket, handler), {})
             yield web.url(route.regex.pattern, handler, route.kwargs, route.name)
-
-
-class _TrackedWebSocket(WebSocketHandler):
-    """Lets the server find the open WebSockets, to end them with a close code when it drains."""
-
-    application: Application
-
-    def open(self, *args: str, **kwargs: str) -> Any:
-        self.application.websockets.add(self)
-        return super().open(*args, **kwargs)
-
-    def on_close(self) -> None:
-        self.application.websockets.discard(self)
-        super().on_close()
 
 
 class _ResponseHeaders(web.OutputTransform):
@@ -166,6 +182,8 @@ class _ResponseHeaders(web.OutputTransform):
     def __init__(self, request: HTTPServerRequest) -> None:
         super().__init__(request)
         self._request = request
+        if route_of(request) is not None:
+            self.application.active_requests += 1
 
     def transform_first_chunk(
         self, status_code: int, headers: HTTPHeaders, chunk: bytes, finishing: bool

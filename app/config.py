@@ -19,6 +19,7 @@ MAX_CPU = 8191
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 Count = Annotated[int, Field(ge=1, le=256)]
+Host = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")]
 
 
 class Pool(StrEnum):
@@ -27,6 +28,22 @@ class Pool(StrEnum):
     FAST = "fast"
     SLOW = "slow"
     ALL = "all"
+
+
+class LogFormat(StrEnum):
+    """How log lines look."""
+
+    JSON = "json"
+    CONSOLE = "console"
+
+
+class LogLevel(StrEnum):
+    """The least serious lines that are logged."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
 
 
 @dataclass(frozen=True)
@@ -56,6 +73,12 @@ class Config(BaseSettings):
     slow_processes: Count = Field(2, description="slow instances per replica")
     fast_port: Port = Field(8001, description="port of the first fast instance")
     slow_port: Port = Field(8101, description="port of the first slow instance")
+    fast_host: Host = Field(
+        "127.0.0.1", description="name or address of the fast pool's replicas; compose sets it"
+    )
+    slow_host: Host = Field(
+        "127.0.0.1", description="name or address of the slow pool's replicas; compose sets it"
+    )
     slow_workers: Count = Field(1, description="workers per slow instance")
     slow_queue: int = Field(
         8,
@@ -105,6 +128,22 @@ class Config(BaseSettings):
         ge=1,
         le=90_000,
         description="what the engine gives a container to stop; more than the drain timeout + 10",
+    )
+    fast_block_budget_seconds: float = Field(
+        0.25,
+        ge=0,
+        le=3600,
+        description="a fast handler that blocks its instance for longer is logged, with its stack; 0: never",
+    )
+    log_format: LogFormat = Field(
+        LogFormat.JSON, description="`json`: an object a line; `console`: for people"
+    )
+    log_level: LogLevel = Field(LogLevel.INFO, description="`debug`, `info`, `warning` or `error`")
+    otel_exporter_otlp_endpoint: str = Field(
+        "",
+        pattern=r"^(https?://\S+)?$",
+        description="where OpenTelemetry traces are sent (OTLP over HTTP), such as `http://collector:4318`; "
+        "empty: none",
     )
     debug: bool = Field(False, description="1: the answer to a failed request holds its traceback")
 

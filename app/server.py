@@ -16,6 +16,8 @@ from tornado.netutil import bind_sockets
 from app.application import Application, State, make_app
 from app.config import Config, Instance, Pool
 from app.errors import ConfigError
+from app.handlers.base import GOING_AWAY
+from app.loop_watch import LoopWatch
 from app.scheduling import SHORT_SLICE_SECONDS, request_slice
 
 log = logging.getLogger("slowpool")
@@ -29,9 +31,6 @@ closes first, so that no request is ever sent on a connection that is being clos
 
 LAST_ANSWERS_SECONDS = 1.0
 """After the drain timeout, what the answers to the jobs that it has cut off get to leave."""
-
-GOING_AWAY = 1001
-"""WebSocket close code of an endpoint that goes away (RFC 6455, 7.4.1)."""
 
 
 async def serve(config: Config, instance: Instance, *, reload: bool = False) -> None:
@@ -48,12 +47,16 @@ async def serve(config: Config, instance: Instance, *, reload: bool = False) -> 
     sockets = _bind(instance)  # bound last: whoever can connect finds an instance that is ready
     server.add_sockets(sockets)
     app.state = State.READY
+    # A slow instance may block: /slow does, on purpose.
+    budget_seconds = 0 if instance.pool is Pool.SLOW else config.fast_block_budget_seconds
+    loop_watch = LoopWatch(app.metrics, budget_seconds)
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, _close_websockets, app)
     log.info("%s is ready", instance)
     if reload:
         autoreload.start()
 
     await stop.requested.wait()
+    loop_watch.close()
     await _drain(app, server, sockets, stop, config.drain_timeout_seconds)
 
     app.state = State.STOPPED

@@ -208,7 +208,7 @@ class _Output:
         self._fd: int | None = fd
         self._pid = pid
         self._line = b""
-        self.begin("-")
+        self.begin("")
         os.set_blocking(fd, False)
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(fd, self._read)
@@ -224,13 +224,8 @@ class _Output:
         if self._line:
             self._log(b"")
         if self._dropped:
-            log.warning(
-                "worker %d %s: %d more bytes of output are not logged",
-                self._pid,
-                self._request_id,
-                self._dropped,
-            )
-        self.begin("-")
+            self._put(logging.WARNING, f"{self._dropped} more bytes of output are not logged")
+        self.begin("")
 
     def close(self) -> None:
         self.end()
@@ -260,8 +255,11 @@ class _Output:
             self._line = b""
         for line in lines:
             if line:
-                text = line.decode(errors="backslashreplace")
-                log.info("worker %d %s: %s", self._pid, self._request_id, text)
+                self._put(logging.INFO, line.decode(errors="backslashreplace"))
+
+    def _put(self, level: int, text: str) -> None:
+        extra = {"request_id": self._request_id, "worker": self._pid}
+        log.log(level, "worker %d: %s", self._pid, text, extra=extra)
 
 
 def _describe(status: int) -> str:

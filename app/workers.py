@@ -6,7 +6,7 @@ import logging
 import math
 import pickle
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Generic, TypeVar, TypeVarTuple
 
 from app.config import Config
@@ -18,6 +18,7 @@ from app.errors import (
     WorkerDied,
     WorkerTraceback,
 )
+from app.metrics import Metrics
 from app.worker import Worker
 from app.worker_main import RAISED, RESULT
 
@@ -43,8 +44,9 @@ class WorkerPool:
     the other and replaces it, so that a slot is free only when its worker is ready.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, metrics: Metrics | None = None) -> None:
         self._config = config
+        self._metrics = metrics or Metrics()
         self._waiting: deque[Job[Any]] = deque()
         self._idle: deque[asyncio.Future[Job[Any] | None]] = deque()
         self._running: set[Job[Any]] = set()
@@ -73,16 +75,19 @@ class WorkerPool:
         task: Callable[[*Ts], T],
         *args: *Ts,
         timeout: float | None = None,
-        request_id: str = "-",
+        request_id: str = "",
+        route: str = "",
     ) -> "Job[T]":
         """Accept a job, to be awaited by its ``result``. Raises PoolFull, NotPicklable and Draining."""
         timeout = self._config.slow_timeout_seconds if timeout is None else timeout
-        job: Job[T] = Job(_pickle(task, args), timeout, request_id)
+        job: Job[T] = Job(_pickle(task, args), timeout, request_id, route)
         if self._closed:
             raise Draining("the instance ends; ask again")
+        job.outcome.add_done_callback(self._count)
         if self._hand_out(job):
             return job
         if len(self._waiting) >= self._config.slow_queue:
+            self._metrics.job("refused")
             raise PoolFull(len(self._waiting), self.retry_after_seconds())
         if timeout <= 0:  # it may not wait, so it takes no place in the queue either
             job.fail_unstarted()
@@ -100,6 +105,11 @@ class WorkerPool:
     def running(self) -> int:
         """How many jobs run."""
         return len(self._running)
+
+    @property
+    def running_jobs(self) -> "Collection[Job[Any]]":
+        """The jobs that run."""
+        return self._running
 
     def retry_after_seconds(self) -> int:
         """When a job that is refused now could start, in whole seconds, at least 1.
@@ -157,13 +167,17 @@ class WorkerPool:
             try:
                 await worker.start()
                 delay, _ = RESTART_DELAY_SECONDS
+                if ready.is_set():
+                    self._metrics.worker_restarted()
                 ready.set()
                 while not worker.exited.done() and not self._is_worn(worker):
                     job = await self._next_job(worker)
                     if job:
                         await self._run(worker, job)
                 if worker.exited.done() and not worker.killed:
-                    log.warning("worker %d %s", worker.pid, worker.exited.result())
+                    log.warning(
+                        "worker %d %s", worker.pid, worker.exited.result(), extra={"worker": worker.pid}
+                    )
             except OSError as error:
                 log.error("cannot start a worker, next try in %g s: %s", delay, error)
                 await asyncio.sleep(delay)
@@ -213,10 +227,12 @@ class WorkerPool:
             return
         loop = asyncio.get_running_loop()
         job.started_at = loop.time()
+        job.worker_pid = worker.pid
         if job.started_at >= job.deadline:
             job.fail_unstarted()
             return
         self._running.add(job)
+        self._metrics.job_wait.observe(job.wait_seconds)
         try:
             worker.send(job.request, job.request_id)
             ends: list[asyncio.Future[Any]] = [worker.reply, worker.exited, job.outcome]
@@ -227,10 +243,12 @@ class WorkerPool:
             )
         finally:  # cancelled: close() ends the pool
             if not worker.reply.done() and not worker.exited.done():
-                log.info("kills worker %d for %s", worker.pid, job.request_id)
+                extra = {"request_id": job.request_id, "route": job.route, "worker": worker.pid}
+                log.info("kills worker %d", worker.pid, extra=extra)
                 await worker.kill()
             self._running.discard(job)
             job.run_seconds = loop.time() - job.started_at
+            self._metrics.job_run.observe(job.run_seconds)
             self._learn(job.run_seconds)
         if worker.killed:
             job.fail(DeadlinePassed("the deadline passed before the job was done"))
@@ -241,6 +259,16 @@ class WorkerPool:
             log_message = f"worker {worker.pid} {worker.exited.result()}"
             job.fail(WorkerDied("the worker that ran the job died", log_message))
 
+    def _count(self, outcome: "asyncio.Future[tuple[bytes, bytes]]") -> None:
+        error = None if outcome.cancelled() else outcome.exception()
+        if outcome.cancelled() or isinstance(error, Draining):
+            self._metrics.job("cancelled")
+        elif error:
+            self._metrics.job("timeout" if isinstance(error, DeadlinePassed) else "died")
+        else:
+            kind, _ = outcome.result()
+            self._metrics.job("ok" if kind == RESULT else "failed")
+
     def _learn(self, run_seconds: float) -> None:
         if self._service_seconds is None:
             self._service_seconds = run_seconds
@@ -250,13 +278,15 @@ class WorkerPool:
 class Job(Generic[T]):
     """One run of one task. ``wait_seconds`` and ``run_seconds`` are known when it has ended."""
 
-    def __init__(self, request: bytes, timeout: float, request_id: str) -> None:
+    def __init__(self, request: bytes, timeout: float, request_id: str, route: str) -> None:
         loop = asyncio.get_running_loop()
         self.request = request
         self.request_id = request_id
+        self.route = route
         self.submitted_at = self.started_at = loop.time()
         self.deadline = self.submitted_at + timeout
         self.run_seconds = 0.0
+        self.worker_pid = 0
         self.unwatch: Callable[[], object]
         self.outcome: asyncio.Future[tuple[bytes, bytes]] = loop.create_future()
 

@@ -88,12 +88,7 @@ def _run_local(config: Config) -> int:
     if len(os.fsencode(run_dir / "supervisor.sock")) > SOCKET_PATH_MAX:
         raise ConfigError(f"the path {ROOT} is too long for a unix socket; move the project")
     environ = _environ(config, run_dir, programs="*", address="127.0.0.1")
-    environ |= {
-        "FAST_HOST": "127.0.0.1",
-        "SLOW_HOST": "127.0.0.1",
-        "ADMIN_ADDRESS": "127.0.0.1",
-        "RESOLVER": "",
-    }
+    environ |= {"ADMIN_ADDRESS": "127.0.0.1", "RESOLVER": ""}
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: stop.set())

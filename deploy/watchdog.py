@@ -1,5 +1,5 @@
-"""supervisor's event listener: a program that is FATAL ends everything, a hung instance is killed, one that
-has grown too large is restarted.
+"""supervisor's event listener: it logs what happens to the programs. A program that is FATAL ends everything,
+a hung instance is killed, one that has grown too large is restarted.
 
 What a dead program has left is killed too: the workers of an nginx that was killed would keep its ports.
 Ending everything lets the engine restart the container, instead of leaving one that is up and does
@@ -8,6 +8,7 @@ nothing. A hung instance is killed at once and not asked to stop: it would not h
 
 import contextlib
 import http.client
+import logging
 import os
 import resource
 import signal
@@ -20,6 +21,7 @@ from xmlrpc.client import Fault
 
 from supervisor import childutils
 
+from app import logs
 from app.config import Config, Pool
 from deploy.restart_instances import DoesNotComeBack, restart
 
@@ -35,6 +37,8 @@ MAX_STARTS_IN_VAIN = 4
 """Ends of a program in a row without an answer between them; supervisor itself counts only those that
 come within a second of the start."""
 
+log = logging.getLogger("watchdog")
+
 starts_in_vain: Counter[str] = Counter()
 one_at_a_time = threading.Lock()
 """Held while an instance is restarted for its size."""
@@ -44,6 +48,7 @@ def main() -> None:
     """Speak the listener's protocol on stdin and stdout until supervisor ends this process."""
     config = Config.load()
     programs = os.environ["PROGRAMS"]
+    logs.set_up(config, "" if programs == "*" else programs, "watchdog", sys.stderr)
     for pool, hung_seconds in (
         (Pool.FAST, FAST_HUNG_SECONDS),
         (Pool.SLOW, config.slow_timeout_seconds + SLOW_HUNG_MARGIN_SECONDS),
@@ -60,13 +65,16 @@ def main() -> None:
         headers, payload = childutils.listener.wait(sys.stdin, sys.stdout)
         event = childutils.get_headers(payload)
         name = f"{event['groupname']}:{event['processname']}"
-        if headers["eventname"] == "PROCESS_STATE_EXITED":
+        state = headers["eventname"].removeprefix("PROCESS_STATE_")
+        level = logging.INFO if state == "STARTING" or event.get("expected") == "1" else logging.WARNING
+        log.log(level, "%s is %s", name, state, extra={"pid": int(event.get("pid", 0))})
+        if state == "EXITED":
             # supervisor has made it the leader of a group, which is what it leaves behind.
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(int(event["pid"]), signal.SIGKILL)
             starts_in_vain[name] += 1
-        if headers["eventname"] == "PROCESS_STATE_FATAL" or starts_in_vain[name] >= MAX_STARTS_IN_VAIN:
-            _log(f"{name} cannot be kept running: everything ends")
+        if state == "FATAL" or starts_in_vain[name] >= MAX_STARTS_IN_VAIN:
+            log.error("%s cannot be kept running: everything ends", name)
             childutils.getRPCInterface(os.environ).supervisor.shutdown()
         childutils.listener.ok(sys.stdout)
 
@@ -80,12 +88,12 @@ def _watch(name: str, port: int, hung_seconds: float, max_rss_bytes: int) -> Non
             if max_rss_bytes:
                 _recycle(name, max_rss_bytes)
         except TimeoutError:
-            _log(f"{name} has not answered for {hung_seconds:g} s: kill")
+            log.error("%s has not answered for %g s: kill", name, hung_seconds)
             try:
                 rpc = childutils.getRPCInterface(os.environ)
                 rpc.supervisor.signalProcess(name, "KILL")
             except Exception as error:  # it may have ended by itself, or supervisor is ending
-                _log(f"{name}: {error}")
+                log.warning("%s: %s", name, error)
         except (OSError, http.client.HTTPException):
             # It does not listen: it starts, drains or has died, and supervisor knows which.
             pass
@@ -97,11 +105,11 @@ def _recycle(name: str, max_rss_bytes: int) -> None:
         statm = Path(f"/proc/{rpc.getProcessInfo(name)['pid']}/statm")
         rss_bytes = int(statm.read_text().split()[1]) * resource.getpagesize()
         if rss_bytes > max_rss_bytes:
-            _log(f"{name} has {rss_bytes} bytes of resident memory: restart")
+            log.warning("%s has %d bytes of resident memory: restart", name, rss_bytes)
             try:
                 restart(rpc, name)
             except DoesNotComeBack as error:
-                _log(f"{name} does not come back: {error}")
+                log.error("%s does not come back: %s", name, error)
 
 
 def _probe(port: int, timeout_seconds: float) -> None:
@@ -111,10 +119,6 @@ def _probe(port: int, timeout_seconds: float) -> None:
         connection.getresponse().read()
     finally:
         connection.close()
-
-
-def _log(text: str) -> None:
-    print(f"watchdog: {text}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from tests.gate import Gate
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "slow: takes more than some 20 seconds")
+    config.addinivalue_line("markers", "alone: measures, so that no other test may run beside it")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

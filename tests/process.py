@@ -107,7 +107,7 @@ class Instance(Process):
 
     def __enter__(self) -> Self:
         try:
-            self.wait_for_output(r" is ready$")
+            self.wait_for_output(r" is ready(\",|$)")
         except BaseException as error:
             super().__exit__(type(error), error, error.__traceback__)
             raise
@@ -152,7 +152,7 @@ def app_command(pool: Pool | str, port: int, *options: str) -> list[str]:
 def app_environment(path: Path, settings: Mapping[str, object]) -> dict[str, str]:
     """The environment of an instance which finds modules in ``path``; a warning there is an error."""
     return {
-        **environment(settings),
+        **environment({"LOG_FORMAT": "console", **settings}),
         "PYTHONPATH": os.pathsep.join([str(path), str(ROOT)]),
         "PYTHONWARNINGS": "error",
         "PYTHONDONTWRITEBYTECODE": "1",

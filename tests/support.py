@@ -13,8 +13,10 @@ from app.config import Config
 ROOT = Path(__file__).resolve().parent.parent
 T = TypeVar("T")
 
-PORTS = range(15_000, 32_000)
-"""Below the ports that the kernel gives to outgoing connections, so that none of those clashes."""
+WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+PORTS = range(15_000 + 4_000 * (WORKER % 4), 19_000 + 4_000 * (WORKER % 4))
+"""Below the ports that the kernel gives to outgoing connections, so that none of those clashes; each process
+that runs tests has its own."""
 
 
 def wait_until(condition: Callable[[], T], timeout: float = 30, what: str = "") -> T:

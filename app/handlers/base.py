@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
 from tornado import web
 from tornado.httputil import HTTPServerRequest
+from tornado.routing import PathMatches
+from tornado.websocket import WebSocketHandler
 
+from app import tracing
 from app.errors import BadArgument, ClientGone, Misdirected, RequestError
 from app.workers import Job
 
@@ -23,6 +26,10 @@ log = logging.getLogger("slowpool")
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
+
+
+GOING_AWAY = 1001
+"""WebSocket close code of an endpoint that goes away (RFC 6455, 7.4.1)."""
 
 
 class Handler(web.RequestHandler):
@@ -69,13 +76,15 @@ class Handler(web.RequestHandler):
         self.finish(json.dumps(problem))
 
     def log_exception(self, typ: Any, value: BaseException | None, tb: Any) -> None:
-        """Log what went wrong, with the request's id and without its query."""
-        where = (self.request.method, self.request.path, request_id(self.request))
+        """Log what went wrong, with the request's id and without its path and query."""
+        route = route_of(self.request)
+        extra = {"request_id": request_id(self.request), "route": route}
         if isinstance(value, web.HTTPError):
             if value.log_message:
-                log.info("%s %s %s: %s", *where, value.get_message())
+                log.info("%s %s: %s", self.request.method, route, value.get_message(), extra=extra)
         else:
-            log.error("%s %s %s: uncaught exception", *where, exc_info=value)
+            message = "%s %s: uncaught exception"
+            log.error(message, self.request.method, route, exc_info=value, extra=extra)
 
     def _allowed_methods(self) -> list[str]:
         unimplemented = web.RequestHandler._unimplemented_method
@@ -92,7 +101,7 @@ class SlowHandler(Handler):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._jobs: set[Job[Any]] = set()
         self._job_headers: dict[str, str] = {}
-        self._wait_seconds = self._run_seconds = 0.0
+        self.wait_seconds = self.run_seconds = 0.0  # of all its jobs
         self._client_gone = False
         super().__init__(*args, **kwargs)
 
@@ -110,6 +119,7 @@ class SlowHandler(Handler):
             *args,
             timeout=self._timeout_seconds() - self.request.request_time(),
             request_id=request_id(self.request),
+            route=route_of(self.request) or "",
         )
         self._jobs.add(job)
         try:
@@ -120,12 +130,13 @@ class SlowHandler(Handler):
             raise
         finally:
             self._jobs.discard(job)
-            self._wait_seconds += job.wait_seconds
-            self._run_seconds += job.run_seconds
+            self.wait_seconds += job.wait_seconds
+            self.run_seconds += job.run_seconds
             self._job_headers["Server-Timing"] = (
-                f"queue;dur={self._wait_seconds * 1000:.1f}, run;dur={self._run_seconds * 1000:.1f}"
+                f"queue;dur={self.wait_seconds * 1000:.1f}, run;dur={self.run_seconds * 1000:.1f}"
             )
             self._set_job_headers()
+            tracing.job(job)
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         self._set_job_headers()  # Tornado has cleared them
@@ -170,9 +181,52 @@ class MisdirectedHandler(Handler):
         )
 
 
+class TrackedWebSocket(WebSocketHandler):
+    """Lets the server find the open WebSockets, to end them with a close code when it drains."""
+
+    application: "Application"
+
+    def open(self, *args: str, **kwargs: str) -> Any:
+        self.application.websockets.add(self)
+        return super().open(*args, **kwargs)
+
+    def on_close(self) -> None:
+        self.application.websockets.discard(self)
+        super().on_close()
+
+
 def request_id(request: HTTPServerRequest) -> str:
     """The request's id: nginx's, or one made here when the request did not come through nginx."""
     return str(request.headers.setdefault("X-Request-ID", uuid.uuid4().hex))
+
+
+def route_of(request: HTTPServerRequest) -> str | None:
+    """The template of the route that a request has matched, such as ``/slow/report/{}``.
+
+    Empty when there is none; None for a route of the system's own, which is neither counted nor logged.
+    """
+    route: str | None = getattr(request, "route", "")
+    return route
+
+
+class RouteMatches(PathMatches):
+    """Notes on each request which route it has matched; ``route`` is what route_of returns."""
+
+    def __init__(self, pattern: str, route: str | None) -> None:
+        super().__init__(pattern)
+        self._route = route
+
+    def match(self, request: HTTPServerRequest) -> dict[str, Any] | None:
+        found = super().match(request)
+        if found is not None:
+            request.route = self._route  # type: ignore[attr-defined]  # Tornado has no place for it
+        return found
+
+
+def route_template(pattern: str) -> str:
+    """``/slow/report/{}`` or ``/slow/report/{name}`` for a route's regular expression."""
+    template = re.sub(r"\((?:\?P<(\w+)>)?[^()]*\)", lambda group: f"{{{group[1] or ''}}}", pattern)
+    return re.sub(r"\\(.)", r"\1", template.removeprefix("^").removesuffix("$"))
 
 
 _STATUSES = frozenset(HTTPStatus)

@@ -17,3 +17,9 @@ class ReadyzHandler(Handler):
         if not self.application.ready:
             self.set_status(503)
         self.text(self.application.state.value)
+
+
+routes = [
+    (r"/livez", LivezHandler),
+    (r"/readyz", ReadyzHandler),
+]

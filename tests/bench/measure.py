@@ -21,6 +21,7 @@ from app.demo.tasks import factorials
 from tests.bench import systems
 from tests.bench.openloop import Answer, percentile
 from tests.bench.systems import CORES, ROOT, Running, System
+from tests.bench.variants import VARIANTS
 
 Figures = dict[str, float]
 
@@ -30,40 +31,42 @@ FAST_RATE = 300
 JOB_SIZE = 2000
 """``n`` of a usual slow request, about 0.05 s."""
 
-LONG_JOB_SIZE = 6000
-"""``n`` of a slow request of about a second."""
-
-WARM_UP_SECONDS = 3
-CLIENTS_THAT_LEAVE = 10
 OVERLOAD_FACTOR = 10
 OVERLOAD_PATIENCE_SECONDS = 10
 
 
 @dataclass(frozen=True)
 class Options:
-    """How long each measurement takes, in seconds."""
+    """How much is measured; times in seconds."""
 
+    warm_up: float = 3
     half: float = 5
     """Each half of a round of isolation, and all that is measured in rounds."""
+    long_job_size: int = 6000
+    """``n`` of a slow request of about a second."""
     abandoned_job: float = 10
+    clients_that_leave: int = 10
     overload: float = 60
     fault: float = 8
 
 
-QUICK = Options(half=1.5, abandoned_job=2, overload=8, fault=4)
+QUICK = Options(
+    warm_up=1.5, half=1.5, long_job_size=4000, abandoned_job=1, clients_that_leave=4, overload=8, fault=4
+)
 
 
-def warm_up(system: System, running: Running) -> None:
+def warm_up(system: System, running: Running, options: Options) -> None:
     """The first seconds of a new process are slower than all that come after, in every system."""
     with _slow_load(system, running, size=JOB_SIZE, settle=0):
-        _open_loop(running, "/fast?id=1", FAST_RATE, WARM_UP_SECONDS)
+        _open_loop(running, "/fast?id=1", FAST_RATE, options.warm_up)
 
 
 def isolation(system: System, running: Running, options: Options, turn: int) -> Figures:
     """Latency of fast requests while nothing else goes on, and with slow work on every core."""
     figures: Figures = {}
     for half in ("idle", "saturated") if turn % 2 else ("saturated", "idle"):
-        with _slow_load(system, running) if half == "saturated" else contextlib.nullcontext():
+        load = _slow_load(system, running, size=options.long_job_size)
+        with load if half == "saturated" else contextlib.nullcontext():
             answers = _open_loop(running, "/fast?id=1", FAST_RATE, options.half)
         for percent in (50, 99, 99.9):
             figures[f"{half}_p{percent:g}_seconds"] = percentile(_latencies(answers), percent)
@@ -75,6 +78,7 @@ def isolation(system: System, running: Running, options: Options, turn: int) -> 
 def three_and_twenty(system: System, running: Running, options: Options, turn: int) -> Figures:
     """3 slow requests, then 20 fast ones, all at once: tests/call_multi.py."""
     command = [sys.executable, "tests/call_multi.py", system.slow, f"--url={running.url}"]
+    command += [f"--n={options.long_job_size}"]
     printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout
     return {
         f"{name}_seconds": float(found[1])
@@ -132,20 +136,20 @@ def waste(system: System, running: Running, options: Options, turn: int) -> Figu
     time.sleep(1)
     background = _rate_of(_busy_seconds, 2)
     request = f"GET {system.slow}?id=1&n={size} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()
-    clients = [socket.create_connection((host, int(port))) for _ in range(CLIENTS_THAT_LEAVE)]
+    clients = [socket.create_connection((host, int(port))) for _ in range(options.clients_that_leave)]
     for client in clients:
         client.sendall(request)
     time.sleep(1)
     before, left_at = _busy_seconds(), time.perf_counter()
     for client in clients:
         client.close()
-    give_up = left_at + 2 * CLIENTS_THAT_LEAVE * options.abandoned_job
+    give_up = left_at + 2 * options.clients_that_leave * options.abandoned_job
     quiet = 0
     while quiet < 2 and time.perf_counter() < give_up:
         quiet = quiet + 1 if _rate_of(_busy_seconds, 0.5) < background + 0.2 else 0
     burnt = _busy_seconds() - before - background * (time.perf_counter() - left_at)
     return {
-        "cpu_seconds_per_job": max(0.0, burnt) / CLIENTS_THAT_LEAVE,
+        "cpu_seconds_per_job": max(0.0, burnt) / options.clients_that_leave,
         "job_seconds": options.abandoned_job,
     }
 
@@ -189,9 +193,9 @@ def faults(system: System, running: Running, options: Options, turn: int) -> Fig
     for name, victims in (("worker", running.workers), ("instance", running.instances)):
         with _background(running, f"{system.slow}?id=1&n={JOB_SIZE}", 5, options.fault + 1) as slow:
             time.sleep(1)  # the slow work has begun
-            if not (found := victims()):
+            if not victims():
                 continue  # this system has no such process
-            killer = threading.Timer(options.fault / 4, found[0].kill)
+            killer = threading.Timer(options.fault / 4, _kill_first, [victims])
             killer.start()
             fast = _open_loop(running, "/fast?id=1", FAST_RATE, options.fault, patience=5)
             killer.join()
@@ -204,6 +208,12 @@ def faults(system: System, running: Running, options: Options, turn: int) -> Fig
             f"{name}_failing_seconds": max(failed_at, default=0) - min(failed_at, default=0),
         }
     return figures
+
+
+def _kill_first(victims: Callable[[], list[psutil.Process]]) -> None:
+    for victim in victims()[:1]:
+        with contextlib.suppress(psutil.NoSuchProcess):  # one for each request ends by itself
+            victim.kill()
 
 
 def growth(options: Options) -> Figures:
@@ -221,6 +231,25 @@ def growth(options: Options) -> Figures:
             url = f"http://127.0.0.1:{systems.HTTP_PORT}/fast?id=1"
             figures[f"upstream_servers_{count}_per_second"], _ = wrk(url, options.half)
     return figures
+
+
+def watching(options: Options) -> Figures:
+    """What it costs a fast instance that it is watched: throughput without each part ÷ with all of them.
+
+    Medians over alternating rounds; the instance is asked past nginx.
+    """
+    rates: dict[str, list[float]] = {name: [] for name in VARIANTS}
+    for _ in range(5):
+        for name, found in rates.items():
+            with systems.fast_instance(name) as url:
+                wrk(f"{url}/fast?id=1", options.warm_up)
+                found.append(wrk(f"{url}/fast?id=1", options.half)[0])
+    whole = rates["whole"]
+    return {
+        f"{name}_ratio": median(rate / base for rate, base in zip(found, whole, strict=True))
+        for name, found in rates.items()
+        if name != "whole"
+    }
 
 
 def generators(options: Options) -> Figures:
@@ -290,7 +319,7 @@ def _background(
 def _slow_load(
     system: System,
     running: Running,
-    size: int = LONG_JOB_SIZE,
+    size: int,
     answered: Callable[[], None] = lambda: None,
     settle: float = 1,
 ) -> Iterator[None]:

@@ -78,7 +78,7 @@ def report(content: Content) -> str:
             parts += [f"## {title}\n", f"{text}\n", _table(content, measurement, columns)]
             if measurement == "isolation":
                 parts.append("![fast p99 under slow load, by system](plots/isolation.svg)\n")
-    parts += [_growth(content), _once(content), (HERE / "NOTES.md").read_text()]
+    parts += [_growth(content), _watching(content), _once(content), (HERE / "NOTES.md").read_text()]
     return "\n".join(part for part in parts if part)
 
 
@@ -199,6 +199,18 @@ def _growth(content: Content) -> str:
         "cores; slow throughput of one slow instance.\n\n"
         + _rows(["over", "", ""], rows)
         + "\n![growth](plots/growth.svg)\n"
+    )
+
+
+def _watching(content: Content) -> str:
+    figures = content["figures"].get("watching")
+    if not figures:
+        return ""
+    rows = [[name.removesuffix("_ratio").replace("_", " "), _percent(v)] for name, v in figures.items()]
+    return (
+        "## What it costs to be watched\n\nFast requests per second of one instance, past nginx, without one of the "
+        "things that watch it, against the instance as it is; medians of five alternating rounds.\n\n"
+        + _rows(["", "of the throughput"], rows)
     )
 
 

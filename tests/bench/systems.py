@@ -61,10 +61,12 @@ def slowpool(**settings: object) -> Iterator[Running]:
     """This project as ``./deploy/local`` runs it, as many slow workers as there are cores."""
     environ = _environ(**{"SLOW_PROCESSES": CORES, **settings})
     with _started([sys.executable, "deploy/local"], environ) as running:
+        start_seconds = _first_answer(running, HTTP_PORT)
+        _first_answer(None, HTTP_PORT, "/slow_threaded?id=1&n=1")
         yield Running(
             url=f"http://127.0.0.1:{HTTP_PORT}",
             direct=f"http://127.0.0.1:{FAST_PORT}",
-            start_seconds=_first_answer(running, HTTP_PORT),
+            start_seconds=start_seconds,
             instances=lambda: _matching(_below(running), r"-m app --pool=fast"),
             workers=lambda: _matching(_below(running), r"literal_eval"),
             all=lambda: _below(running),
@@ -213,6 +215,15 @@ def has_docker() -> bool:
 
 
 @contextlib.contextmanager
+def fast_instance(variant: str) -> Iterator[str]:
+    """One fast instance, as tests.bench.variants makes it."""
+    command = [sys.executable, "-m", "tests.bench.variants", variant, "--pool=fast", f"--port={FAST_PORT}"]
+    with _started(command, _environ()):
+        _first_answer(None, FAST_PORT)
+        yield f"http://127.0.0.1:{FAST_PORT}"
+
+
+@contextlib.contextmanager
 def listeners_behind_nginx(count: int) -> Iterator[None]:
     """One Tornado instance behind this project's nginx, which knows it as ``count`` upstream servers.
 
@@ -220,7 +231,7 @@ def listeners_behind_nginx(count: int) -> Iterator[None]:
     """
     command = [sys.executable, "-m", "tests.bench.peers.many_ports", str(FAST_PORT), str(count)]
     settings = _environ(FAST_PROCESSES=count, FAST_HOST="127.0.0.1", SLOW_HOST="127.0.0.1")
-    settings |= {"ADMIN_ADDRESS": "127.0.0.1", "RESOLVER": ""}
+    settings |= {"ADMIN_ADDRESS": "127.0.0.1", "RESOLVER": "", "LOG_FORMAT": "json"}
     with _started(command, settings) as running, tempfile.TemporaryDirectory() as folder:
         subprocess.run([ROOT / "nginx" / "render", folder], env=settings, check=True)
         with _started(["nginx", "-p", folder, "-c", f"{folder}/nginx.conf"], settings):
@@ -302,13 +313,13 @@ def _nginx(ports: list[int]) -> Iterator[psutil.Popen]:
             yield process
 
 
-def _first_answer(process: psutil.Popen | None, port: int) -> float:
-    """Wait until ``/fast`` is answered; the seconds since the start of the process, or since the call."""
+def _first_answer(process: psutil.Popen | None, port: int, path: str = "/fast?id=1") -> float:
+    """Wait until the path is answered; the seconds since the start of the process, or since the call."""
     start = process.create_time() if process else time.time()
     while time.time() < start + START_TIMEOUT_SECONDS:
         with (
             contextlib.suppress(OSError, urllib.error.URLError),
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/fast?id=1", timeout=5),
+            urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5),
         ):
             return time.time() - start
         time.sleep(0.01)

@@ -35,8 +35,8 @@ class System(Process):
         self.admin_port = int(str(self.settings["ADMIN_PORT"]))
         self._harmed = harmed
         self.family = Family()
-        env = {**environment(self.settings), **self.family.environment}
-        super().__init__([folder / "deploy" / "local"], folder, env)
+        self.env = {**environment(self.settings), **self.family.environment}
+        super().__init__([folder / "deploy" / "local"], folder, self.env)
 
     def __enter__(self) -> Self:
         try:

@@ -5,6 +5,8 @@ import pytest
 from tests.bench import measure, systems
 from tests.bench.measure import Options
 
+pytestmark = pytest.mark.alone
+
 OPTIONS = Options(half=1)
 
 

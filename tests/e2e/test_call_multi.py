@@ -11,6 +11,8 @@ from tests.e2e.system import System
 from tests.process import Instance
 from tests.support import ROOT, free_ports
 
+pytestmark = pytest.mark.alone
+
 STRATEGIES = [path.lstrip("/") for path, handler in routes if handler is not PoolTestHandler]
 SIZE = 3000
 """Of the slow work: about 0.2 s."""
@@ -39,7 +41,7 @@ def test_all_fast_answers_come_before_the_first_slow_one(
 
 
 def test_one_process_that_computes_inline_holds_up_fast_answers(call_multi_runs: int) -> None:
-    with Instance(ROUTES="app.demo.routes") as instance:
+    with Instance(ROUTES="app.demo.routes", expected="/slow blocked its instance") as instance:
         for _ in range(call_multi_runs):
             done = call_multi(instance.port, "slow", "--n", str(SIZE))
             assert done.returncode == 0, done.stdout

@@ -1,6 +1,8 @@
 """The unchanged docker-compose.yml on a real engine."""
 
+import contextlib
 import json
+import os
 import re
 import subprocess
 import time
@@ -62,6 +64,41 @@ def test_all_is_healthy_and_answers(stack: Compose) -> None:
 )
 def test_a_path_is_answered_by_its_pool(stack: Compose, path: str, pool: str) -> None:
     assert stack.get(path).pool == pool
+
+
+def test_the_status_page_and_the_terminal_show_every_replica_and_what_nginx_counts(stack: Compose) -> None:
+    scale(stack, fast=2, slow=1)
+    for path, kind in (("/status", "text/html"), ("/status/static/status.js", "text/javascript")):
+        response = request(stack.admin_port, path)
+        assert (response.status, response.headers["Content-Type"].partition(";")[0]) == (200, kind)
+    assert re.match(r"Active connections: \d+", request(stack.admin_port, "/status/nginx").text)
+
+    def all_ready() -> bool:
+        shown = stack("exec", "-T", "fast", "python", "-m", "app", "status", "--json", check=False)
+        content = json.loads(shown.stdout)
+        found = {(one["address"], one["name"]) for one in content["instances"] if one["state"] == "ready"}
+        return shown.returncode == 0 and found == {
+            (address, f"{pool}:{port}")
+            for pool, first in (("fast", 8001), ("slow", 8101))
+            for address in stack.addresses(pool)
+            for port in (first, first + 1)
+        }
+
+    wait_until(all_ready)
+
+
+def test_when_no_fast_instance_is_left_a_slow_one_serves_the_status_page(stack: Compose) -> None:
+    scale(stack, fast=0, slow=1)
+    wait_until(lambda: request(stack.admin_port, "/status").headers["X-Served-By"].startswith("slow:"))
+
+
+def test_every_line_on_stdout_is_a_json_object_and_the_request_id_joins_them(stack: Compose) -> None:
+    stack.get("/slow_threaded?id=7&n=9", headers={"X-Request-ID": "from-the-edge"})
+    lines = [json.loads(line) for service in ("nginx", "fast", "slow") for line in stdout(stack, service)]
+    ours = [line for line in lines if line.get("request_id") == "from-the-edge"]
+    assert {line["logger"] for line in ours} == {"nginx", "slowpool.access"}
+    assert {line["instance"] for line in ours} <= {"slow:8101", "slow:8102"}
+    assert len({line["instance"] for line in ours}) == 1
 
 
 def test_the_instances_own_routes_are_not_published(stack: Compose) -> None:
@@ -145,6 +182,26 @@ def test_it_comes_up_in_any_order(stack: Compose) -> None:
         assert answered_at - min(ready_times(container).values()) < FOLLOWED_WITHIN_SECONDS
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can take the DNS from a container")
+def test_while_dns_fails_it_serves_whom_it_knows_and_then_follows_within_3_s(stack: Compose) -> None:
+    (nginx,), (old,) = stack.containers("nginx"), stack.containers("fast")
+    with without_dns(nginx):
+        time.sleep(3)  # by then nginx has asked and got nothing
+        for target in TARGETS.values():
+            assert stack.get(target).status == 200
+        scale(stack, fast=2, slow=1)
+        new = next(found for found in stack.containers("fast") if found["Id"] != old["Id"])
+        wait_until(lambda: len(ready_times(new)) == 2)
+        docker("kill", old["Id"])
+        for method in ("GET", "POST"):
+            start = time.monotonic()
+            response = stack.get(TARGETS["fast"], method)
+            assert time.monotonic() - start < 2
+            assert (response.status, response.headers["Retry-After"]) == (503, "1")
+    back = time.time()
+    assert time_of_answer(stack, TARGETS["fast"]) - back < FOLLOWED_WITHIN_SECONDS
+
+
 def test_stopping_answers_what_has_been_accepted_and_ends_all_within_the_grace_period(
     stack: Compose, background: ThreadPoolExecutor
 ) -> None:
@@ -210,7 +267,7 @@ def test_a_program_that_cannot_run_ends_its_container_with_its_reason() -> None:
         assert container
         text = "\n".join(line for _, line in log(container))
         assert "slowpool: ROUTES=no.such.module: there is no module 'no'" in text
-        assert re.search(r"watchdog: fast:fast-\d+ cannot be kept running: everything ends", text)
+        assert re.search(r"fast:fast-\d+ cannot be kept running: everything ends", text)
 
 
 class Traffic:
@@ -273,6 +330,14 @@ class Traffic:
             self._seen[method].append(self._stack.get(target, method, body=body).status)
 
 
+def stdout(stack: Compose, service: str) -> list[str]:
+    """What a service's only container has printed, without its stderr."""
+    (container,) = stack.containers(service)
+    return subprocess.run(
+        ["docker", "logs", container["Id"]], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ).stdout.splitlines()
+
+
 def names(stack: Compose, service: str) -> set[str]:
     """The containers of a service."""
     return {str(container["Id"]) for container in stack.containers(service)}
@@ -294,10 +359,22 @@ def scale(stack: Compose, *, fast: int, slow: int) -> None:
     stack("up", "--detach", "--no-build", f"--scale=fast={fast}", f"--scale=slow={slow}")
 
 
+@contextlib.contextmanager
+def without_dns(container: dict[str, Any]) -> Iterator[None]:
+    """The engine's DNS does not answer this container."""
+    rule = ["OUTPUT", "--destination", "127.0.0.11", "--jump", "DROP"]
+    inside = ["nsenter", f"--net=/proc/{container['State']['Pid']}/ns/net", "iptables", "--wait"]
+    subprocess.run([*inside, "--insert", *rule], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run([*inside, "--delete", *rule], check=True)
+
+
 def ready_times(container: dict[str, Any]) -> dict[int, float]:
     """Port -> when the instance was ready, by the engine's clock, since the container's last start."""
     started = moment(container["State"]["StartedAt"])
-    found = ((when, re.search(r" \w+:(\d+) is ready$", line)) for when, line in log(container))
+    found = ((when, re.search(r"\w+:(\d+) is ready\"", line)) for when, line in log(container))
     return {int(match[1]): when.timestamp() for when, match in found if match and when > started}
 
 

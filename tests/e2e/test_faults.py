@@ -5,6 +5,8 @@ import pytest
 from tests.e2e.fault_schedule import run
 from tests.engine import needs_engine
 
+pytestmark = pytest.mark.alone
+
 SECONDS = 60
 
 LONGEST_SECONDS = 1.2

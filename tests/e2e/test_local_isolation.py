@@ -11,6 +11,8 @@ from tests.client import request
 from tests.e2e.system import System
 from tests.support import wait_until
 
+pytestmark = pytest.mark.alone
+
 REQUESTS = 100
 
 

@@ -1,6 +1,7 @@
 """What a request carries through nginx: its id, its client, its upgrade to a WebSocket."""
 
 import asyncio
+import json
 import re
 
 import pytest
@@ -45,9 +46,9 @@ def test_the_logs_of_nginx_and_of_the_instance_have_the_same_id(system: System, 
     assert entry["upstream"] == f"127.0.0.1:{port}"
     assert entry["upstream_status"] == "200"
     assert float(entry["upstream_seconds"]) <= entry["seconds"] + 0.001
-    line = system.wait_for_output(rf"slowpool\.access .*{request_id}$")
-    assert f" {pool}:{port} " in line
-    assert f" 200 GET {path} " in line
+    line = json.loads(system.wait_for_output(rf"slowpool\.access.*{request_id}"))
+    assert (line["pool"], line["instance"]) == (pool, f"{pool}:{port}")
+    assert (line["status"], line["method"], line["route"]) == (200, "GET", path)
     assert "secret" not in system.output
 
 

@@ -22,6 +22,8 @@ CONTRACT = {
     "SLOW_WORKERS": 1,
     "SLOW_QUEUE": 8,
     "SLOW_TIMEOUT_SECONDS": 60,
+    "FAST_HOST": "127.0.0.1",
+    "SLOW_HOST": "127.0.0.1",
     "SLOW_MAX_JOBS": 0,
     "SLOW_MAX_RSS_BYTES": 0,
     "SLOW_MAX_MEMORY_BYTES": 0,
@@ -31,6 +33,10 @@ CONTRACT = {
     "ROUTES": "app.demo.routes",
     "DRAIN_TIMEOUT_SECONDS": 65,
     "STOP_GRACE_SECONDS": 80,
+    "FAST_BLOCK_BUDGET_SECONDS": 0.25,
+    "LOG_FORMAT": "json",
+    "LOG_LEVEL": "info",
+    "OTEL_EXPORTER_OTLP_ENDPOINT": "",
     "DEBUG": False,
 }
 
@@ -67,6 +73,12 @@ BAD = [
     ("DRAIN_TIMEOUT_SECONDS", "59", "at least SLOW_TIMEOUT_SECONDS=60"),
     ("STOP_GRACE_SECONDS", "75", "more than 75"),
     ("STOP_GRACE_SECONDS", "80s", "integer"),
+    ("FAST_HOST", "fast pool", "pattern"),
+    ("SLOW_HOST", "slow;", "pattern"),
+    ("FAST_BLOCK_BUDGET_SECONDS", "-1", "greater than or equal to 0"),
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318", "pattern"),
+    ("LOG_FORMAT", "xml", "'json' or 'console'"),
+    ("LOG_LEVEL", "trace", "'debug', 'info', 'warning' or 'error'"),
     ("DEBUG", "perhaps", "boolean"),
 ]
 

@@ -1,6 +1,7 @@
 """Every configuration file: no unknown keys, and figures that belong together do."""
 
 import configparser
+import json
 import os
 import re
 import subprocess
@@ -51,6 +52,10 @@ SUPERVISOR_KEYS = {
 NEW_DIRECTIVES = {"keepalive_min_timeout"}
 SERVER_PARAMETERS = {"max_fails", "fail_timeout", "resolve"}
 
+OBSERVABILITY = ROOT / "deploy" / "observability"
+DATA_SOURCE = OBSERVABILITY / "grafana" / "datasources" / "prometheus.yml"
+DASHBOARDS = OBSERVABILITY / "grafana" / "dashboards" / "slowpool.yml"
+
 LADDERS: list[dict[str, object]] = [
     {},
     {"SLOW_TIMEOUT_SECONDS": 10.5, "DRAIN_TIMEOUT_SECONDS": 20.9, "STOP_GRACE_SECONDS": 40},
@@ -67,6 +72,10 @@ def test_no_configuration_file_is_left_unchecked() -> None:
     }
     found = {file for file in found if not kept_apart & set(file.parts) and not str(file).startswith(".")}
     checked = {COMPOSE, ROOT / "pyproject.toml", *DOCKERFILES, *SUPERVISOR_FILES, *NGINX_FILES}
+    checked |= {
+        OBSERVABILITY / name for name in ("prometheus.yml", "alerts.yml")
+    }  # tests/e2e/test_observability.py
+    checked |= {DATA_SOURCE, DASHBOARDS}
     assert found == {file.relative_to(ROOT) for file in checked}
 
 
@@ -168,17 +177,24 @@ def test_compose_passes_every_setting_to_the_instances_with_its_default() -> Non
     for pool in ("fast", "slow"):
         passed = services[pool]["environment"]
         assert passed.keys() == DEFAULTS.keys() - {"HTTP_PORT", "ADMIN_PORT"}
-        for name, value in passed.items():
-            assert_is_setting(name, value)
+        assert (passed["FAST_HOST"], passed["SLOW_HOST"]) == ("fast", "slow")
+        for name in passed.keys() - {"FAST_HOST", "SLOW_HOST"}:
+            assert_is_setting(name, passed[name])
 
 
 @pytest.mark.usefixtures("nothing_set")
 def test_compose_passes_nginx_what_it_renders_from_with_its_default() -> None:
     passed = compose()["services"]["nginx"]["environment"]
     script = (ROOT / "nginx" / "render").read_text()
-    needed = set(re.findall(r"\b(?:whole|host|seconds) ([A-Z_]+)", script))
-    assert needed - {"NAME"} == passed.keys()
-    of_the_container = {"HTTP_PORT": 8080, "ADMIN_PORT": 8081, "ADMIN_ADDRESS": "0.0.0.0"}
+    needed = set(re.findall(r"\b(?:whole|host|seconds) ([A-Z_]+)|fail \"([A-Z_]+)=", script))
+    assert {name for names in needed for name in names} - {"NAME", ""} == passed.keys()
+    of_the_container = {
+        "HTTP_PORT": 8080,
+        "ADMIN_PORT": 8081,
+        "ADMIN_ADDRESS": "0.0.0.0",
+        "FAST_HOST": "fast",
+        "SLOW_HOST": "slow",
+    }
     assert of_the_container.items() <= passed.items()
     for name in passed.keys() & DEFAULTS.keys() - of_the_container.keys():
         assert_is_setting(name, passed[name])
@@ -204,6 +220,20 @@ def test_every_container_is_hardened_and_limited() -> None:
         assert service["healthcheck"]["test"][0] == "CMD"
         assert "cap_add" not in service
         assert "privileged" not in service
+
+
+def test_grafana_finds_prometheus_and_the_dashboard_finds_both() -> None:
+    services = compose()["services"]
+    (source,) = yaml.safe_load(DATA_SOURCE.read_text())["datasources"]
+    dashboard = json.loads(DASHBOARDS.with_suffix(".json").read_text())
+    assert {panel["datasource"]["uid"] for panel in dashboard["panels"]} == {source["uid"]}
+    assert source["url"] == "http://prometheus:9090"
+    assert "./deploy/observability/grafana:/etc/grafana/provisioning:ro" in services["grafana"]["volumes"]
+    (provider,) = yaml.safe_load(DASHBOARDS.read_text())["providers"]
+    assert provider["options"]["path"] == "/etc/grafana/provisioning/dashboards"
+    for service in ("prometheus", "grafana"):
+        assert services[service]["profiles"] == ["observability"]
+        assert all(port.startswith("127.0.0.1:") for port in services[service]["ports"])
 
 
 def test_the_example_env_file_has_every_setting_commented_with_its_default() -> None:
@@ -232,6 +262,8 @@ def test_each_setting_of_the_example_env_file_stands_below_a_comment() -> None:
 def test_each_dependency_is_pinned_and_says_what_it_is_for() -> None:
     text = (ROOT / "pyproject.toml").read_text()
     for name, version in requirements():
+        if name.startswith("slowpool["):
+            continue
         line = next(line for line in text.splitlines() if line.strip().startswith(f'"{name}'))
         assert re.search(r'",\s+# \w', line), line
         assert version or name.startswith("types-") or name == "crossplane", line
@@ -248,7 +280,7 @@ def test_the_lock_files_have_what_pyproject_asks_for(lock: str) -> None:
     locked = re.findall(r"^([a-z0-9._-]+)==(\S+)", (ROOT / lock).read_text(), re.MULTILINE)
     for requirement in wanted:
         name, _, version = requirement.partition("==")
-        if name != "slowpool[local]":
+        if not name.startswith("slowpool["):
             assert (name, version) in locked if version else name in dict(locked), requirement
 
 

@@ -88,7 +88,7 @@ def test_the_second_try_asks_the_same_instances_and_avoids_none(rendered: Path) 
     for pool in ("fast", "slow"):
         assert servers(rendered, f"{pool}_again") == servers(rendered, pool)
     each_pool = ["max_fails=1"] * 2 + ["max_fails=0"] * 2
-    assert [arguments[1] for arguments in upstream_servers(rendered)] == each_pool * 2
+    assert [arguments[1] for arguments in upstream_servers(rendered)] == [*each_pool * 2, *each_pool]
 
 
 def test_the_last_port_that_there_is_can_be_used(tmp_path: Path) -> None:

@@ -154,7 +154,7 @@ def test_the_workers_of_an_instance_that_is_killed_end_within_a_second() -> None
 
 def test_what_a_task_prints_has_the_request_id_in_the_log(zoo: Instance) -> None:
     request(zoo.port, "/slow/say?text=good+morning", headers={"X-Request-ID": "the-id"})
-    zoo.wait_for_output(r"worker \d+ the-id: good morning")
+    zoo.wait_for_output(r"\[the-id\] worker \d+: good morning")
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
