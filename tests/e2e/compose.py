@@ -41,7 +41,7 @@ class Compose:
     ) -> None:
         if error is not None:
             error.add_note(self("logs", "--tail=40", check=False).stdout[-8_000:])
-        self("down", "--volumes", "--remove-orphans", "--timeout=10")
+        self("down", "--volumes", "--remove-orphans", "--rmi=local", "--timeout=10")
 
     def __call__(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run ``docker compose``."""
