@@ -305,7 +305,8 @@ def _background(
     command = [sys.executable, script]
     if running.in_containers:
         command = ["docker", "run", "--rm", f"--network={systems.COMPOSE_PROJECT}_pools"]
-        command += [f"--volume={script}:/openloop.py:ro", f"{systems.COMPOSE_PROJECT}-fast", "python", "/openloop.py"]
+        command += [f"--volume={script}:/openloop.py:ro", f"{systems.COMPOSE_PROJECT}-fast"]
+        command += ["python", "/openloop.py"]
         url = "http://nginx:8080"
     command += [f"{url}{path}", f"--rate={rate}", f"--seconds={seconds}", f"--patience={patience}"]
     answers: list[Answer] = []
