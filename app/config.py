@@ -1,5 +1,6 @@
 """The settings: each is defined once, here, and nothing else reads the environment."""
 
+import ipaddress
 import os
 import sys
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ MAX_CPU = 8191
 Port = Annotated[int, Field(ge=1, le=65535)]
 Count = Annotated[int, Field(ge=1, le=256)]
 Host = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")]
+Limit = Annotated[int, Field(ge=0, le=65535)]
+File = Annotated[str, Field(pattern=r"^[^\s\"$\\;{}]*$")]
 
 
 class Pool(StrEnum):
@@ -69,6 +72,41 @@ class Config(BaseSettings):
 
     http_port: Port = Field(8080, description="port of the public server")
     admin_port: Port = Field(8081, description="port of the admin server, published on 127.0.0.1 only")
+    https_port: Port = Field(8443, description="port of the public server when there is a certificate")
+    tls_certificate: File = Field(
+        "",
+        description="file of the certificate and its chain (PEM); `HTTP_PORT` then redirects to `HTTPS_PORT`",
+    )
+    tls_key: File = Field("", description="file of the certificate's key (PEM)")
+    server_names: str = Field(
+        "",
+        pattern=r"^[A-Za-z0-9.*_-]*([ ,]+[A-Za-z0-9.*_-]+)*$",
+        description="the names that this server has, such as `shop.example, *.shop.example`; a request for "
+        "another is answered 421; empty: any",
+    )
+    trusted_proxies: str = Field(
+        "",
+        description="addresses or networks, such as `10.0.0.0/8`, whose `X-Forwarded-For` and "
+        "`X-Forwarded-Proto` are believed; empty: none",
+    )
+    slow_per_client: Limit = Field(
+        4, description="slow requests that one client address may have open; one more is answered 429; 0: any"
+    )
+    client_rate: Limit = Field(
+        0,
+        description="requests a second that one client address may send, with bursts of as many; "
+        "more are answered 429; 0: any",
+    )
+    client_connections: Limit = Field(
+        0,
+        description="connections with an open request that one client address may have; one more is "
+        "answered 429; 0: any",
+    )
+    admin_password_file: File = Field(
+        "",
+        description="file of the password that the admin server asks for, user `admin`; empty: it asks "
+        "for none",
+    )
     fast_processes: Count = Field(2, description="fast instances per replica")
     slow_processes: Count = Field(2, description="slow instances per replica")
     fast_port: Port = Field(8001, description="port of the first fast instance")
@@ -193,6 +231,24 @@ class Config(BaseSettings):
             available = ",".join(map(str, sorted(os.sched_getaffinity(0))))
             raise ValueError(f"the CPUs here are {available}")
         return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _check_networks(cls, value: str) -> str:
+        for network in value.replace(",", " ").split():
+            try:
+                ipaddress.ip_network(network)
+            except ValueError as error:
+                raise ValueError(f"{error}; write addresses or networks such as 10.0.0.0/8") from error
+        return value
+
+    @model_validator(mode="after")
+    def _check_tls(self) -> Self:
+        if bool(self.tls_certificate) != bool(self.tls_key):
+            names = ["TLS_CERTIFICATE", "TLS_KEY"] if self.tls_certificate else ["TLS_KEY", "TLS_CERTIFICATE"]
+            value = self.tls_certificate or self.tls_key
+            raise ValueError(f"{names[0]}={value} needs {names[1]} too")
+        return self
 
     @model_validator(mode="after")
     def _check_ladder(self) -> Self:

@@ -107,7 +107,8 @@ def _run_local(config: Config) -> int:
     while probes and supervisor.poll() is None and not stop.wait(0.05):
         probes = [url for url in probes if not _answers(url)]
     if not probes:
-        _say(f"slowpool: is up, at http://localhost:{config.http_port}/")
+        secure = f"https://localhost:{config.https_port}/" if config.tls_certificate else ""
+        _say(f"slowpool: is up, at {secure or f'http://localhost:{config.http_port}/'}")
     while supervisor.poll() is None and not stop.wait(0.2):
         pass
     if stop.is_set():
@@ -145,6 +146,8 @@ def _check_ports(config: Config, instances: list[Instance]) -> None:
     """Raise ConfigError when something else, or two settings, have one of the ports."""
     wanted = [("HTTP_PORT", "0.0.0.0", config.http_port)]
     wanted.append(("ADMIN_PORT", "127.0.0.1", config.admin_port))
+    if config.tls_certificate:
+        wanted.append(("HTTPS_PORT", "0.0.0.0", config.https_port))
     wanted += [(f"{i.pool.upper()}_PORT", i.address, i.port) for i in instances]
     held = []
     try:

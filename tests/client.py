@@ -46,10 +46,13 @@ def request(
     headers: Mapping[str, str] | None = None,
     body: bytes | None = None,
     address: str = "127.0.0.1",
+    source: str = "",
     timeout: float = 30,
 ) -> Response:
-    """One request on a connection of its own."""
-    connection = http.client.HTTPConnection(address, port, timeout=timeout)
+    """One request on a connection of its own, from the address ``source``."""
+    connection = http.client.HTTPConnection(
+        address, port, timeout=timeout, source_address=(source, 0) if source else None
+    )
     try:
         connection.request(method, target, body, dict(headers or {}))
         return received(connection.getresponse())

@@ -13,12 +13,14 @@ import crossplane
 from tests.support import ROOT, environment
 
 DOCKER = {
+    "PUBLIC_HTTPS_PORT": "8443",
     "FAST_HOST": "fast",
     "SLOW_HOST": "slow",
     "ADMIN_ADDRESS": "0.0.0.0",
     "RESOLVER": "127.0.0.11",
 }
 LOCAL = {
+    "PUBLIC_HTTPS_PORT": "",
     "FAST_HOST": "127.0.0.1",
     "SLOW_HOST": "127.0.0.1",
     "ADMIN_ADDRESS": "127.0.0.1",

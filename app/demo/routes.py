@@ -8,13 +8,13 @@ from app.demo import strategies
 from app.demo.arguments import job_id
 from app.demo.thumbnail import BadImage, ImageTooLarge, thumbnail
 from app.errors import BadArgument, ContentTooLarge
-from app.handlers import Handler, SlowHandler
+from app.handlers import Handler, PageHandler, SlowHandler
 
 STATIC = Path(__file__).parent / "static"
 IMAGE_BYTES = 20 * 1024 * 1024
 
 
-class IndexHandler(Handler):
+class IndexHandler(PageHandler):
     """A page that says what this is."""
 
     def get(self) -> None:
@@ -29,7 +29,7 @@ class FastHandler(Handler):
         self.text(f"fast result {job_id(self)}")
 
 
-class StaticHandler(Handler, StaticFileHandler):
+class StaticHandler(PageHandler, StaticFileHandler):
     """The page's style and script."""
 
 

@@ -28,6 +28,16 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
+PAGE_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+"""https://cheatsheetseries.owasp.org/cheatsheets/HTTP_Headers_Cheat_Sheet.html"""
+
 GOING_AWAY = 1001
 """WebSocket close code of an endpoint that goes away (RFC 6455, 7.4.1)."""
 
@@ -93,6 +103,16 @@ class Handler(web.RequestHandler):
             for method in self.SUPPORTED_METHODS
             if getattr(type(self), method.lower()) is not unimplemented
         ]
+
+
+class PageHandler(Handler):
+    """A handler of a page, or of a part of it: the browser takes all of it from this server alone, and runs
+    nothing that stands in the page itself.
+    """
+
+    def set_default_headers(self) -> None:
+        for name, value in PAGE_HEADERS.items():
+            self.set_header(name, value)
 
 
 class SlowHandler(Handler):

@@ -9,7 +9,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from tornado.web import StaticFileHandler
 from tornado.websocket import WebSocketClosedError
 
-from app.handlers.base import Handler, TrackedWebSocket
+from app.handlers.base import Handler, PageHandler, TrackedWebSocket
 from app.overview import report
 
 STATIC = Path(__file__).parent / "static"
@@ -33,7 +33,7 @@ class InstanceHandler(TrackedWebSocket):
             self.close(reason="not the number of a step")
 
 
-class PageHandler(Handler):
+class StatusHandler(PageHandler):
     """The page."""
 
     def get(self) -> None:
@@ -62,13 +62,13 @@ class LiveHandler(TrackedWebSocket):
                     await self.write_message(text)
 
 
-class StaticHandler(Handler, StaticFileHandler):
+class StaticHandler(PageHandler, StaticFileHandler):
     """The page's style and scripts."""
 
 
 routes = [
     (r"/metrics", MetricsHandler),
-    (r"/status", PageHandler),
+    (r"/status", StatusHandler),
     (r"/status/live", LiveHandler),
     (r"/status/instance", InstanceHandler),
     (r"/status/static/(.*)", StaticHandler, {"path": STATIC}),

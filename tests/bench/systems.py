@@ -258,6 +258,7 @@ def _environ(**settings: object) -> dict[str, str]:
         "SLOW_PROCESSES": 2,
         "SLOW_TIMEOUT_SECONDS": 60,
         "DRAIN_TIMEOUT_SECONDS": 65,
+        "SLOW_PER_CLIENT": 0,  # all the load comes from one address
         "ROUTES": "app.demo.routes",
     }
     return {**os.environ, **{name: str(value) for name, value in {**ours, **settings}.items()}}

@@ -17,7 +17,7 @@ def system() -> Iterator[System]:
 
 @pytest.fixture(scope="session")
 def controlled() -> Iterator[System]:
-    with System(ROUTES="tests.apps.controlled") as system:
+    with System(ROUTES="tests.apps.controlled", SLOW_PER_CLIENT=0) as system:
         yield system
 
 

@@ -40,7 +40,7 @@ class System(Process):
 
     def __enter__(self) -> Self:
         try:
-            self.wait_for_output(rf"^slowpool: is up, at http://localhost:{self.port}/$", timeout=110)
+            self.wait_for_output(r"^slowpool: is up, at https?://localhost:\d+/$", timeout=110)
         except BaseException as error:
             self._clean_up()
             super().__exit__(type(error), error, error.__traceback__)
@@ -183,7 +183,7 @@ def session(pid: int) -> int:
 
 def system_ports(settings: Mapping[str, object]) -> dict[str, object]:
     """Free ports for all that the settings ask for and do not place themselves."""
-    ports: dict[str, object] = {"HTTP_PORT": free_ports(), "ADMIN_PORT": free_ports()}
+    ports: dict[str, object] = {f"{name}_PORT": free_ports() for name in ("HTTP", "HTTPS", "ADMIN")}
     for pool in ("FAST", "SLOW"):
         ports[f"{pool}_PORT"] = free_ports(int(str(settings.get(f"{pool}_PROCESSES", 2))))
     return ports

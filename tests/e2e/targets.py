@@ -115,7 +115,7 @@ class Local(Target):
     def __init__(self, folder: Path, chance: random.Random) -> None:
         super().__init__(chance)
         self.folder = str(folder)
-        self.system = System(ROUTES=RECORDING)
+        self.system = System(ROUTES=RECORDING, SLOW_PER_CLIENT=0)
         self.port = self.system.port
         self._down: list[str] = []
 
@@ -184,7 +184,7 @@ class Docker(Target):
     def __init__(self, folder: Path, chance: random.Random) -> None:
         super().__init__(chance)
         self.folder = "/record"
-        self.compose = Compose("tests/e2e/faults.yml", ROUTES=RECORDING)
+        self.compose = Compose("tests/e2e/faults.yml", ROUTES=RECORDING, SLOW_PER_CLIENT=0)
         self.compose.env["RECORD_FOLDER"] = str(folder)
         self.port = self.compose.port
         self._stack = ExitStack()

@@ -19,7 +19,7 @@ REQUESTS = 100
 @pytest.fixture(scope="module")
 def three_slow() -> Iterator[System]:
     """A system with three slow instances."""
-    with System(SLOW_PROCESSES=3) as system:
+    with System(SLOW_PROCESSES=3, SLOW_PER_CLIENT=0) as system:
         yield system
 
 

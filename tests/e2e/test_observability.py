@@ -33,7 +33,7 @@ def port() -> Iterator[int]:
     """A Prometheus that has watched both pools while something of each kind went on."""
     port = free_ports()
     files = "tests/e2e/health.yml:tests/e2e/observability.yml"
-    with Compose(files, ROUTES="tests.apps.watched", SLOW_QUEUE=1) as stack:
+    with Compose(files, ROUTES="tests.apps.watched", SLOW_QUEUE=1, SLOW_PER_CLIENT=0) as stack:
         stack.env |= {"PROMETHEUS": str(PROMETHEUS), "PROMETHEUS_PORT": str(port)}
         stack.env |= {"COMPOSE_PROFILES": "observability"}
         stack("up", "--build", "--detach", "nginx", "fast", "slow", "prometheus")

@@ -29,7 +29,7 @@ SEEN_WITHIN_SECONDS = 3
 
 @pytest.fixture(scope="module")
 def watched() -> Iterator[System]:
-    with System(ROUTES="tests.apps.watched", SLOW_QUEUE=1) as system:
+    with System(ROUTES="tests.apps.watched", SLOW_QUEUE=1, SLOW_PER_CLIENT=0) as system:
         yield system
 
 

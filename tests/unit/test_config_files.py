@@ -18,6 +18,7 @@ from supervisor.options import ServerOptions
 
 from app.config import Config
 from deploy import supervise
+from tests.certificate import make_certificate
 from tests.engine import needs_compose
 from tests.nginx import DOCKER, LOCAL, Directive, directives, parse, render, render_environment, seconds
 from tests.support import DEFAULTS, ROOT, environment
@@ -49,12 +50,34 @@ SUPERVISOR_KEYS = {
 }
 
 # Newer than crossplane's list: https://nginx.org/en/docs/dirindex.html
-NEW_DIRECTIVES = {"keepalive_min_timeout"}
+NEW_DIRECTIVES = {"add_header_inherit", "http2", "keepalive_min_timeout", "max_headers"}
 SERVER_PARAMETERS = {"max_fails", "fail_timeout", "resolve"}
 
 OBSERVABILITY = ROOT / "deploy" / "observability"
 DATA_SOURCE = OBSERVABILITY / "grafana" / "datasources" / "prometheus.yml"
 DASHBOARDS = OBSERVABILITY / "grafana" / "dashboards" / "slowpool.yml"
+
+EDGE = {
+    "HTTP_PORT",
+    "HTTPS_PORT",
+    "TLS_CERTIFICATE",
+    "TLS_KEY",
+    "SERVER_NAMES",
+    "TRUSTED_PROXIES",
+    "SLOW_PER_CLIENT",
+    "CLIENT_RATE",
+    "CLIENT_CONNECTIONS",
+    "ADMIN_PORT",
+    "ADMIN_PASSWORD_FILE",
+}
+"""The settings that are nginx's alone."""
+
+EVERYTHING_ON: dict[str, object] = {
+    "SERVER_NAMES": "shop.example, *.shop.example",
+    "TRUSTED_PROXIES": "10.0.0.0/8, 192.0.2.7, 2001:db8::/32",
+    "CLIENT_RATE": 10,
+    "CLIENT_CONNECTIONS": 20,
+}
 
 LADDERS: list[dict[str, object]] = [
     {},
@@ -124,10 +147,11 @@ def test_nginx_is_stopped_before_the_instances(monkeypatch: pytest.MonkeyPatch, 
 def test_the_nginx_configuration_has_only_directives_and_parameters_that_are_known(
     tmp_path: Path, where: dict[str, str]
 ) -> None:
-    assert render(tmp_path, render_environment(where=where)).returncode == 0
+    done = render(tmp_path, render_environment(everything_on(tmp_path), where))
+    assert (done.returncode, done.stderr) == (0, "")
     known = set(crossplane.analyzer.DIRECTIVES) | NEW_DIRECTIVES
     for directive in directives(tmp_path):
-        if any(block.startswith("map ") for block in directive.blocks):
+        if any(block.startswith(("map ", "geo ")) for block in directive.blocks):
             continue  # values, not directives
         assert directive.name in known, directive
         if directive.name == "server" and directive.arguments:
@@ -136,10 +160,10 @@ def test_the_nginx_configuration_has_only_directives_and_parameters_that_are_kno
 
 
 def test_every_nginx_file_is_included(tmp_path: Path) -> None:
-    assert render(tmp_path, render_environment()).returncode == 0
+    assert render(tmp_path, render_environment(everything_on(tmp_path))).returncode == 0
     included = {Path(file["file"]).relative_to(tmp_path) for file in parse(tmp_path)["config"]}
     files = {file.relative_to(ROOT / "nginx") for file in NGINX_FILES}
-    generated = {file.relative_to(tmp_path) for file in (tmp_path / "rendered").iterdir()}
+    generated = {file.relative_to(tmp_path) for file in (tmp_path / "rendered").glob("*.conf")}
     assert included == files | generated
 
 
@@ -176,7 +200,7 @@ def test_compose_passes_every_setting_to_the_instances_with_its_default() -> Non
     services = compose()["services"]
     for pool in ("fast", "slow"):
         passed = services[pool]["environment"]
-        assert passed.keys() == DEFAULTS.keys() - {"HTTP_PORT", "ADMIN_PORT"}
+        assert passed.keys() == DEFAULTS.keys() - EDGE
         assert (passed["FAST_HOST"], passed["SLOW_HOST"]) == ("fast", "slow")
         for name in passed.keys() - {"FAST_HOST", "SLOW_HOST"}:
             assert_is_setting(name, passed[name])
@@ -186,9 +210,10 @@ def test_compose_passes_every_setting_to_the_instances_with_its_default() -> Non
 def test_compose_passes_nginx_what_it_renders_from_with_its_default() -> None:
     passed = compose()["services"]["nginx"]["environment"]
     script = (ROOT / "nginx" / "render").read_text()
-    needed = set(re.findall(r"\b(?:whole|host|seconds) ([A-Z_]+)|fail \"([A-Z_]+)=", script))
+    needed = set(re.findall(r"\b(?:whole|host|seconds|file|list) ([A-Z_]+)|fail \"([A-Z_]+)=", script))
     assert {name for names in needed for name in names} - {"NAME", ""} == passed.keys()
     of_the_container = {
+        "HTTPS_PORT": 8443,
         "HTTP_PORT": 8080,
         "ADMIN_PORT": 8081,
         "ADMIN_ADDRESS": "0.0.0.0",
@@ -196,7 +221,15 @@ def test_compose_passes_nginx_what_it_renders_from_with_its_default() -> None:
         "SLOW_HOST": "slow",
     }
     assert of_the_container.items() <= passed.items()
-    for name in passed.keys() & DEFAULTS.keys() - of_the_container.keys():
+    mounted = {
+        "TLS_CERTIFICATE": "tls_certificate",
+        "TLS_KEY": "tls_key",
+        "ADMIN_PASSWORD_FILE": "admin_password",
+    }
+    for name, secret in mounted.items():
+        assert passed[name] == f"${{{name}:+/run/secrets/{secret}}}"
+        assert compose()["secrets"][secret] == {"file": f"${{{name}:-/dev/null}}"}
+    for name in passed.keys() & DEFAULTS.keys() - of_the_container.keys() - mounted.keys():
         assert_is_setting(name, passed[name])
 
 
@@ -205,6 +238,7 @@ def test_compose_publishes_the_ports_of_the_settings_and_the_admin_port_on_loopb
     assert services["nginx"]["ports"] == [
         "${HTTP_PORT:-8080}:8080",
         "127.0.0.1:${ADMIN_PORT:-8081}:8081",
+        "${TLS_CERTIFICATE:+${HTTPS_PORT:-8443}}:8443",
     ]
     assert not any("ports" in services[pool] for pool in ("fast", "slow"))
 
@@ -357,6 +391,14 @@ def slow_read_timeout(found: list[Directive]) -> str:
     assert {blocks for blocks, _ in timeouts} == slow
     (timeout,) = {timeout for _, timeout in timeouts}
     return timeout
+
+
+def everything_on(folder: Path) -> dict[str, object]:
+    """Settings that make nginx/render write all that it can; their files are made in the folder."""
+    make_certificate(folder / "certificate", folder / "key")
+    (folder / "password").write_text("secret")
+    files = {"TLS_CERTIFICATE": "certificate", "TLS_KEY": "key", "ADMIN_PASSWORD_FILE": "password"}
+    return {**EVERYTHING_ON, **{name: folder / file for name, file in files.items()}}
 
 
 def one(found: list[Directive], name: str) -> str:
