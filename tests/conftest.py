@@ -16,6 +16,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--call-multi-runs", type=int, default=2, help="runs of the tester client, per way")
+    parser.addoption("--parser-mutants", type=int, default=100, help="how many odd requests more")
 
 
 @pytest.fixture
