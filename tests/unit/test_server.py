@@ -144,7 +144,7 @@ def test_what_waits_in_the_accept_queue_of_a_blocked_instance_is_answered(
     gate: Gate, background: ThreadPoolExecutor, tmp_path: Path
 ) -> None:
     """Tornado accepts 128 connections in a turn of its loop, and a few turns pass before it stops."""
-    with Instance(ROUTES=CONTROLLED) as instance:
+    with Instance(ROUTES=CONTROLLED, FAST_BLOCK_BUDGET_SECONDS=0) as instance:
         blocking = background.submit(instance.get, gate("/slow/block"))
         gate.wait_for(1)
         queued = []
