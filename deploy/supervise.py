@@ -7,6 +7,7 @@ the signals that end it.
 
 import contextlib
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -32,6 +33,10 @@ SETTLE_SECONDS = 3.0
 """supervisor is not told to stop before: a program that it has forked and that is not yet its own, about a
 second after its start, would miss the signal, and supervisor would wait for all of ``stopwaitsecs``."""
 
+OPEN_FILES = 65536
+"""The soft limit of open files, where the hard one allows it: each connection is one, and the usual soft
+limit of 1024 is from the days of select(2)."""
+
 SOCKET_PATH_MAX = 90
 """Bytes of the path of a unix socket (108 on Linux), less what supervisor appends to it."""
 
@@ -47,11 +52,20 @@ def supervisor_api(run_dir: Path) -> Any:
     return ServerProxy("http://127.0.0.1", transport=transport).supervisor
 
 
+def raise_open_files() -> None:
+    """Allow this process, and all that it starts, as many open files as may be."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    soft = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    with contextlib.suppress(ValueError):  # a system with a lower limit of its own
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
 def main() -> int:
     """Run the programs that the command line names; returns the exit status."""
     os.chdir(ROOT)
     try:
         config = Config.load()
+        raise_open_files()
         request_slice(SHORT_SLICE_SECONDS)  # inherited by all but the slow instances, which reset it
         match sys.argv[1:]:
             case ["local"]:

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from deploy.supervise import raise_open_files
 from tests.gate import Gate
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    raise_open_files()  # as for the system: nginx says so where its limit is too low
     config.addinivalue_line("markers", "slow: takes more than some 20 seconds")
     config.addinivalue_line("markers", "alone: measures, so that no other test may run beside it")
 
@@ -17,12 +19,19 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--call-multi-runs", type=int, default=2, help="runs of the tester client, per way")
     parser.addoption("--parser-mutants", type=int, default=100, help="how many odd requests more")
+    parser.addoption("--attack-rounds", type=int, default=1, help="rounds of each slow attack")
 
 
 @pytest.fixture
 def call_multi_runs(pytestconfig: pytest.Config) -> int:
     """How often the tester client has to show the same."""
     return int(pytestconfig.getoption("--call-multi-runs"))
+
+
+@pytest.fixture(scope="session")
+def attack_rounds(pytestconfig: pytest.Config) -> int:
+    """How often the latency under each slow attack is measured."""
+    return int(pytestconfig.getoption("--attack-rounds"))
 
 
 @pytest.fixture
