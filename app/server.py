@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import logging
 import signal
 import socket
@@ -10,6 +11,7 @@ from typing import Any
 
 from tornado import autoreload
 from tornado.httpserver import HTTPServer
+from tornado.ioloop import IOLoop
 from tornado.iostream import IOStream
 from tornado.netutil import bind_sockets
 
@@ -28,6 +30,9 @@ BACKLOG = 1024
 IDLE_CONNECTION_SECONDS = 60
 """When an idle connection is closed. Far above nginx's upstream ``keepalive_timeout`` of 3 s: nginx
 closes first, so that no request is ever sent on a connection that is being closed here."""
+
+ACCEPT_PAUSE_SECONDS = 0.5
+"""Where no connection can be accepted for want of open files or memory, how long until the next try."""
 
 LAST_ANSWERS_SECONDS = 1.0
 """After the drain timeout, what the answers to the jobs that it has cut off get to leave."""
@@ -109,9 +114,10 @@ async def _first(*waits: Coroutine[Any, Any, Any], timeout_seconds: float | None
 
 def _bind(instance: Instance) -> list[socket.socket]:
     try:
-        return bind_sockets(instance.port, instance.address, family=socket.AF_INET, backlog=BACKLOG)
+        bound = bind_sockets(instance.port, instance.address, family=socket.AF_INET, backlog=BACKLOG)
     except OSError as error:
         raise ConfigError(f"cannot listen on {instance.address}:{instance.port}: {error.strerror}") from error
+    return [_Listener(fileno=sock.detach()) for sock in bound]
 
 
 def _accept_pending(server: HTTPServer, sockets: list[socket.socket]) -> None:
@@ -122,6 +128,28 @@ def _accept_pending(server: HTTPServer, sockets: list[socket.socket]) -> None:
                 connection, address = sock.accept()
                 connection.setblocking(False)
                 server.handle_stream(IOStream(connection), address)
+
+
+class _Listener(socket.socket):
+    """Pauses when no connection can be accepted: Tornado would try again and again, and log each try."""
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        try:
+            return super().accept()
+        except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                raise
+            log.error(
+                "cannot accept a connection, next try in %g s: %s", ACCEPT_PAUSE_SECONDS, error.strerror
+            )
+            loop = IOLoop.current()
+            loop.update_handler(self, 0)
+            loop.call_later(ACCEPT_PAUSE_SECONDS, self._resume)
+            raise BlockingIOError from error
+
+    def _resume(self) -> None:
+        if self.fileno() >= 0:  # not closed meanwhile
+            IOLoop.current().update_handler(self, IOLoop.READ)
 
 
 class _Stop:

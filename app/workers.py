@@ -27,8 +27,8 @@ log = logging.getLogger("slowpool")
 STOP_TIMEOUT_SECONDS = 1.0
 """What an idle worker gets to end by itself."""
 
-RESTART_DELAY_SECONDS = (0.1, 5.0)
-"""The first and the longest pause between tries to start a worker."""
+RESTART_DELAY_SECONDS = (0.1, 3.0)
+"""The first and the longest pause between tries to start a worker; 5 s after what stops it all is well."""
 
 ESTIMATE_WEIGHT = 0.2
 """Weight of the newest job in the running estimate of the service time."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import http.client
+import resource
 import signal
 import socket
 import subprocess
@@ -9,6 +10,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
 import pytest
 from tornado.websocket import websocket_connect
 
@@ -156,6 +158,17 @@ def test_what_waits_in_the_accept_queue_of_a_blocked_instance_is_answered(
         assert blocking.result().text == "released"
         assert [received(connection.getresponse()).text for connection in queued] == ["ok"] * QUEUED
         assert instance.wait() == 0
+
+
+def test_an_instance_that_can_accept_nothing_for_want_of_open_files_drains_all_the_same() -> None:
+    with Instance(Pool.FAST, expected="cannot accept a connection, next try in 0.5 s: ") as instance:
+        process = psutil.Process(instance.pid)
+        _, hard = process.rlimit(resource.RLIMIT_NOFILE)
+        process.rlimit(resource.RLIMIT_NOFILE, (process.num_fds(), hard))
+        with socket.create_connection(("127.0.0.1", instance.port)):
+            instance.wait_for_output("cannot accept a connection")
+            instance.terminate()
+            assert instance.wait() == 0
 
 
 def test_an_open_websocket_is_closed_with_going_away() -> None:
