@@ -21,7 +21,7 @@ class Outcome(StrEnum):
     """What became of a request."""
 
     ANSWERED = "answered"
-    REFUSED = "refused"  # honestly: 503 with Retry-After
+    REFUSED = "refused"  # honestly: 429 or 503, with Retry-After
     FAILED = "failed"
 
 
@@ -135,7 +135,7 @@ class Load:
                 status, headers, body = await connection.exchange(_message(client, number))
             if status == 200 and body == number.encode():
                 outcome = Outcome.ANSWERED
-            elif status == 503 and b"retry-after:" in headers:
+            elif status in (429, 503) and b"retry-after:" in headers:
                 outcome = Outcome.REFUSED
             else:
                 detail = f"{status} {body[:200]!r}"

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from app.handlers import Handler, SlowHandler
 
+LARGE = b"x" * (1 << 19)
+
 
 class RecordHandler(Handler):
     """The same at once."""
@@ -29,6 +31,16 @@ class SlowRecordHandler(SlowHandler):
         self.text(await self.run(work, self.get_argument("id"), milliseconds / 1000))
 
 
+class LargeHandler(Handler):
+    """Answers with more than the buffers on the way to a client take."""
+
+    def get(self) -> None:
+        self.finish(LARGE)
+
+    def compute_etag(self) -> None:
+        """None: it would take longer than all else."""
+
+
 def work(name: str, seconds: float) -> str:
     """Takes its time."""
     time.sleep(seconds)
@@ -47,4 +59,5 @@ def record(folder: Path, name: str) -> None:
 routes = [
     (r"/record", RecordHandler),
     (r"/slow/record", SlowRecordHandler),
+    (r"/large", LargeHandler),
 ]

@@ -136,6 +136,39 @@ def test_a_container_is_hardened(stack: Compose, service: str) -> None:
     ]
 
 
+def test_the_soft_limit_of_open_files_is_raised_to_the_hard_one(stack: Compose) -> None:
+    """tests/e2e/health.yml sets both."""
+    processes = {"nginx": "[n]ginx: worker", "fast": "[-]-pool=fast", "slow": "[-]-pool=slow"}
+    for service, process in processes.items():
+        look = f"cat $(grep -l -e '{process}' /proc/[0-9]*/cmdline | sed s,cmdline,limits,)"
+        limits = stack("exec", "-T", service, "sh", "-c", look).stdout
+        assert set(re.findall(r"^Max open files +(\d+) +(\d+)", limits, re.M)) == {("17000", "17000")}
+
+
+def test_a_full_tmpfs_of_nginx_refuses_what_must_be_buffered_and_nothing_else(stack: Compose) -> None:
+    small, large = b"x" * 1_000, b"x" * 1_000_000
+    with full_tmpfs(stack, "nginx"):
+        for number in range(10):
+            response = stack.get(f"/fast?id={number}", body=large)
+            assert (response.status, response.headers["Retry-After"]) == (503, "1")
+            assert response.problem()
+            assert stack.get(f"/fast?id={number}", body=small).text == f"fast result {number}"
+            assert stack.get(f"/slow_threaded?id={number}&n=9").text.startswith(f"slow result {number} <")
+    wait_until(lambda: stack.get("/fast?id=7", body=large).text == "fast result 7", 5)
+
+
+def test_a_full_tmpfs_of_the_instances_changes_nothing_not_even_for_a_restart(stack: Compose) -> None:
+    with contextlib.ExitStack() as full:
+        for pool in TARGETS:
+            full.enter_context(full_tmpfs(stack, pool))
+        for number in range(10):
+            assert stack.get(f"/fast?id={number}", body=b"x" * 1_000_000).text == f"fast result {number}"
+            assert stack.get(f"/slow_threaded?id={number}&n=9").text.startswith(f"slow result {number} <")
+        assert stack("exec", "-T", "fast", "deploy/rolling-restart").returncode == 0
+    for number in range(10):
+        assert stack.get(f"/fast?id={number}").text == f"fast result {number}"
+
+
 def test_nginx_follows_as_replicas_come_and_go_and_no_request_fails(
     stack: Compose, background: ThreadPoolExecutor
 ) -> None:
@@ -369,6 +402,18 @@ def without_dns(container: dict[str, Any]) -> Iterator[None]:
         yield
     finally:
         subprocess.run([*inside, "--delete", *rule], check=True)
+
+
+@contextlib.contextmanager
+def full_tmpfs(stack: Compose, service: str) -> Iterator[None]:
+    """A service's only container has no room left in /tmp."""
+    (container,) = stack.containers(service)
+    fill = "dd if=/dev/zero of=/tmp/full bs=1M; head -c 4096 /dev/zero >> /tmp/full"
+    assert "No space left on device" in docker("exec", container["Id"], "sh", "-c", f"{fill}; true")
+    try:
+        yield
+    finally:
+        docker("exec", container["Id"], "rm", "/tmp/full")
 
 
 def ready_times(container: dict[str, Any]) -> dict[int, float]:
