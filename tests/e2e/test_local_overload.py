@@ -74,7 +74,7 @@ def test_2000_slow_requests_at_once_get_each_its_own_answer_or_a_refusal(crowded
 
 def test_nginx_without_another_open_file_refuses_or_is_slow(crowded: System) -> None:
     with Crowd(crowded.port, 400, "/record?id={}") as crowd:
-        with few_open_files(nginx_workers(crowded), spare=60):
+        with few_open_files(nginx_workers(crowded), 70):
             crowd.send()
             for what in ("accept4?", "socket"):  # for a client, and for an instance
                 crowded.wait_for_output(rf"{what}\(\) failed \(24: ")
@@ -85,7 +85,7 @@ def test_an_instance_without_another_open_file_is_slow_and_says_so_twice_a_secon
     instances = [psutil.Process(crowded.pid_of("fast", port)) for port in crowded.instances("fast")]
     message = "cannot accept a connection, next try in 0.5 s: Too many open files"
     with Crowd(crowded.port, 200, "/record?id={}") as crowd:
-        with few_open_files(instances, spare=5):
+        with few_open_files(instances, 20):
             started_at = time.monotonic()
             crowd.send()
             wait_until(lambda: crowded.output.count(message) >= 6)
@@ -96,7 +96,7 @@ def test_an_instance_without_another_open_file_is_slow_and_says_so_twice_a_secon
 def test_a_slow_instance_that_can_start_no_worker_starts_one_as_soon_as_it_can(crowded: System) -> None:
     instances = [psutil.Process(crowded.pid_of("slow", port)) for port in crowded.instances("slow")]
     with Crowd(crowded.port, 10, "/slow/record?id={}") as crowd:
-        with few_open_files(instances, spare=0):
+        with few_open_files(instances, 8):
             for instance in instances:
                 for worker in instance.children():
                     worker.kill()
@@ -106,12 +106,12 @@ def test_a_slow_instance_that_can_start_no_worker_starts_one_as_soon_as_it_can(c
 
 
 @contextlib.contextmanager
-def few_open_files(processes: list[psutil.Process], spare: int) -> Iterator[None]:
-    """Until the block ends, each process can open so many more files."""
+def few_open_files(processes: list[psutil.Process], count: int) -> Iterator[None]:
+    """Until the block ends, no process can open a file when it has so many."""
     before = [process.rlimit(resource.RLIMIT_NOFILE) for process in processes]
     try:
         for process, (_, hard) in zip(processes, before, strict=True):
-            process.rlimit(resource.RLIMIT_NOFILE, (process.num_fds() + spare, hard))
+            process.rlimit(resource.RLIMIT_NOFILE, (count, hard))
         yield
     finally:
         for process, limits in zip(processes, before, strict=True):
