@@ -144,6 +144,11 @@ class Config(BaseSettings):
     instance_max_rss_bytes: int = Field(
         0, ge=0, description="resident memory above which an instance is restarted, drained first; 0: never"
     )
+    slow_sandbox: bool = Field(
+        True,
+        description="1: a worker opens no Unix socket, supervisor's among them, and sees into no other "
+        "process (Linux); 0: it may",
+    )
     slow_nice: int = Field(
         19, ge=0, le=19, description="niceness of the workers and of their scheduling group"
     )

@@ -120,6 +120,7 @@ class Worker:
             config.slow_nice,
             sorted(config.worker_cpus),
             config.slow_max_memory_bytes,
+            config.slow_sandbox,
         )
         name, _, value = self._marker.partition("=")
         return subprocess.Popen(

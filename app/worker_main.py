@@ -18,6 +18,8 @@ import sys
 import traceback
 from collections.abc import Sequence
 
+from app import sandbox
+
 REQUEST = struct.Struct("!Q")
 """Bytes of the pickled ``(task, args)`` that follow."""
 
@@ -36,6 +38,7 @@ def main(
     nice: int,
     cpus: Sequence[int],
     memory_bytes: int,
+    sandboxed: bool,
 ) -> None:
     """Serve jobs on ``channel_fd``. ``cpus`` empty and ``memory_bytes`` 0 mean no limit."""
     _die_with_the_instance(lifeline_fd)
@@ -45,6 +48,8 @@ def main(
     if memory_bytes:
         resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
     _volunteer_for_the_oom_killer()
+    if sandboxed:
+        sandbox.enter()
     faulthandler.enable()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s")
 

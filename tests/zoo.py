@@ -3,10 +3,12 @@
 import ctypes
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ProcessPoolExecutor
 
 
 def add(a: int, b: int) -> int:
@@ -149,6 +151,65 @@ def priority() -> tuple[int, str, set[int], bool]:
     except OSError:
         autogroup = ""
     return os.nice(0), autogroup, os.sched_getaffinity(0), os.getsid(0) == os.getpid()
+
+
+def opens_a_unix_socket(path: str = "") -> None:
+    """Reach the listener there: supervisor's, unless told."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(path or os.environ["SUPERVISOR_SERVER_URL"].removeprefix("unix://"))
+
+
+def opens_a_unix_socket_by_its_other_number() -> None:
+    """As x32 programs do."""
+    calls(0x40000000 + 41, socket.AF_UNIX, socket.SOCK_STREAM, 0)
+
+
+def calls(number: int, *arguments: int) -> None:
+    """A system call as it is; its failure is an OSError."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.syscall(number, *arguments) < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+def signals(pid: int) -> None:
+    os.kill(pid, 0)
+
+
+def reads_the_memory_of(pid: int) -> None:
+    with open(f"/proc/{pid}/mem", "rb"):
+        pass
+
+
+def uses_processes() -> list[int]:
+    with ProcessPoolExecutor(2) as processes:
+        return list(processes.map(abs, [-1, -2]))
+
+
+def opens_what_is_not_a_unix_socket() -> str:
+    with socket.socketpair()[0], socket.create_server(("127.0.0.1", 0)) as listener:
+        socket.create_connection(listener.getsockname()).close()
+    return "connected"
+
+
+def ends_its_child() -> int:
+    with subprocess.Popen(["sleep", "1000"]) as child:
+        child.terminate()
+        return child.wait()
+
+
+def writable_places() -> list[str]:
+    """The folders and files that this process could write, outside the kernel's own file systems."""
+    found = []
+    for folder, folders, files in os.walk("/"):
+        if folder == "/":
+            folders[:] = [name for name in folders if name not in ("proc", "sys")]
+        if os.access(folder, os.W_OK):
+            found.append(folder)
+            folders.clear()
+            continue
+        paths = [os.path.join(folder, name) for name in files]
+        found += [path for path in paths if os.path.isfile(path) and os.access(path, os.W_OK)]
+    return sorted(found)
 
 
 _model_loads = 0

@@ -37,6 +37,7 @@ CONTRACT = {
     "SLOW_MAX_RSS_BYTES": 0,
     "SLOW_MAX_MEMORY_BYTES": 0,
     "INSTANCE_MAX_RSS_BYTES": 0,
+    "SLOW_SANDBOX": True,
     "SLOW_NICE": 19,
     "SLOW_CPUS": "",
     "ROUTES": "app.demo.routes",

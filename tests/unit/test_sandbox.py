@@ -1,0 +1,88 @@
+"""What a worker cannot do, and what it still can."""
+
+import ctypes
+import errno
+import platform
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app import sandbox
+from app.workers import WorkerPool
+from tests import zoo
+from tests.unit.test_workers import with_pool
+
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux" or platform.machine() not in sandbox.SYSTEM_CALLS,
+    reason="there is a sandbox on Linux, on x86_64 and aarch64, only",
+)
+
+needs_landlock = pytest.mark.skipif(
+    ctypes.CDLL(None).syscall(sandbox.LANDLOCK_CREATE_RULESET, None, 0, 1) < sandbox.LANDLOCK_ABI_WITH_SCOPES,
+    reason="no Landlock that knows scopes here",
+)
+
+
+@pytest.fixture
+def listener(tmp_path: Path) -> Iterator[str]:
+    """The path of a Unix socket on which somebody listens."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "socket"))
+        listener.listen()
+        yield str(tmp_path / "socket")
+
+
+@pytest.fixture
+def other() -> Iterator[int]:
+    """A process of the same user that is none of the worker's."""
+    with subprocess.Popen(["sleep", "1000"]) as process:
+        yield process.pid
+        process.kill()
+
+
+def outcomes(*calls: Sequence[Any], **settings: Any) -> list[Any]:
+    """What each task, called with its arguments, returns in a worker, or the name of its error number."""
+    found: list[Any] = []
+
+    async def scenario(pool: WorkerPool) -> None:
+        for task, *args in calls:
+            try:
+                found.append(await pool.run(task, *args))
+            except OSError as error:
+                found.append(errno.errorcode[error.errno or 0])
+
+    with_pool(scenario, **settings)
+    return found
+
+
+def test_a_worker_opens_no_unix_socket_by_any_number(listener: str) -> None:
+    calls: list[Sequence[Any]] = [(zoo.opens_a_unix_socket, listener)]
+    if platform.machine() == "x86_64":
+        calls.append((zoo.opens_a_unix_socket_by_its_other_number,))
+    assert set(outcomes(*calls)) <= {"EACCES", "EPERM"}
+    assert outcomes(calls[0], slow_sandbox=False) == [None]
+
+
+def test_a_worker_makes_none_of_the_calls_that_see_into_other_processes() -> None:
+    _, _, refused = sandbox.SYSTEM_CALLS[platform.machine()]
+    calls = [(zoo.calls, number, -1, -1, -1, -1, -1, -1) for number in refused]
+    assert set(outcomes(*calls)) == {"EPERM"}
+    assert "EPERM" not in outcomes(*calls, slow_sandbox=False)  # but that they are wrong
+
+
+@needs_landlock
+def test_a_worker_neither_signals_nor_reads_a_process_that_is_none_of_its_own(other: int) -> None:
+    calls = [(zoo.signals, other), (zoo.reads_the_memory_of, other)]
+    assert outcomes(*calls) == ["EPERM", "EACCES"]
+    assert outcomes(*calls, slow_sandbox=False) == [None, None]
+
+
+def test_a_worker_still_has_processes_pairs_of_sockets_and_the_network() -> None:
+    still = [zoo.uses_processes, zoo.opens_what_is_not_a_unix_socket, zoo.ends_its_child]
+    assert outcomes(*([task] for task in still)) == [[1, 2], "connected", -signal.SIGTERM]
