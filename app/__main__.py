@@ -5,7 +5,7 @@ import asyncio
 import sys
 from collections.abc import Sequence
 
-from app import logs, terminal, tracing
+from app import logs, sandbox, terminal, tracing
 from app.config import Config, Instance, Pool
 from app.errors import ConfigError
 from app.server import serve
@@ -33,6 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         config = Config.load()
         instance = Instance(options.pool, options.port, options.address)
+        if config.slow_sandbox and instance.pool is not Pool.FAST and not options.reload:
+            _enter_sandbox()  # before there are threads, which would not be in it
         logs.set_up(config, instance.pool, str(instance))
         tracing.set_up(config, instance)
         asyncio.run(serve(config, instance, reload=options.reload))
@@ -40,6 +42,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"slowpool: {error}", file=sys.stderr)
         return CONFIG_ERROR
     return 0
+
+
+def _enter_sandbox() -> None:
+    """The workers' sandbox for the instance too: it unpickles what they answer, so it runs what they want."""
+    try:
+        sandbox.enter()
+    except OSError as error:
+        raise ConfigError(f"SLOW_SANDBOX=1: the system refuses: {error.strerror}; 0 does without") from error
 
 
 def _port(text: str) -> int:

@@ -146,8 +146,8 @@ class Config(BaseSettings):
     )
     slow_sandbox: bool = Field(
         True,
-        description="1: a worker opens no Unix socket, supervisor's among them, and sees into no other "
-        "process (Linux); 0: it may",
+        description="1: a slow instance and its workers open no Unix socket, supervisor's among them, and "
+        "see into no other process (Linux); 0: they may",
     )
     slow_nice: int = Field(
         19, ge=0, le=19, description="niceness of the workers and of their scheduling group"

@@ -1,8 +1,9 @@
-"""What a worker gives up at its start, for good, for itself and all that it starts.
+"""What a slow instance and each worker give up at their start, for good, for all that they start too.
 
 All processes of a container have one user, so file modes keep none from another; the kernel does. A task, or
-what has taken one over, gets no Unix socket, and so not supervisor's; it cannot look into other processes.
-Where Landlock can, which is Linux 6.12 with an engine that lets it, it cannot signal them either.
+what has taken one over, gets no Unix socket, and so not supervisor's; it makes no call that looks into
+another process. Where Landlock knows scopes (Linux 6.12, and an engine that lets it), it can neither signal
+another process nor read its /proc/PID/mem.
 """
 
 import ctypes
@@ -95,5 +96,5 @@ def _scope(libc: ctypes.CDLL) -> None:
 def _check(result: int) -> int:
     if result < 0:
         number = ctypes.get_errno()
-        raise OSError(number, f"{os.strerror(number)}; SLOW_SANDBOX=0 does without")
+        raise OSError(number, os.strerror(number))
     return result

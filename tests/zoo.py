@@ -1,6 +1,7 @@
 """Tasks that misbehave, each in one way."""
 
 import ctypes
+import errno
 import os
 import signal
 import socket
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 
 
@@ -157,6 +159,24 @@ def opens_a_unix_socket(path: str = "") -> None:
     """Reach the listener there: supervisor's, unless told."""
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(path or os.environ["SUPERVISOR_SERVER_URL"].removeprefix("unix://"))
+
+
+def calls_supervisor() -> str:
+    """What comes of it."""
+    try:
+        opens_a_unix_socket()
+    except OSError as error:
+        return errno.errorcode[error.errno or 0]
+    return "connected"
+
+
+class CallsSupervisorWhenUnpickled:
+    def __reduce__(self) -> tuple[Callable[[], str], tuple[()]]:
+        return calls_supervisor, ()
+
+
+def has_its_instance_call_supervisor() -> CallsSupervisorWhenUnpickled:
+    return CallsSupervisorWhenUnpickled()
 
 
 def opens_a_unix_socket_by_its_other_number() -> None:

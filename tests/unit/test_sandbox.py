@@ -16,6 +16,7 @@ import pytest
 from app import sandbox
 from app.workers import WorkerPool
 from tests import zoo
+from tests.process import Instance
 from tests.unit.test_workers import with_pool
 
 pytestmark = pytest.mark.skipif(
@@ -67,6 +68,15 @@ def test_a_worker_opens_no_unix_socket_by_any_number(listener: str) -> None:
         calls.append((zoo.opens_a_unix_socket_by_its_other_number,))
     assert set(outcomes(*calls)) <= {"EACCES", "EPERM"}
     assert outcomes(calls[0], slow_sandbox=False) == [None]
+
+
+@pytest.mark.parametrize(("sandboxed", "expected"), [(1, "EACCES"), (0, "connected")])
+def test_what_a_worker_answers_does_not_open_one_in_its_instance(
+    listener: str, monkeypatch: pytest.MonkeyPatch, sandboxed: int, expected: str
+) -> None:
+    monkeypatch.setenv("SUPERVISOR_SERVER_URL", f"unix://{listener}")
+    with Instance(ROUTES="tests.apps.misbehaving", SLOW_SANDBOX=sandboxed) as instance:
+        assert instance.get("/slow/zoo/has_its_instance_call_supervisor").text == expected
 
 
 def test_a_worker_makes_none_of_the_calls_that_see_into_other_processes() -> None:
