@@ -251,6 +251,7 @@ def test_every_container_is_hardened_and_limited() -> None:
         assert service["security_opt"] == ["no-new-privileges:true"]
         assert service["init"] is True
         assert service["mem_limit"]
+        assert service["pids_limit"]
         assert service["healthcheck"]["test"][0] == "CMD"
         assert "cap_add" not in service
         assert "privileged" not in service
@@ -273,8 +274,24 @@ def test_grafana_finds_prometheus_and_the_dashboard_finds_both() -> None:
 def test_the_example_env_file_has_every_setting_commented_with_its_default() -> None:
     lines = (ROOT / ".env.example").read_text().splitlines()
     found = {match[1]: match[2] for line in lines if (match := SETTING.fullmatch(line))}
-    assert found.keys() == DEFAULTS.keys()
+    assert found.keys() == DEFAULTS.keys() | IMAGES.keys()
     assert all(line.startswith("#") for line in lines if line)
+
+
+def test_each_image_is_a_setting_with_one_default() -> None:
+    lines = (ROOT / ".env.example").read_text().splitlines()
+    shown = {match[1]: match[2] for line in lines if (match := SETTING.fullmatch(line))}
+    assert shown.items() >= IMAGES.items()
+    for file in DOCKERFILES:
+        bases = re.findall(r"^ARG (\w+)=(\S+)\nFROM \$\{\1\}$", file.read_text(), re.MULTILINE)
+        assert len(bases) == file.read_text().count("FROM ")
+        assert dict(bases).items() <= IMAGES.items()
+    for service in compose()["services"].values():
+        images = service["build"]["args"] if "build" in service else {"": service["image"]}
+        for argument, image in images.items():
+            match = VARIABLE.fullmatch(image)
+            assert match, image
+            assert argument in ("", match[1])
 
 
 @pytest.mark.usefixtures("nothing_set")
@@ -326,6 +343,7 @@ def test_hadolint_has_nothing_to_say(file: str) -> None:
 
 
 DOCKERFILES = [ROOT / "deploy" / "Dockerfile", ROOT / "nginx" / "Dockerfile"]
+IMAGES = dict(re.findall(r"\$\{(\w+_IMAGE):-([^}]+)\}", COMPOSE.read_text()))
 NGINX_FILES = list((ROOT / "nginx").rglob("*.conf"))
 SETTING = re.compile(r"# ([A-Z][A-Z_]*)=(.*)")
 VARIABLE = re.compile(r"\$\{([A-Z_]+):-([^}]*)\}")
