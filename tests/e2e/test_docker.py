@@ -14,18 +14,22 @@ import pytest
 
 from tests.client import refuses, request
 from tests.e2e.compose import Compose, address, docker, log, moment
+from tests.e2e.system import is_ready
 from tests.engine import needs_engine
-from tests.support import ROOT, wait_until
+from tests.support import ROOT, free_ports, wait_until
 
 pytestmark = [needs_engine, pytest.mark.slow, pytest.mark.timeout(300)]
 
 FOLLOWED_WITHIN_SECONDS = 3
+PLANTED = "a-secret-that-nobody-passed-on"
+SERVICES = ("nginx", "fast", "slow")
 TARGETS = {"fast": "/fast?id=7", "slow": "/slow_threaded?id=7&n=9"}
 
 
 @pytest.fixture(scope="module")
 def project() -> Iterator[Compose]:
     with Compose() as project:
+        project.env["DATABASE_PASSWORD"] = PLANTED
         project("up", "--build", "--detach", "--wait", "--wait-timeout=200")
         yield project
 
@@ -38,8 +42,26 @@ def stack(project: Compose) -> Compose:
     return project
 
 
+@pytest.fixture
+def slow_port() -> int:
+    return free_ports()
+
+
+@pytest.fixture
+def misbehaving(project: Compose, slow_port: int) -> Iterator[str]:
+    """A container of the slow service with ``tests.apps.misbehaving``, apart from those behind nginx."""
+    options = ["--env=ROUTES=tests.apps.misbehaving", "--env=SLOW_PROCESSES=1"]
+    options += [f"--volume={ROOT}/tests:/srv/tests:ro", f"--publish=127.0.0.1:{slow_port}:8101"]
+    container = project("run", "--detach", "--no-deps", *options, "slow").stdout.strip()
+    try:
+        wait_until(lambda: is_ready(slow_port))
+        yield container
+    finally:
+        docker("rm", "--force", container)
+
+
 def test_all_is_healthy_and_answers(stack: Compose) -> None:
-    for service in ("nginx", "fast", "slow"):
+    for service in SERVICES:
         (container,) = stack.containers(service)
         assert container["State"]["Health"]["Status"] == "healthy"
         assert container["RestartCount"] == 0
@@ -94,7 +116,7 @@ def test_when_no_fast_instance_is_left_a_slow_one_serves_the_status_page(stack: 
 
 def test_every_line_on_stdout_is_a_json_object_and_the_request_id_joins_them(stack: Compose) -> None:
     stack.get("/slow_threaded?id=7&n=9", headers={"X-Request-ID": "from-the-edge"})
-    lines = [json.loads(line) for service in ("nginx", "fast", "slow") for line in stdout(stack, service)]
+    lines = [json.loads(line) for service in SERVICES for line in stdout(stack, service)]
     ours = [line for line in lines if line.get("request_id") == "from-the-edge"]
     assert {line["logger"] for line in ours} == {"nginx", "slowpool.access"}
     assert {line["instance"] for line in ours} <= {"slow:8101", "slow:8102"}
@@ -114,7 +136,7 @@ def test_the_admin_port_is_published_on_loopback_only(stack: Compose) -> None:
     assert refuses(stack.admin_port, "127.0.0.2")
 
 
-@pytest.mark.parametrize("service", ["nginx", "fast", "slow"])
+@pytest.mark.parametrize("service", SERVICES)
 def test_a_container_is_hardened(stack: Compose, service: str) -> None:
     (container,) = stack.containers(service)
     host = container["HostConfig"]
@@ -126,11 +148,10 @@ def test_a_container_is_hardened(stack: Compose, service: str) -> None:
     assert host["Init"] is True
     assert host["Memory"] > 0
     assert host["CpuShares"] == (2 if service == "slow" else 0)
-    look = "id -u; grep -E '^(CapEff|NoNewPrivs)' /proc/self/status; touch /srv/x /x /tmp/x 2>&1; rm /tmp/x"
+    assert host["PidsLimit"] > 0
+    assert host["Privileged"] is False
+    look = "touch /srv/x /x /tmp/x 2>&1; rm /tmp/x"
     assert docker("exec", container["Id"], "sh", "-c", look).splitlines() == [
-        "10001",
-        "CapEff:\t0000000000000000",
-        "NoNewPrivs:\t1",
         "touch: cannot touch '/srv/x': Read-only file system",
         "touch: cannot touch '/x': Read-only file system",
     ]
@@ -167,6 +188,44 @@ def test_a_full_tmpfs_of_the_instances_changes_nothing_not_even_for_a_restart(st
         assert stack("exec", "-T", "fast", "deploy/rolling-restart").returncode == 0
     for number in range(10):
         assert stack.get(f"/fast?id={number}").text == f"fast result {number}"
+
+
+def test_no_process_of_any_container_has_a_privilege(stack: Compose) -> None:
+    fields = "Uid|Gid|Groups|Cap.*|NoNewPrivs|Seccomp"
+    look = f"grep -hsE '^({fields}):' /proc/[0-9]*/status | tr -s '\\t ' ' ' | sort -u"
+    for service in SERVICES:
+        (container,) = stack.containers(service)
+        assert set(docker("exec", container["Id"], "sh", "-c", look).splitlines()) == {
+            "Uid: 10001 10001 10001 10001",
+            "Gid: 10001 10001 10001 10001",
+            "Groups: 10001 ",
+            *(f"Cap{kind}: {0:016}" for kind in ("Inh", "Prm", "Eff", "Bnd", "Amb")),
+            "NoNewPrivs: 1",
+            "Seccomp: 2",  # the engine's own filter at least
+        }
+
+
+def test_neither_the_engine_nor_the_image_tells_what_was_not_passed_on(stack: Compose) -> None:
+    for service in SERVICES:
+        told = exposed(*stack.containers(service))
+        assert "DRAIN_TIMEOUT_SECONDS=65" in told
+        assert PLANTED not in told
+
+
+def test_a_worker_writes_to_memory_alone_and_does_not_reach_supervisor(
+    misbehaving: str, slow_port: int
+) -> None:
+    def run(task: str) -> str:
+        return request(slow_port, f"/slow/zoo/{task}").text
+
+    assert run("writable_places") == "['/dev/mqueue', '/dev/shm', '/tmp']"
+    assert run("calls_supervisor") == "EACCES"
+    assert run("has_its_instance_call_supervisor") == "EACCES"
+    assert run("uses_processes") == "[1, 2]"
+    # What is not in the sandbox does reach it.
+    ask = "from tests.zoo import calls_supervisor; print(calls_supervisor())"
+    url = "SUPERVISOR_SERVER_URL=unix:///tmp/slowpool/supervisor.sock"
+    assert docker("exec", f"--env={url}", misbehaving, "python", "-c", ask) == "connected\n"
 
 
 def test_nginx_follows_as_replicas_come_and_go_and_no_request_fails(
@@ -245,7 +304,7 @@ def test_stopping_answers_what_has_been_accepted_and_ends_all_within_the_grace_p
     stack("stop")
     assert time.monotonic() - start < 80
     assert answer.result().status == 200
-    for service in ("nginx", "fast", "slow"):
+    for service in SERVICES:
         (container,) = stack.containers(service)
         assert container["State"]["Status"] == "exited"
         assert (service, container["State"]["ExitCode"]) == (service, 0)
@@ -361,6 +420,14 @@ class Traffic:
         body = b"x" if method == "POST" else None
         while not self._stopped:
             self._seen[method].append(self._stack.get(target, method, body=body).status)
+
+
+def exposed(container: dict[str, Any]) -> str:
+    """All that the engine tells of a container and its image, and the environment of its processes."""
+    image = container["Image"]
+    look = "cat /proc/[0-9]*/environ"
+    inspected = docker("inspect", container["Id"], image) + docker("history", "--no-trunc", image)
+    return inspected + docker("exec", container["Id"], "sh", "-c", look)
 
 
 def stdout(stack: Compose, service: str) -> list[str]:
