@@ -301,12 +301,14 @@ class Job(Generic[T]):
             kind, body = await self.outcome
         finally:
             self.cancel()  # does nothing to a job that has ended
+        # From a worker, which may have been taken over: so this instance is in the sandbox as well.
+        answer = pickle.loads(body)  # nosec B301
         if kind == RESULT:
-            return pickle.loads(body)  # type: ignore[no-any-return]  # the task's own type
+            return answer  # type: ignore[no-any-return]  # the task's own type
         if kind == RAISED:
-            pickled, text = pickle.loads(body)
-            raise pickle.loads(pickled) from WorkerTraceback(text)
-        what, text = pickle.loads(body)
+            pickled, text = answer
+            raise pickle.loads(pickled) from WorkerTraceback(text)  # nosec B301  # likewise
+        what, text = answer
         raise NotPicklable(what) from WorkerTraceback(text)
 
     def cancel(self) -> None:

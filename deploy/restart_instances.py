@@ -7,7 +7,7 @@ import sys
 import time
 from http.client import HTTPConnection, HTTPException
 from typing import Any
-from xmlrpc.client import Fault
+from xmlrpc.client import Fault  # nosec B411  # supervisor answers, nobody else
 
 from supervisor.xmlrpc import Faults
 

@@ -18,7 +18,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
-from xmlrpc.client import Fault, ServerProxy
+from xmlrpc.client import Fault, ServerProxy  # nosec B411  # supervisor answers, nobody else
 
 from supervisor.xmlrpc import SupervisorTransport
 
@@ -28,7 +28,7 @@ from app.scheduling import SHORT_SLICE_SECONDS, request_slice
 
 ROOT = Path(__file__).resolve().parent.parent
 SUPERVISORD = [sys.executable, "-m", "supervisor.supervisord", "-c", "deploy/supervisord.conf"]
-CONTAINER_RUN_DIR = Path("/tmp/slowpool")  # a tmpfs; the root file system is read-only
+CONTAINER_RUN_DIR = Path("/tmp/slowpool")  # nosec B108  # a tmpfs of the container's own
 SETTLE_SECONDS = 3.0
 """supervisor is not told to stop before: a program that it has forked and that is not yet its own, about a
 second after its start, would miss the signal, and supervisor would wait for all of ``stopwaitsecs``."""
@@ -71,7 +71,7 @@ def main() -> int:
             case ["local"]:
                 return _run_local(config)
             case ["fast" | "slow" as pool]:
-                environ = _environ(config, CONTAINER_RUN_DIR, programs=pool, address="0.0.0.0")
+                environ = _environ(config, CONTAINER_RUN_DIR, programs=pool, address="0.0.0.0")  # nosec B104  # in a container
                 os.execve(sys.executable, SUPERVISORD, environ)
             case _:
                 raise ConfigError("usage: python -m deploy.supervise fast|slow|local")
@@ -158,7 +158,7 @@ def _say(line: str) -> None:
 
 def _check_ports(config: Config, instances: list[Instance]) -> None:
     """Raise ConfigError when something else, or two settings, have one of the ports."""
-    wanted = [("HTTP_PORT", "0.0.0.0", config.http_port)]
+    wanted = [("HTTP_PORT", "0.0.0.0", config.http_port)]  # nosec B104  # is it free?
     wanted.append(("ADMIN_PORT", "127.0.0.1", config.admin_port))
     if config.tls_certificate:
         wanted.append(("HTTPS_PORT", "0.0.0.0", config.https_port))
@@ -183,7 +183,7 @@ def _check_ports(config: Config, instances: list[Instance]) -> None:
 
 def _answers(url: str) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=1) as response:
+        with urllib.request.urlopen(url, timeout=1) as response:  # nosec B310  # of main's own
             return bool(response.status == 200)
     except (OSError, urllib.error.URLError):
         return False

@@ -17,7 +17,7 @@ import threading
 import time
 from collections import Counter
 from pathlib import Path
-from xmlrpc.client import Fault
+from xmlrpc.client import Fault  # nosec B411  # supervisor answers, nobody else
 
 from supervisor import childutils
 
