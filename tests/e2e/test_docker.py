@@ -425,7 +425,7 @@ class Traffic:
 def exposed(container: dict[str, Any]) -> str:
     """All that the engine tells of a container and its image, and the environment of its processes."""
     image = container["Image"]
-    look = "cat /proc/[0-9]*/environ"
+    look = "cat /proc/[0-9]*/environ 2>/dev/null || true"  # a health check may just end
     inspected = docker("inspect", container["Id"], image) + docker("history", "--no-trunc", image)
     return inspected + docker("exec", container["Id"], "sh", "-c", look)
 
