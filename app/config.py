@@ -125,7 +125,7 @@ class Config(BaseSettings):
         description="jobs that may wait per slow instance; one more is answered 503",
     )
     slow_timeout_seconds: float = Field(
-        60, gt=0, le=86_400, description="from a job's arrival to its answer, waiting included"
+        60, ge=0.001, le=86_400, description="from a job's arrival to its answer, waiting included"
     )
     slow_max_jobs: int = Field(
         0, ge=0, description="jobs after which a worker is replaced by a fresh one; 0: never"
@@ -138,6 +138,7 @@ class Config(BaseSettings):
     slow_max_memory_bytes: int = Field(
         0,
         ge=0,
+        le=2**63 - 1,  # setrlimit takes no more
         description="memory that a worker may take at all, beyond it a task gets a MemoryError "
         "(`RLIMIT_DATA`); 0: no limit",
     )

@@ -5,9 +5,23 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from deploy.supervise import raise_open_files
 from tests.gate import Gate
+
+# What hypothesis feeds to a test is the same each time. With --hypothesis-profile=long it is more, and new in
+# each run; what failed is printed.
+settings.register_profile(
+    "short",
+    max_examples=100,
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],  # they hold for all examples
+)
+settings.register_profile("long", settings.get_profile("short"), max_examples=5000, derandomize=False)
+settings.load_profile("short")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -8,7 +8,7 @@ from app.handlers import Handler
 
 def job_id(handler: Handler) -> str:
     """The argument ``id``: 1 to 64 letters, digits, ``.``, ``_`` and ``-``. Raises BadArgument."""
-    value = handler.get_argument("id")
+    value = handler.get_argument("id", strip=False)
     if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", value):
         raise BadArgument("id must be 1 to 64 letters, digits, '.', '_' or '-'")
     return value

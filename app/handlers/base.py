@@ -54,10 +54,16 @@ class Handler(web.RequestHandler):
 
     def integer(self, name: str, default: int, minimum: int, maximum: int) -> int:
         """An integer argument. Raises BadArgument when it is none, or out of its bounds."""
-        value = self.get_argument(name, str(default))
+        value = self.get_argument(name, str(default), strip=False)
         if not re.fullmatch(r"-?[0-9]{1,18}", value) or not minimum <= int(value) <= maximum:
             raise BadArgument(f"{name} must be an integer from {minimum} to {maximum}")
         return int(value)
+
+    def decode_argument(self, value: bytes, name: str | None = None) -> str:
+        try:
+            return value.decode()
+        except UnicodeDecodeError as error:
+            raise BadArgument(f"{name or 'the path'} is not UTF-8") from error
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         error = kwargs.get("exc_info", (None, None, None))[1]
@@ -170,7 +176,7 @@ class SlowHandler(Handler):
     def _timeout_seconds(self) -> float:
         """The configured timeout, or less if the client prefers: ``Prefer: wait=N``, RFC 7240, 4.3."""
         configured = self.application.config.slow_timeout_seconds
-        for preference in ",".join(self.request.headers.get_list("Prefer")).split(","):
+        for preference in _PREFERENCE.findall(",".join(self.request.headers.get_list("Prefer"))):
             name, _, value = preference.partition(";")[0].partition("=")
             seconds = value.strip().strip('"')
             if name.strip().lower() == "wait" and re.fullmatch("[0-9]{1,9}", seconds):
@@ -250,3 +256,4 @@ def route_template(pattern: str) -> str:
 
 
 _STATUSES = frozenset(HTTPStatus)
+_PREFERENCE = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*"?)+')  # a comma within quotes parts nothing
