@@ -6,6 +6,7 @@ from tornado.web import StaticFileHandler
 
 from app.demo import strategies
 from app.demo.arguments import job_id
+from app.demo.openapi import DESCRIPTION
 from app.demo.thumbnail import BadImage, ImageTooLarge, thumbnail
 from app.errors import BadArgument, ContentTooLarge
 from app.handlers import Handler, PageHandler, SlowHandler
@@ -20,6 +21,13 @@ class IndexHandler(PageHandler):
     def get(self) -> None:
         self.set_header("Content-Type", "text/html; charset=utf-8")
         self.finish((STATIC / "index.html").read_bytes())
+
+
+class OpenApiHandler(Handler):
+    """The description of these routes."""
+
+    def get(self) -> None:
+        self.finish(DESCRIPTION)
 
 
 class FastHandler(Handler):
@@ -52,7 +60,8 @@ class ThumbnailHandler(SlowHandler):
 
 routes = [
     (r"/", IndexHandler),
-    (r"/static/(.*)", StaticHandler, {"path": STATIC}),
+    (r"/static/(\w+\.\w+)", StaticHandler, {"path": STATIC}),
+    (r"/openapi.json", OpenApiHandler),
     (r"/fast", FastHandler),
     (r"/slow/thumbnail", ThumbnailHandler),
     *strategies.routes,

@@ -1,0 +1,151 @@
+"""What the demo's routes take and answer, as OpenAPI 3.1; a test compares it with the routes."""
+
+from typing import Any
+
+Json = dict[str, Any]
+
+REQUEST_ID = {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$"}
+HEADERS = {"X-Request-ID": {"required": True, "schema": REQUEST_ID}}
+ALLOW = {"Allow": {"required": True, "schema": {"type": "string"}}}
+RETRY_AFTER = {"Retry-After": {"required": True, "schema": {"type": "integer", "minimum": 1}}}
+
+EVERYWHERE = ["400", "405", "408", "413", "414", "421", "429", "431", "502", "503", "504"]
+"""The errors of every path; some are nginx's own."""
+
+PROBLEMS: dict[str, tuple[str, Json]] = {
+    "400": ("an argument is missing or not of its kind, or the request is not valid HTTP", {}),
+    "404": ("there is no such file", {}),
+    "405": ("the path does not have this method", ALLOW),
+    "408": ("the request did not arrive in time", {}),
+    "413": ("the body, or its image, is too large", {}),
+    "414": ("the URL is too long", {}),
+    "421": ("the name is not served here, or the instance is not of the slow pool", {}),
+    "429": ("this client asks too much at a time", RETRY_AFTER),
+    "431": ("the header is too large", {}),
+    "500": ("the task failed, or its worker died", {}),
+    "502": ("the instance ended while it had the request", {}),
+    "503": ("the slow pool is full, or no instance takes requests", RETRY_AFTER),
+    "504": ("the deadline passed, or the instance did not answer in time", {}),
+}
+
+FILE = {
+    "name": "file",
+    "in": "path",
+    "required": True,
+    "schema": {"type": "string"},
+    "example": "style.css",
+}
+ID = {
+    "name": "id",
+    "in": "query",
+    "required": True,
+    "description": "comes back in the answer",
+    "schema": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$"},
+    "example": "7",
+}
+N = {
+    "name": "n",
+    "in": "query",
+    "description": "how much work there is to do",
+    "schema": {"type": "integer", "minimum": 1, "maximum": 20_000, "default": 2000},
+}
+SIZE = {
+    "name": "size",
+    "in": "query",
+    "description": "the most pixels in each direction",
+    "schema": {"type": "integer", "minimum": 1, "maximum": 2048, "default": 256},
+}
+PREFER = {
+    "name": "Prefer",
+    "in": "header",
+    "description": "a shorter deadline in seconds (RFC 7240)",
+    "schema": {"type": "string"},
+    "example": "wait=5",
+}
+
+
+def operation(
+    summary: str,
+    media_type: str,
+    parameters: tuple[Json, ...] = (),
+    problems: tuple[str, ...] = (),
+    **more: Any,
+) -> Json:
+    """One method of a path, which answers 200 with this media type, or a problem."""
+    statuses = sorted([*EVERYWHERE, *problems])
+    return {
+        "summary": summary,
+        "parameters": list(parameters),
+        **more,
+        "responses": {
+            "200": {"description": "the answer", "headers": HEADERS, "content": {media_type: {}}},
+            **{status: {"$ref": f"#/components/responses/{status}"} for status in statuses},
+        },
+    }
+
+
+def factorials(way: str, *parameters: Json) -> Json:
+    """A path that does the slow work in one of the ways."""
+    return {"get": operation(f"slow work, {way}", "text/plain", (ID, N, *parameters), ("500",))}
+
+
+DESCRIPTION: Json = {
+    "openapi": "3.1.0",
+    "info": {"title": "slowpool: the demo", "version": "1"},
+    "paths": {
+        "/": {"get": operation("a page that says what this is", "text/html")},
+        "/openapi.json": {"get": operation("this description", "application/json")},
+        "/static/{file}": {
+            method: operation("the style and the scripts of the page", "*/*", (FILE,), ("404",))
+            for method in ("get", "head")
+        },
+        "/fast": {"get": operation("answers at once", "text/plain", (ID,))},
+        "/slow": factorials("on the instance's own thread, which blocks it"),
+        "/slow_threaded": factorials("in a worker", PREFER),
+        "/slow/worker": factorials("in a worker", PREFER),
+        "/slow/thread": factorials("in a thread"),
+        "/slow/process": factorials("in a process of its own"),
+        "/slow/executor": factorials("in a ProcessPoolExecutor"),
+        "/slow/pool": factorials("in a multiprocessing.Pool"),
+        "/slow/test": {"get": operation("a task that works and one that raises", "text/plain", (), ("500",))},
+        "/slow/thumbnail": {
+            "post": operation(
+                "a JPEG that fits into size × size pixels",
+                "image/jpeg",
+                (SIZE, PREFER),
+                ("500",),
+                requestBody={
+                    "required": True,
+                    "description": "a whole image of at most 20 MiB and 40 million pixels",
+                    "content": {"image/jpeg": {}, "image/png": {}, "image/webp": {}},
+                },
+            )
+        },
+    },
+    "components": {
+        "schemas": {
+            "Problem": {
+                "description": "RFC 9457",
+                "type": "object",
+                "required": ["type", "title", "status", "request_id"],
+                "properties": {
+                    "type": {"const": "about:blank"},
+                    "title": {"type": "string", "minLength": 1},
+                    "status": {"type": "integer"},
+                    "detail": {"type": "string", "minLength": 1},
+                    "request_id": REQUEST_ID,
+                    "traceback": {"type": "array", "items": {"type": "string"}},
+                },
+                "additionalProperties": False,
+            }
+        },
+        "responses": {
+            status: {
+                "description": description,
+                "headers": HEADERS | headers,
+                "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+            }
+            for status, (description, headers) in PROBLEMS.items()
+        },
+    },
+}
