@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import logging
 import sys
 from collections.abc import Sequence
 
@@ -9,6 +10,8 @@ from app import logs, sandbox, terminal, tracing
 from app.config import Config, Instance, Pool
 from app.errors import ConfigError
 from app.server import serve
+
+log = logging.getLogger("slowpool")
 
 CONFIG_ERROR = 2
 """Exit status for a wrong setting or command line, as argparse's own."""
@@ -33,9 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         config = Config.load()
         instance = Instance(options.pool, options.port, options.address)
-        if config.slow_sandbox and instance.pool is not Pool.FAST and not options.reload:
-            _enter_sandbox()  # before there are threads, which would not be in it
         logs.set_up(config, instance.pool, str(instance))
+        if config.slow_sandbox and instance.pool is not Pool.FAST and not options.reload:
+            config = _enter_sandbox(config)  # before there are threads, which would not be in it
         tracing.set_up(config, instance)
         asyncio.run(serve(config, instance, reload=options.reload))
     except ConfigError as error:
@@ -44,12 +47,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _enter_sandbox() -> None:
-    """The workers' sandbox for the instance too: it unpickles what they answer, so it runs what they want."""
+def _enter_sandbox(config: Config) -> Config:
+    """The workers' sandbox for the instance too: it unpickles what they answer, so it runs what they want.
+
+    Returns the settings, without the sandbox where the system refuses it, as some emulators do.
+    """
     try:
         sandbox.enter()
     except OSError as error:
-        raise ConfigError(f"SLOW_SANDBOX=1: the system refuses: {error.strerror}; 0 does without") from error
+        log.warning("there is no sandbox, the system refuses it: %s", error.strerror)
+        return config.model_copy(update={"slow_sandbox": False})
+    return config
 
 
 def _port(text: str) -> int:

@@ -14,9 +14,12 @@ from typing import Any
 import pytest
 
 from app import sandbox
+from app.config import Pool
 from app.workers import WorkerPool
 from tests import zoo
-from tests.process import Instance
+from tests.client import request
+from tests.process import Instance, Process, app_command, app_environment
+from tests.support import free_ports
 from tests.unit.test_workers import with_pool
 
 pytestmark = pytest.mark.skipif(
@@ -96,3 +99,35 @@ def test_a_worker_neither_signals_nor_reads_a_process_that_is_none_of_its_own(ot
 def test_a_worker_still_has_processes_pairs_of_sockets_and_the_network() -> None:
     still = [zoo.uses_processes, zoo.opens_what_is_not_a_unix_socket, zoo.ends_its_child]
     assert outcomes(*([task] for task in still)) == [[1, 2], "connected", -signal.SIGTERM]
+
+
+REFUSES_SECCOMP = """
+import ctypes, errno, os, struct, sys
+from app import sandbox as s
+
+prctl = {"x86_64": 157, "aarch64": 167}[os.uname().machine]
+filter = [
+    s._instruction(s.LOAD, s.NUMBER_AT),
+    s._instruction(s.EQUAL, prctl, 0, 3),
+    s._instruction(s.LOAD, s.FIRST_ARGUMENT_AT),
+    s._instruction(s.EQUAL, s.PR_SET_SECCOMP, 0, 1),
+    s._instruction(s.RETURN, s.REFUSE | errno.EINVAL),
+    s._instruction(s.RETURN, s.ALLOW),
+]
+code = ctypes.create_string_buffer(b"".join(filter))
+libc = ctypes.CDLL(None)
+libc.prctl(s.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+program = struct.pack("HP", len(filter), ctypes.addressof(code))
+assert libc.prctl(s.PR_SET_SECCOMP, s.SECCOMP_MODE_FILTER, program, 0, 0) == 0
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+
+
+def test_where_the_system_refuses_the_sandbox_the_log_says_so_and_all_else_works(tmp_path: Path) -> None:
+    """As an emulator of another processor does."""
+    port = free_ports()
+    command = [sys.executable, "-c", REFUSES_SECCOMP, *app_command(Pool.ALL, port)[1:]]
+    with Process(command, tmp_path, app_environment(tmp_path, {})) as process:
+        process.wait_for_output("WARNING .* there is no sandbox, the system refuses it: Invalid argument")
+        process.wait_for_output(" is ready$")
+        assert request(port, "/slow_threaded?id=7&n=9").status == 200
