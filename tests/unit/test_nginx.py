@@ -98,6 +98,19 @@ def test_a_wrong_setting_is_status_2_and_one_line_that_names_it(
     assert f"{name}={value} " in refused(tmp_path, {**render_environment(), name: value}, name)
 
 
+@pytest.mark.parametrize("password", ["", "\n", "one\ntwo\n", "a:b"])
+def test_a_password_that_nginx_would_not_take_as_it_stands_is_refused(tmp_path: Path, password: str) -> None:
+    file = tmp_path / "password"
+    file.write_text(password)
+    line = refused(tmp_path, render_environment({"ADMIN_PASSWORD_FILE": file}), "ADMIN_PASSWORD_FILE")
+    assert line.endswith(f"={file} must hold one line without a colon")
+
+
+def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    env = render_environment({"TLS_CERTIFICATE": tmp_path / "none", "TLS_KEY": tmp_path / "none"})
+    assert refused(tmp_path, env, "TLS_CERTIFICATE").endswith(" is not a file that is there")
+
+
 @pytest.mark.parametrize("fast", [1, 2, 9, 256])
 @pytest.mark.parametrize("slow", [1, 3])
 def test_an_upstream_lists_exactly_the_instances_of_its_pool(tmp_path: Path, fast: int, slow: int) -> None:
