@@ -158,10 +158,10 @@ def _say(line: str) -> None:
 
 def _check_ports(config: Config, instances: list[Instance]) -> None:
     """Raise ConfigError when something else, or two settings, have one of the ports."""
-    wanted = [("HTTP_PORT", "0.0.0.0", config.http_port)]  # nosec B104  # is it free?
-    wanted.append(("ADMIN_PORT", "127.0.0.1", config.admin_port))
+    everywhere = "0.0.0.0"  # nosec B104  # only to see whether a port is free
+    wanted = [("HTTP_PORT", everywhere, config.http_port), ("ADMIN_PORT", "127.0.0.1", config.admin_port)]
     if config.tls_certificate:
-        wanted.append(("HTTPS_PORT", "0.0.0.0", config.https_port))
+        wanted.append(("HTTPS_PORT", everywhere, config.https_port))
     wanted += [(f"{i.pool.upper()}_PORT", i.address, i.port) for i in instances]
     held = []
     try:

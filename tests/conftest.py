@@ -33,6 +33,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--call-multi-runs", type=int, default=2, help="runs of the tester client, per way")
     parser.addoption("--parser-mutants", type=int, default=100, help="how many odd requests more")
+    parser.addoption("--testssl-all", action="store_true", help="everything that testssl knows")
     parser.addoption("--attack-rounds", type=int, default=1, help="rounds of each slow attack")
 
 
@@ -40,6 +41,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def call_multi_runs(pytestconfig: pytest.Config) -> int:
     """How often the tester client has to show the same."""
     return int(pytestconfig.getoption("--call-multi-runs"))
+
+
+@pytest.fixture
+def testssl_all(pytestconfig: pytest.Config) -> bool:
+    """Whether testssl looks for everything that it knows, and not only for the most important."""
+    return bool(pytestconfig.getoption("--testssl-all"))
 
 
 @pytest.fixture(scope="session")

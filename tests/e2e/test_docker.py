@@ -363,7 +363,7 @@ def test_a_program_that_cannot_run_ends_its_container_with_its_reason() -> None:
 
 
 class Traffic:
-    """A few clients without a pause, until left.
+    """A few clients with short pauses, until left.
 
     ``delays`` has how long after it was ready nginx used each instance that has come meanwhile.
     """
@@ -420,6 +420,7 @@ class Traffic:
         body = b"x" if method == "POST" else None
         while not self._stopped:
             self._seen[method].append(self._stack.get(target, method, body=body).status)
+            time.sleep(0.01)  # leave the CPU to what starts and stops meanwhile
 
 
 def exposed(container: dict[str, Any]) -> str:

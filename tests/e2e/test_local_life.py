@@ -9,6 +9,7 @@ import signal
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Self
 
 import psutil
@@ -18,7 +19,7 @@ from tornado.websocket import websocket_connect
 from tests.client import refuses
 from tests.e2e.system import Family, System, run_to_its_end, system_ports
 from tests.gate import Gate
-from tests.load import Client, Load
+from tests.load import Client, Load, Outcome
 from tests.support import ROOT, environment, free_ports, wait_until
 
 CONTROLLED = "tests.apps.controlled"
@@ -266,3 +267,19 @@ def test_a_terminal_that_hangs_up_ends_everything() -> None:
     finally:
         family.kill()
         shutil.rmtree(ROOT / ".run" / str(settings["HTTP_PORT"]), ignore_errors=True)
+
+
+def test_when_all_fast_instances_but_one_go_at_once_no_request_is_refused(tmp_path: Path) -> None:
+    """As when a pool of four replicas is scaled to one: those that refuse have the fewest open requests."""
+    clients = [
+        Client(method, f"/record?folder={tmp_path}", 40, keeps)
+        for method in ("GET", "POST")
+        for keeps in (True, False)
+    ]
+    with System(ROUTES="tests.apps.recording", FAST_PROCESSES=6, SLOW_PROCESSES=1) as system:
+        with Load(system.port, clients * 4) as load:
+            for port in system.instances("fast")[1:]:
+                system.supervisor("stopProcess", f"fast:fast-{port}", False)
+            wait_until(lambda: all(refuses(port) for port in system.instances("fast")[1:]))
+            wait_until(lambda: len(load.requests) > 2_000)
+        assert {request.outcome for request in load.requests} == {Outcome.ANSWERED}

@@ -51,9 +51,7 @@ def test_names_of_routes_request_ids_and_errors_are_shown_as_text(
     settings: dict[str, Any] = {"FAST_PORT": port, "SLOW_PORT": answers_with_markup}
     settings |= {"FAST_PROCESSES": 1, "SLOW_PROCESSES": 1, "ROUTES": "tests.apps.hostile"}
     with (
-        Instance(
-            Pool.ALL, ROUTES="tests.apps.hostile", port=port, expected="blocked", **settings
-        ) as instance,
+        Instance(Pool.ALL, port=port, expected="blocked", **settings) as instance,
         socket.create_connection(("127.0.0.1", port)) as client,
     ):
         client.sendall(f"GET /slow HTTP/1.1\r\nHost: localhost\r\nX-Request-ID: id {MARKUP}\r\n\r\n".encode())

@@ -361,7 +361,7 @@ def test_closing_the_pool_fails_its_jobs_as_draining_and_leaves_no_process() -> 
 @pytest.mark.timeout(180)
 def test_in_a_soak_every_job_ends_exactly_once_and_nothing_is_left() -> None:
     # In a process of its own: it kills children of its process at random.
-    command = [sys.executable, "-m", "tests.soak", "--seconds=60"]
+    command = [sys.executable, "-m", "tests.soak", "--seconds=30"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     for outcome in ("answered", "late", "cancelled", "raised", "died", "kill -9"):
