@@ -99,6 +99,7 @@ def test_no_configuration_file_is_left_unchecked() -> None:
         OBSERVABILITY / name for name in ("prometheus.yml", "alerts.yml")
     }  # tests/e2e/test_observability.py
     checked |= {DATA_SOURCE, DASHBOARDS}
+    checked |= {*(ROOT / "deploy" / "kubernetes").rglob("*.yaml")}  # tests/unit/test_kubernetes.py
     assert found == {file.relative_to(ROOT) for file in checked}
 
 
