@@ -404,6 +404,17 @@ def test_a_pod_reaches_the_dns_and_the_instances_and_nobody_else(
 
 
 @every_variant
+def test_a_pod_that_no_other_policy_names_reaches_nobody_and_is_reached_by_nobody(
+    rendered: dict[str, list[Json]], variant: str
+) -> None:
+    network = Network.of(rendered[variant])
+    other = (network.namespace, {"app.kubernetes.io/name": "other"})
+    for peer in (network.pod("nginx"), PROMETHEUS, *STRANGERS):
+        assert not network.lets_in(other, peer, 8080)
+        assert not network.lets_out(other, peer, 8080)
+
+
+@every_variant
 def test_no_pool_has_two_that_scale_it(rendered: dict[str, list[Json]], variant: str) -> None:
     scaled = [
         one["spec"]["scaleTargetRef"]["name"]
