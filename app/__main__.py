@@ -53,7 +53,8 @@ def _enter_sandbox(config: Config) -> Config:
     Returns the settings, without the sandbox where the system refuses it, as some emulators do.
     """
     try:
-        sandbox.enter()
+        if not sandbox.enter():
+            log.info("the sandbox is without Landlock: a task can signal other processes of the same user")
     except OSError as error:
         log.warning("there is no sandbox, the system refuses it: %s", error.strerror)
         return config.model_copy(update={"slow_sandbox": False})

@@ -99,8 +99,8 @@ class Config(BaseSettings):
     )
     client_connections: Limit = Field(
         0,
-        description="connections with an open request that one client address may have; one more is "
-        "answered 429; 0: any",
+        description="requests that one client address may have open, each stream of HTTP/2 counted; "
+        "one more is answered 429; 0: any",
     )
     admin_password_file: File = Field(
         "",

@@ -3,6 +3,7 @@
 import ctypes
 import errno
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -241,3 +242,14 @@ def uses_a_model() -> int:
     if not _model_loads:
         _model_loads += 1
     return _model_loads
+
+
+def limits_cpu_of(pid: int) -> None:
+    """A limit that is far away."""
+    resource.prlimit(pid, resource.RLIMIT_CPU, (1000, resource.RLIM_INFINITY))
+
+
+def opens_a_pair(kind: int) -> None:
+    """Two sockets that are connected to each other."""
+    for end in socket.socketpair(socket.AF_UNIX, kind):
+        end.close()

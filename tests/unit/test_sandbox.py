@@ -83,10 +83,22 @@ def test_what_a_worker_answers_does_not_open_one_in_its_instance(
 
 
 def test_a_worker_makes_none_of_the_calls_that_see_into_other_processes() -> None:
-    _, _, refused = sandbox.SYSTEM_CALLS[platform.machine()]
+    _, refused, _ = sandbox.SYSTEM_CALLS[platform.machine()]
     calls = [(zoo.calls, number, -1, -1, -1, -1, -1, -1) for number in refused]
     assert set(outcomes(*calls)) == {"EPERM"}
     assert "EPERM" not in outcomes(*calls, slow_sandbox=False)  # but that they are wrong
+
+
+def test_a_worker_sets_no_limits_but_its_own(other: int) -> None:
+    calls = [(zoo.limits_cpu_of, other), (zoo.limits_cpu_of, 0)]
+    assert outcomes(*calls) == ["EPERM", None]
+    assert outcomes(calls[0], slow_sandbox=False) == [None]
+
+
+def test_a_worker_has_pairs_of_streams_and_none_of_datagram_sockets() -> None:
+    calls = [(zoo.opens_a_pair, socket.SOCK_DGRAM), (zoo.opens_a_pair, socket.SOCK_STREAM)]
+    assert outcomes(*calls) == ["EACCES", None]
+    assert outcomes(*calls, slow_sandbox=False) == [None, None]
 
 
 @needs_landlock
@@ -109,7 +121,7 @@ prctl = {"x86_64": 157, "aarch64": 167}[os.uname().machine]
 filter = [
     s._instruction(s.LOAD, s.NUMBER_AT),
     s._instruction(s.EQUAL, prctl, 0, 3),
-    s._instruction(s.LOAD, s.FIRST_ARGUMENT_AT),
+    s._instruction(s.LOAD, s.ARGUMENTS_AT[0]),
     s._instruction(s.EQUAL, s.PR_SET_SECCOMP, 0, 1),
     s._instruction(s.RETURN, s.REFUSE | errno.EINVAL),
     s._instruction(s.RETURN, s.ALLOW),
