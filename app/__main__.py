@@ -6,7 +6,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from app import logs, sandbox, terminal, tracing
+from app import capacity, logs, sandbox, terminal, tracing
 from app.config import Config, Instance, Pool
 from app.errors import ConfigError
 from app.server import serve
@@ -18,14 +18,17 @@ CONFIG_ERROR = 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one instance until it is told to stop, or show the status; returns the exit status."""
+    """Run one instance until it is told to stop, or another command; returns the exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments[:1] == ["status"]:
         return terminal.main(arguments[1:])
+    if arguments[:1] == ["capacity"]:
+        return capacity.main(arguments[1:])
     parser = argparse.ArgumentParser(
         prog="python -m app",
         description="Run one slowpool instance. Settings: see the README.",
-        epilog="python -m app status shows how all instances are; see its --help.",
+        epilog="python -m app status shows how all instances are, python -m app capacity how many a load "
+        "needs; see their --help.",
     )
     parser.add_argument("--pool", type=Pool, choices=list(Pool), required=True)
     parser.add_argument("--port", type=_port, required=True)

@@ -84,7 +84,7 @@ def report(content: Content) -> str:
 
 def _plot_isolation(content: Content, file: Path) -> None:
     """Fast p99 idle and under slow load, one line a system, on a logarithmic scale."""
-    pyplot = _pyplot()
+    pyplot = load_pyplot()
     rows = [
         (system, _median(content, "isolation", system.name, f"{half}_p99_seconds"))
         for system in reversed(SYSTEMS)
@@ -114,12 +114,12 @@ def _plot_isolation(content: Content, file: Path) -> None:
     axes.set_xlabel("p99 of fast requests, ms (logarithmic); less is better")
     axes.grid(axis="x", alpha=0.3)
     axes.legend(loc="lower right")
-    _save(content, figure, file)
+    save(content, figure, file)
 
 
 def _plot_growth(content: Content, file: Path) -> None:
     figures = content["figures"]["growth"]
-    figure, axes = _pyplot().subplots(1, 3, figsize=(9, 2.6), layout="constrained")
+    figure, axes = load_pyplot().subplots(1, 3, figsize=(9, 2.6), layout="constrained")
     for plot, (prefix, suffix, title, unit) in zip(axes, GROWTH, strict=True):
         counts = [int(name.split("_")[2]) for name in figures if name.startswith(prefix)]
         plot.plot(counts, [figures[f"{prefix}{count}{suffix}"] for count in counts], "o-")
@@ -127,10 +127,10 @@ def _plot_growth(content: Content, file: Path) -> None:
         plot.set_ylabel(unit)
         plot.set_ylim(bottom=0)
         plot.grid(alpha=0.3)
-    _save(content, figure, file)
+    save(content, figure, file)
 
 
-def _pyplot() -> Any:
+def load_pyplot() -> Any:
     import matplotlib
 
     matplotlib.use("svg")
@@ -140,7 +140,7 @@ def _pyplot() -> Any:
     return pyplot
 
 
-def _save(content: Content, figure: Any, file: Path) -> None:
+def save(content: Content, figure: Any, file: Path) -> None:
     figure.savefig(file, metadata={"Date": None, "Description": digest(content)}, facecolor="white")
 
 
@@ -178,7 +178,7 @@ def _goals(content: Content) -> str:
         for name, measured, form, sign, goal in goals
         if measured is not None and goal is not None
     ]
-    return "## Goals of this project\n\n" + _rows(["", "measured", "goal", ""], rows) if rows else ""
+    return "## Goals of this project\n\n" + markdown_table(["", "measured", "goal", ""], rows) if rows else ""
 
 
 def _met(measured: float, sign: str, goal: float) -> str:
@@ -197,7 +197,7 @@ def _growth(content: Content) -> str:
     return (
         "## Growth of this project\n\nFast throughput by `wrk` with 32 connections, which takes its part of the "
         "cores; slow throughput of one slow instance.\n\n"
-        + _rows(["over", "", ""], rows)
+        + markdown_table(["over", "", ""], rows)
         + "\n![growth](plots/growth.svg)\n"
     )
 
@@ -210,7 +210,7 @@ def _watching(content: Content) -> str:
     return (
         "## What it costs to be watched\n\nFast requests per second of one instance, past nginx, without one of the "
         "things that watch it, against the instance as it is; medians of five alternating rounds.\n\n"
-        + _rows(["", "of the throughput"], rows)
+        + markdown_table(["", "of the throughput"], rows)
     )
 
 
@@ -268,10 +268,10 @@ def _table(content: Content, measurement: str, columns: dict[str, Cell]) -> str:
     cells = {name: [cell(content, system.name) for system in shown] for name, cell in columns.items()}
     measured = {name: column for name, column in cells.items() if set(column) != {NOT_MEASURED}}
     rows = [list(row) for row in zip([system.title for system in shown], *measured.values(), strict=True)]
-    return _rows(["", *measured], rows)
+    return markdown_table(["", *measured], rows)
 
 
-def _rows(header: list[str], rows: Iterable[list[str]]) -> str:
+def markdown_table(header: list[str], rows: Iterable[list[str]]) -> str:
     lines = [header, ["---"] * len(header), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 

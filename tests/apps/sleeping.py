@@ -1,0 +1,14 @@
+"""Jobs that take as long as they are told, and no CPU."""
+
+import time
+
+from app.handlers import SlowHandler
+
+
+class SleepHandler(SlowHandler):
+    async def get(self) -> None:
+        await self.run(time.sleep, float(self.get_argument("seconds")))
+        self.text("slept")
+
+
+routes = [(r"/slow/sleep", SleepHandler)]
