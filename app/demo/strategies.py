@@ -7,6 +7,7 @@ full; they are here to be compared.
 import asyncio
 import atexit
 import multiprocessing
+import multiprocessing.pool
 import pickle
 import threading
 from collections.abc import Callable, Iterable
@@ -120,33 +121,34 @@ class AwaitablePool:
 
     A task's exception is raised where it is awaited, its cause the worker's traceback. Nothing hangs when a
     callback does not come: after the death of a worker all that is pending fails, since the pool does not
-    know whose worker it was; what the pool's own thread could not unpickle, which ends that thread for good,
-    never leaves the worker.
+    know whose worker it was, and another pool takes its place; what the pool's own thread could not unpickle,
+    which ends that thread for good, never leaves the worker.
     """
 
     def __init__(self, processes: int) -> None:
+        self._processes = processes
         self._pool = PROCESSES.Pool(processes)
 
     async def apply_async(self, task: Callable[..., R], args: Iterable[Any] = ()) -> R:
         """Await ``task(*args)``."""
-        result: R = await self._settle(self._pool.apply_async, partial(_guarded, task), args)
+        result: R = await self._settle("apply_async", partial(_guarded, task), args)
         return result
 
     async def map_async(self, task: Callable[[Any], R], items: Iterable[Any]) -> list[R]:
         """Await the list of ``task(item)``."""
-        results: list[R] = await self._settle(self._pool.map_async, partial(_guarded, task), items)
+        results: list[R] = await self._settle("map_async", partial(_guarded, task), items)
         return results
 
     async def starmap_async(self, task: Callable[..., R], items: Iterable[Iterable[Any]]) -> list[R]:
         """Await the list of ``task(*item)``."""
-        results: list[R] = await self._settle(self._pool.starmap_async, partial(_guarded, task), items)
+        results: list[R] = await self._settle("starmap_async", partial(_guarded, task), items)
         return results
 
-    async def _settle(self, start: Callable[..., AsyncResult[Any]], task: Any, items: Iterable[Any]) -> Any:
-        loop = asyncio.get_running_loop()
+    async def _settle(self, method: str, task: Any, items: Iterable[Any]) -> Any:
+        loop, pool = asyncio.get_running_loop(), self._pool
         settled = asyncio.Event()
-        workers = _pool_workers()
-        result = start(
+        workers = _workers(pool)
+        result: AsyncResult[Any] = getattr(pool, method)(
             task,
             items,
             callback=lambda _: loop.call_soon_threadsafe(settled.set),
@@ -156,9 +158,16 @@ class AwaitablePool:
             try:
                 await asyncio.wait_for(settled.wait(), LOST_WORKER_POLL_SECONDS)
             except TimeoutError:
-                if not workers <= _pool_workers() and not result.ready():
+                if not workers <= _workers(pool) and not result.ready():
+                    self._replace(pool)
                     raise RuntimeError("a worker of the pool died") from None
         return result.get()
+
+    def _replace(self, broken: multiprocessing.pool.Pool) -> None:
+        """Go on with another pool: a worker that was killed may have held a lock that all others wait for."""
+        if self._pool is broken:
+            self._pool = PROCESSES.Pool(self._processes)
+            threading.Thread(target=broken.terminate, daemon=True).start()  # it may wait for that lock too
 
     def close(self) -> None:
         """End the workers."""
@@ -205,8 +214,8 @@ def _send_factorials(sender: Any, n: int) -> None:
     sender.send(factorials(n))
 
 
-def _pool_workers() -> set[int]:
-    return {process.pid or 0 for process in multiprocessing.active_children() if "PoolWorker" in process.name}
+def _workers(pool: multiprocessing.pool.Pool) -> set[int]:
+    return {process.pid for process in pool._pool}  # type: ignore[attr-defined]  # it has no public name
 
 
 routes = [

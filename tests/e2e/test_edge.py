@@ -77,7 +77,7 @@ def test_one_client_has_no_more_requests_open_than_it_may(
 def test_one_client_sends_no_more_requests_a_second_than_it_may(edge: System) -> None:
     answers = [edge.get("/body", source=ALICE) for _ in range(4 * RATE)]
     refused = [answer for answer in answers if answer.status != 200]
-    assert len(answers) - len(refused) >= RATE
+    assert len(answers) - len(refused) > RATE // 2
     assert_refused(refused[0], "more requests a second")
     assert_refused(refused[-1], "more requests a second")
     assert edge.get("/body", source=BOB).status == 200

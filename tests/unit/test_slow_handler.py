@@ -113,12 +113,12 @@ def test_a_full_pool_refuses_with_retry_after_and_the_loop_stays_free() -> None:
         ThreadPoolExecutor() as threads,
     ):
         (worker,) = psutil.Process(instance.pid).children()
-        preference = {"Prefer": "wait=3"}
+        preference = {"Prefer": "wait=5"}
         running = threads.submit(request, instance.port, "/slow/zoo/spins_for_ever", headers=preference)
-        wait_until(lambda: worker.cpu_times().user > 0.3)
+        wait_until(lambda: worker.cpu_times().user > 0.1)
         refused = instance.get("/slow/zoo/own_pid")
         assert refused.status == 503
-        assert int(refused.headers["Retry-After"]) in range(1, 5)
+        assert int(refused.headers["Retry-After"]) in range(1, 7)
         assert "the slow pool is full: 0 jobs wait" in refused.problem()["detail"]
         assert instance.get("/livez").status == 200
         assert running.result().status == 504
