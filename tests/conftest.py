@@ -14,7 +14,7 @@ from tests.gate import Gate
 # each run; what failed is printed.
 settings.register_profile(
     "short",
-    max_examples=100,
+    max_examples=50,
     derandomize=True,
     database=None,
     deadline=None,
@@ -32,8 +32,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--call-multi-runs", type=int, default=2, help="runs of the tester client, per way")
-    parser.addoption("--parser-mutants", type=int, default=100, help="how many odd requests more")
+    parser.addoption("--parser-mutants", type=int, default=50, help="how many odd requests more")
     parser.addoption("--testssl-all", action="store_true", help="everything that testssl knows")
+    parser.addoption("--capacity", action="store_true", help="hold the simulation against the real system")
     parser.addoption("--attack-rounds", type=int, default=1, help="rounds of each slow attack")
 
 

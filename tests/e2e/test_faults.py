@@ -7,7 +7,7 @@ from tests.engine import needs_engine
 
 pytestmark = pytest.mark.alone
 
-SECONDS = 60
+SECONDS = {"local": 60, "docker": 45}
 
 LONGEST_SECONDS = 1.2
 """The goal for a replica that has vanished; what is measured for the others stands in the README, and is far
@@ -19,9 +19,9 @@ less where nothing else runs."""
 @pytest.mark.parametrize("environment", ["local", pytest.param("docker", marks=needs_engine)])
 def test_no_request_fails_that_need_not(environment: str) -> None:
     # Without what waits for the watchdog, which has a test of its own.
-    findings = run(environment, SECONDS, seed=5, without=["SIGSTOP"])
+    findings = run(environment, SECONDS[environment], seed=5, without=["SIGSTOP"])
     assert not findings.wrong
-    assert findings.requests > 40_000
+    assert findings.requests > 300 * SECONDS[environment]
     for row in findings.rows.values():
         assert row.event == "full slow pool" or row.refused == 0, row
         assert row.event.startswith("SIGSTOP") or row.longest_seconds < LONGEST_SECONDS, row
