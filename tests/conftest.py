@@ -27,11 +27,22 @@ settings.load_profile("short")
 def pytest_configure(config: pytest.Config) -> None:
     raise_open_files()  # as for the system: nginx says so where its limit is too low
     config.addinivalue_line("markers", "slow: takes more than some 20 seconds")
+    config.addinivalue_line(
+        "markers", "long: left out with --short, as CI runs it; something shorter is there too"
+    )
     config.addinivalue_line("markers", "alone: measures, so that no other test may run beside it")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--short"):
+        for item in items:
+            if item.get_closest_marker("long"):
+                item.add_marker(pytest.mark.skip(reason="long, and this is the short form"))
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--call-multi-runs", type=int, default=2, help="runs of the tester client, per way")
+    parser.addoption("--short", action="store_true", help="without the tests that are marked as long")
+    parser.addoption("--call-multi-runs", type=int, default=1, help="runs of the tester client, per way")
     parser.addoption("--parser-mutants", type=int, default=50, help="how many odd requests more")
     parser.addoption("--testssl-all", action="store_true", help="everything that testssl knows")
     parser.addoption("--capacity", action="store_true", help="hold the simulation against the real system")

@@ -5,7 +5,7 @@ import pytest
 from tests.bench import measure, systems
 from tests.bench.measure import Options
 
-pytestmark = pytest.mark.alone
+pytestmark = [pytest.mark.alone, pytest.mark.long]
 
 OPTIONS = Options(half=1)
 

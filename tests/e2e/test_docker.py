@@ -311,6 +311,7 @@ def test_stopping_answers_what_has_been_accepted_and_ends_all_within_the_grace_p
         assert not container["State"]["OOMKilled"]
 
 
+@pytest.mark.long  # the fault schedule rolls too
 def test_all_replicas_are_replaced_and_no_request_is_lost(
     stack: Compose, background: ThreadPoolExecutor
 ) -> None:
@@ -329,6 +330,7 @@ def test_all_replicas_are_replaced_and_no_request_is_lost(
     assert {pool: names(stack, pool) for pool in TARGETS} == after
 
 
+@pytest.mark.long
 def test_a_new_release_that_does_not_come_up_leaves_the_old_containers_as_they_are(stack: Compose) -> None:
     before = {pool: names(stack, pool) for pool in TARGETS}
     done = rolling_restart(stack, "fast", ROUTES="no.such.module")
@@ -347,6 +349,7 @@ def test_the_instances_of_a_replica_are_restarted_in_it(stack: Compose) -> None:
     assert re.fullmatch(r"(rolling-restart: fast:fast-\d+ is ready again after [\d.]+ s\n){2}", done.stdout)
 
 
+@pytest.mark.long  # the same without containers is short
 def test_a_program_that_cannot_run_ends_its_container_with_its_reason() -> None:
     with Compose(ROUTES="no.such.module") as broken:
         broken("up", "--detach", "--no-deps", "fast")

@@ -7,7 +7,7 @@ from tests.engine import needs_engine
 
 pytestmark = pytest.mark.alone
 
-SECONDS = {"local": 60, "docker": 45}
+SECONDS = {"local": 45, "docker": 40}
 
 LONGEST_SECONDS = 1.2
 """The goal for a replica that has vanished; what is measured for the others stands in the README, and is far

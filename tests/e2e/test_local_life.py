@@ -36,7 +36,7 @@ def test_two_copies_run_side_by_side_and_one_outlives_the_other(system: System) 
     assert system.get("/slow_threaded?id=7&n=9").status == 200
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
 def test_what_has_been_accepted_is_answered_while_it_stops(
     gate: Gate, background: ThreadPoolExecutor, number: signal.Signals
 ) -> None:

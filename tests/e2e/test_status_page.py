@@ -136,7 +136,7 @@ def test_every_page_is_served_by_the_same_instance(watched: System) -> None:
     assert len({request(watched.admin_port, "/status").headers["X-Served-By"] for _ in range(10)}) == 1
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", [pytest.param("light", marks=pytest.mark.long), "dark"])
 def test_it_has_no_barrier_and_fits_a_phone(browser: Browser, watched: System, scheme: Any) -> None:
     for width in (1280, 360):
         page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)

@@ -186,6 +186,7 @@ def test_a_cipher_without_authenticated_encryption_is_refused(
         get_with(secure, context)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not TESTSSL, reason="there is no testssl; install it: apt install testssl.sh")
 @pytest.mark.timeout(180)
 def test_testssl_finds_no_weakness(secure: System, tmp_path: Path, testssl_all: bool) -> None:
