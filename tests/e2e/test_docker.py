@@ -147,7 +147,6 @@ def test_a_container_is_hardened(stack: Compose, service: str) -> None:
     assert host["SecurityOpt"] == ["no-new-privileges:true"]
     assert host["Init"] is True
     assert host["Memory"] > 0
-    assert host["CpuShares"] == (2 if service == "slow" else 0)
     assert host["PidsLimit"] > 0
     assert host["Privileged"] is False
     look = "touch /srv/x /x /tmp/x 2>&1; rm /tmp/x"
@@ -228,6 +227,7 @@ def test_a_worker_writes_to_memory_alone_and_does_not_reach_supervisor(
     assert docker("exec", f"--env={url}", misbehaving, "python", "-c", ask) == "connected\n"
 
 
+@pytest.mark.long  # the fault schedule scales too
 def test_nginx_follows_as_replicas_come_and_go_and_no_request_fails(
     stack: Compose, background: ThreadPoolExecutor
 ) -> None:

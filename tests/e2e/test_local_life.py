@@ -72,6 +72,7 @@ def test_an_open_websocket_does_not_hold_up_the_stop_and_is_closed_with_going_aw
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_an_instance_that_grows_too_large_is_drained_and_replaced() -> None:
     with System(ROUTES="tests.apps.leaking", SLOW_PROCESSES=1, INSTANCE_MAX_RSS_BYTES=200 << 20) as system:
         before = {port: system.pid_of("fast", port) for port in system.instances("fast")}
@@ -140,7 +141,7 @@ def test_a_wrong_setting_is_one_line_and_nothing_starts() -> None:
     ("routes", "reason"),
     [
         ("no.such.module", "ROUTES=no.such.module: there is no module 'no'"),
-        ("tests.apps.late_failure", "RuntimeError: the model is missing"),
+        pytest.param("tests.apps.late_failure", "RuntimeError: the model is missing", marks=pytest.mark.long),
     ],
 )
 def test_a_program_that_cannot_run_ends_everything_with_its_reason(routes: str, reason: str) -> None:

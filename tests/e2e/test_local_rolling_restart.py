@@ -48,7 +48,9 @@ def test_one_pool_can_be_restarted_alone_and_its_jobs_finish(
     assert changed == {name for name in before if name.startswith("slow")}
 
 
-@pytest.mark.parametrize("seconds", [0, 2])  # before and after supervisor takes it for started
+@pytest.mark.parametrize(
+    "seconds", [0, pytest.param(2, marks=pytest.mark.long)]
+)  # before and after supervisor takes it for started
 def test_an_instance_that_does_not_come_back_is_the_end_and_the_rest_is_untouched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: int
 ) -> None:

@@ -258,6 +258,11 @@ def test_every_container_is_hardened_and_limited() -> None:
         assert "privileged" not in service
 
 
+def test_the_slow_pool_yields_the_cpu_to_all_others() -> None:
+    shares = {name: service.get("cpu_shares") for name, service in compose()["services"].items()}
+    assert {name: value for name, value in shares.items() if value is not None} == {"slow": 2}
+
+
 def test_grafana_finds_prometheus_and_the_dashboard_finds_both() -> None:
     services = compose()["services"]
     (source,) = yaml.safe_load(DATA_SOURCE.read_text())["datasources"]
