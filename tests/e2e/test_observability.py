@@ -41,7 +41,7 @@ def port() -> Iterator[int]:
         wait_until(lambda: len(up(port)) == 4 and set(up(port)) == {"1"}, 60, "four targets that are up")
 
         def go_on() -> None:
-            """To the end: a rate over the last minute is NaN, and the test fails, where nothing has happened in it."""
+            """To the end: a rate over the last minute is NaN where nothing has happened in it."""
             while not over.wait(1):
                 list(clients.map(stack.get, ["/report/tea?seconds=0.4", "/slow/task/exits", "/no/route"]))
                 list(clients.map(stack.get, ["/slow/task/sleep?seconds=2"] * 8))
