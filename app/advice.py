@@ -74,16 +74,21 @@ def _failing(pools: Json) -> list[str]:
 
 
 def _scale(config: Config, pool: str, count: int) -> str:
-    if _in_compose(config):
-        return f"docker compose up -d --scale {pool}={count}"
-    processes = config.slow_processes if pool == "slow" else config.fast_processes
-    return f"{pool.upper()}_PROCESSES={processes * count} ./deploy/local"
+    if _is_address(config.fast_host):
+        processes = config.slow_processes if pool == "slow" else config.fast_processes
+        return f"{pool.upper()}_PROCESSES={processes * count} ./deploy/local"
+    return f"docker compose up -d --scale {pool}={count}" if _in_compose(config) else "more replicas"
 
 
 def _in_compose(config: Config) -> bool:
-    """Whether the instances are found by a name; locally they have an address."""
+    """Whether a pool has the name of its service; elsewhere there is a dot in it, as in tasks.fast."""
+    return not _is_address(config.fast_host) and "." not in config.fast_host
+
+
+def _is_address(host: str) -> bool:
+    """Whether it is this machine or an address, as in a local run."""
     try:
-        ipaddress.ip_address(config.fast_host)
+        ipaddress.ip_address(host)
     except ValueError:
-        return config.fast_host != "localhost"
-    return False
+        return host == "localhost"
+    return True

@@ -8,6 +8,7 @@ import asyncio
 import itertools
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from types import TracebackType
@@ -61,11 +62,15 @@ class Request:
 
 
 class Load:
-    """The clients, from when it is entered until it is left; ``event`` is noted with what ends meanwhile."""
+    """The clients, from when it is entered until it is left; ``event`` is noted with what ends meanwhile.
 
-    def __init__(self, port: int, clients: list[Client]) -> None:
+    Each client keeps to one of the ``addresses``, in turn; when these change, with its next request.
+    """
+
+    def __init__(self, port: int, clients: list[Client], addresses: Sequence[str] = ("127.0.0.1",)) -> None:
         self.requests: list[Request] = []
         self.event = ""
+        self.addresses = addresses
         self._port = port
         self._clients = clients
         self._numbers = itertools.count()
@@ -99,7 +104,7 @@ class Load:
         assert self._loop
 
         async def all_of_them() -> None:
-            await asyncio.gather(*(self._ask(client, None) for _ in range(count)))
+            await asyncio.gather(*(self._ask(client, self.addresses[0], None) for _ in range(count)))
 
         asyncio.run_coroutine_threadsafe(all_of_them(), self._loop).result()
 
@@ -107,22 +112,28 @@ class Load:
         self._loop = asyncio.get_running_loop()
         self._started.set()
         count = len(self._clients)
-        await asyncio.gather(*(self._run(one, index / count) for index, one in enumerate(self._clients)))
+        await asyncio.gather(*(self._run(one, index, count) for index, one in enumerate(self._clients)))
 
-    async def _run(self, client: Client, phase: float) -> None:
+    async def _run(self, client: Client, index: int, count: int) -> None:
         interval = 1 / client.per_second
-        due_at = time.monotonic() + phase * interval
+        due_at = time.monotonic() + index / count * interval
         connection: _Connection | None = None
+        address = ""
         while True:
             await asyncio.sleep(max(0, due_at - time.monotonic()))
             if self._stopped:
                 break
-            connection = await self._ask(client, connection)
+            before, address = address, self.addresses[index % len(self.addresses)]
+            if connection and address != before:
+                connection.close()
+            connection = await self._ask(client, address, connection)
             due_at = max(due_at + interval, time.monotonic())  # what is late is not made up for
         if connection:
             connection.close()
 
-    async def _ask(self, client: Client, connection: "_Connection | None") -> "_Connection | None":
+    async def _ask(
+        self, client: Client, address: str, connection: "_Connection | None"
+    ) -> "_Connection | None":
         """One request; returns the connection if the next one can be sent on it."""
         number = f"{next(self._numbers)}"
         started_at = time.monotonic()
@@ -131,14 +142,14 @@ class Load:
             async with asyncio.timeout(TIMEOUT_SECONDS):
                 if connection is None or connection.closed:
                     loop = asyncio.get_running_loop()
-                    _, connection = await loop.create_connection(_Connection, "127.0.0.1", self._port)
+                    _, connection = await loop.create_connection(_Connection, address, self._port)
                 status, headers, body = await connection.exchange(_message(client, number))
             if status == 200 and body == number.encode():
                 outcome = Outcome.ANSWERED
-            elif status in (429, 503) and b"retry-after:" in headers:
-                outcome = Outcome.REFUSED
             else:
                 detail = f"{status} {body[:200]!r}"
+                if status in (429, 503) and b"retry-after:" in headers:
+                    outcome = Outcome.REFUSED
         except (OSError, TimeoutError) as error:
             headers = b"connection: close"
             detail = repr(error)

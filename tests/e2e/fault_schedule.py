@@ -56,7 +56,7 @@ class Findings:
     def __init__(self, events: list[str]) -> None:
         self.rows = {event: Row(event) for event in [*events, BETWEEN]}
         self.wrong: list[str] = []
-        self.failures: Counter[str] = Counter()
+        self.unanswered: Counter[str] = Counter()
         self._posts = bytearray()  # the outcome of each request, by its number; 0 where it is no POST
 
     @property
@@ -76,10 +76,10 @@ class Findings:
                 number = int(request.id)
                 self._posts.extend(bytes(max(0, number + 1 - len(self._posts))))
                 self._posts[number] = list(Outcome).index(request.outcome) + 1
-            if request.outcome is Outcome.FAILED:
-                self.failures[f"{request.event}: {request}"] += 1
-                if not any(excuses(kill, request) for kill in kills):
-                    self.wrong.append(f"failed during {request.event}: {request}")
+            if request.outcome is not Outcome.ANSWERED:
+                self.unanswered[f"{request.outcome} during {request.event}: {request}"] += 1
+            if request.outcome is Outcome.FAILED and not any(excuses(kill, request) for kill in kills):
+                self.wrong.append(f"failed during {request.event}: {request}")
 
     def compare(self, executed: Iterable[str]) -> None:
         """Find each POST that has run too often or not at all, from the record of what has run."""
@@ -116,28 +116,36 @@ def main() -> int:
 
 
 def run(environment: str, seconds: float, seed: int, without: Container[str] = ()) -> Findings:
-    """Run rounds of the events until the time is over; prints the table and what is wrong."""
+    """Run rounds of the events in an environment of its own; prints the table and what is wrong."""
     print(f"faults: {environment}, {seconds:g} s, seed {seed}", flush=True)
     chance = random.Random(seed)
-    events = [event for event in ENVIRONMENTS[environment].events if event not in without]
-    findings = Findings(events)
     with tempfile.TemporaryDirectory(prefix="slowpool-faults-") as name:
         folder = Path(name)
         folder.chmod(0o777)  # the containers' user is another one
         with ENVIRONMENTS[environment](folder, chance) as target:
-            target.wait_until_whole()
-            with Load(target.port, clients(target)) as load:
-                _run_events(target, load, chance, seconds, events, findings)
-            findings.add(load.take(), target.kills)
-        with (folder / "executed").open() as executed:
-            findings.compare(executed)
+            findings = examine(target, folder, seconds, chance, without)
+    print(f"faults: {environment}, seed {seed}: {'wrong' if findings.wrong else 'ok'}")
+    return findings
+
+
+def examine(
+    target: Target, folder: Path, seconds: float, chance: random.Random, without: Container[str] = ()
+) -> Findings:
+    """Run rounds of a target's events until the time is over; the folder has what has run."""
+    events = [event for event in target.events if event not in without]
+    findings = Findings(events)
+    target.wait_until_whole()
+    with Load(target.port, clients(target), target.addresses) as load:
+        _run_events(target, load, chance, seconds, events, findings)
+    findings.add(load.take(), target.kills)
+    with (folder / "executed").open() as executed:
+        findings.compare(executed)
     print(rendered(list(findings.rows.values())))
-    for text, count in findings.failures.most_common(20):
-        print(f"faults: {count} x failed during {text}")
+    for text, count in findings.unanswered.most_common(20):
+        print(f"faults: {count} x {text}")
     for line in findings.wrong:
         print(f"faults: wrong: {line}")
-    verdict = "wrong" if findings.wrong else "ok"
-    print(f"faults: {environment}, {findings.requests} requests, seed {seed}: {verdict}")
+    print(f"faults: {findings.requests} requests")
     return findings
 
 
@@ -189,6 +197,8 @@ def excuses(kill: Kill, request: Request) -> bool:
         return False
     if kill.what == "worker":
         return not request.client.fast and request.status == 500
+    if kill.what == "node":  # what it held is silent until nginx gives it up
+        return request.status == 504 and (request.client.method == "POST" or not request.client.fast)
     return request.client.method == "POST" and request.status == 502
 
 

@@ -5,7 +5,7 @@ import random
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Self
 import psutil
 
 from tests.e2e.compose import Compose, address, docker
+from tests.e2e.stack import BROKEN, REPLICAS, Stack
 from tests.e2e.system import System, is_ready
 from tests.load import Client, Load
 from tests.support import ROOT, wait_until
@@ -23,6 +24,9 @@ from tests.support import ROOT, wait_until
 RECORDING = "tests.apps.recording"
 FROZEN_SECONDS = 3.0
 """How long an instance is stopped by SIGSTOP; less than what the watchdog takes for hung."""
+
+HELD_SECONDS = 37.0
+"""A node that is lost holds requests for as long as nginx's proxy_read_timeout, here 35 s at most."""
 
 FIRST_PORTS = {"fast": 8001, "slow": 8101}
 
@@ -47,6 +51,7 @@ class Target:
     requests_per_second: ClassVar[float]
     """Of the fast pool: what two cores can do, with enough left for what happens beside it."""
     port: int
+    addresses: Sequence[str] = ("127.0.0.1",)
     folder: str
     """Where it records what has run, as it calls the folder."""
 
@@ -275,7 +280,105 @@ class Docker(Target):
     }
 
 
-ENVIRONMENTS: dict[str, type[Local] | type[Docker]] = {"local": Local, "docker": Docker}
+class OnSwarm(Target):
+    """``deploy/swarm`` on two nodes; half of the clients ask the nginx of either, while it is in service."""
+
+    requests_per_second = 200
+
+    def __init__(self, folder: Path, chance: random.Random) -> None:
+        super().__init__(chance)
+        self.folder = "/record"
+        # With the default a lost node would hold slow requests for longer than the clients wait.
+        self.stack = Stack(folder, ROUTES=RECORDING, SLOW_PER_CLIENT=0, SLOW_TIMEOUT_SECONDS=30)
+        self.port = self.stack.port
+        self.addresses = [node.address for node in self.stack.nodes]
+
+    def __enter__(self) -> Self:
+        self.stack.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stack.__exit__(kind, error, traceback)
+
+    def wait_until_whole(self) -> None:
+        self.stack.wait_until_whole()
+
+    def two(self, load: Load) -> None:
+        self.stack.scale(REPLICAS)
+        self.stack.spread()
+        self.stack.wait_until_served()
+        load.addresses = self.addresses
+
+    def three(self, load: Load) -> None:
+        self.stack.scale(REPLICAS + 1)
+
+    def first_release(self, load: Load) -> None:
+        self.of_release(load, "1")
+
+    def second_release(self, load: Load) -> None:
+        self.of_release(load, "2")
+
+    def of_release(self, load: Load, release: str) -> None:
+        self.two(load)
+        if self.stack.releases() != {release}:
+            self.stack.update(release)
+
+    def update(self, load: Load) -> None:
+        self.stack.update("2")
+        assert self.stack.releases() == {"2"}
+
+    def roll_back(self, load: Load) -> None:
+        self.stack.roll_back()
+        assert self.stack.releases() == {"1"}
+
+    def broken_update(self, load: Load) -> None:
+        self.stack.update(BROKEN, "rollback_completed")
+        assert self.stack.releases() == {"1"}
+
+    def one_edge(self, load: Load) -> None:
+        """What is in front leaves the second node out; requests through its nginx end."""
+        self.two(load)
+        load.addresses = self.addresses[:1]
+        time.sleep(2)
+
+    def drain(self, load: Load) -> None:
+        node = self.stack.swarm.id(self.stack.swarm.worker)
+        self.stack.docker("node", "update", "--availability=drain", node)
+        time.sleep(1)
+        self.wait_until_whole()
+        self.stack.docker("node", "update", "--availability=active", node)
+
+    def vanish(self, load: Load) -> None:
+        swarm = self.stack.swarm
+        started_at = time.monotonic()
+        with swarm.cut():
+            wait_until(lambda: swarm.state(swarm.worker) == "down", 60, "the node to be down")
+            self.wait_until_whole()
+            self.kills.append(Kill("node", started_at, time.monotonic()))
+            time.sleep(max(0, started_at + HELD_SECONDS - time.monotonic()))
+        wait_until(lambda: swarm.state(swarm.worker) == "ready", 60, "the node to be back")
+
+    events: ClassVar[Events] = {
+        "scale up": (two, three),
+        "scale down": (three, two),
+        "update": (first_release, update),
+        "rollback": (second_release, roll_back),
+        "broken update": (first_release, broken_update),
+        "drain a node": (one_edge, drain),
+        "lose a node": (one_edge, vanish),
+    }
+
+
+ENVIRONMENTS: dict[str, type[Local] | type[Docker] | type[OnSwarm]] = {
+    "local": Local,
+    "docker": Docker,
+    "swarm": OnSwarm,
+}
 
 # Inside a container, which has neither ps nor pgrep: sends a signal to the first process with the mark.
 SEND = """

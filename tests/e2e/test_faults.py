@@ -7,20 +7,24 @@ from tests.engine import needs_engine
 
 pytestmark = pytest.mark.alone
 
-SECONDS = {"local": 45, "docker": 40}
+SECONDS = {"local": 45, "docker": 20}
 
 WITHOUT = {
     "local": ["SIGSTOP"],
     "docker": [
+        "scale up",
+        "roll",
         "SIGSTOP",
         "SIGSTOP, SIGCONT",
+        "kill -9 instance",
         "kill -9 worker",
         "reload nginx",
         "full slow pool",
         "docker restart",
     ],
 }
-"""SIGSTOP waits for the watchdog, which has a test of its own; the others are much as they are locally."""
+"""SIGSTOP waits for the watchdog, which has a test of its own; of the others there are tests locally, on a swarm
+or in test_docker.py. All of them: tests/e2e/faults."""
 
 LONGEST_SECONDS = 1.2
 """The goal for a replica that has vanished; what is measured for the others stands in the README, and is far

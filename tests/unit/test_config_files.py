@@ -100,6 +100,7 @@ def test_no_configuration_file_is_left_unchecked() -> None:
     }  # tests/e2e/test_observability.py
     checked |= {DATA_SOURCE, DASHBOARDS}
     checked |= {*(ROOT / "deploy" / "kubernetes").rglob("*.yaml")}  # tests/unit/test_kubernetes.py
+    checked |= {*(ROOT / "deploy" / "swarm").glob("*.yml")}  # tests/unit/test_swarm.py
     assert found == {file.relative_to(ROOT) for file in checked}
 
 
