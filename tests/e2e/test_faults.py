@@ -23,8 +23,8 @@ WITHOUT = {
         "docker restart",
     ],
 }
-"""SIGSTOP waits for the watchdog, which has a test of its own; the others are tested locally, on a swarm or in
-test_docker.py. All of them: tests/e2e/faults."""
+"""SIGSTOP waits for the watchdog, which has a test of its own; the others are tested locally, on a swarm or
+in test_docker.py. All of them: tests/e2e/faults."""
 
 LONGEST_SECONDS = 1.2
 """The goal for a replica that has vanished; what is measured for the others stands in the README, and is far
