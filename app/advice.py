@@ -24,7 +24,7 @@ def hints(config: Config, pools: Json, instances: list[Json], blocks: dict[str, 
 
 def _missing(config: Config, pools: Json) -> list[str]:
     return [
-        f"No instance of the {name} pool answers: start one with {_scale(config, name, 1)}"
+        f"No instance of the {name} pool answers: start one{_scale(config, name, 1)}"
         for name, pool in pools.items()
         if not pool["answering"]
     ]
@@ -53,7 +53,7 @@ def _full(config: Config, slow: Json) -> list[str]:
     more = _scale(config, "slow", slow["instances"] // config.slow_processes + 1)
     return [
         f"The slow pool {'is' if is_full else 'was'} full: {slow['refused']} requests were refused in the "
-        f"last minute. Scale it with {more} where there are CPUs left; SLOW_QUEUE lets more of them wait."
+        f"last minute. Scale it{more} where there are CPUs left; SLOW_QUEUE lets more of them wait."
     ]
 
 
@@ -74,10 +74,12 @@ def _failing(pools: Json) -> list[str]:
 
 
 def _scale(config: Config, pool: str, count: int) -> str:
-    if _is_address(config.fast_host):
-        processes = config.slow_processes if pool == "slow" else config.fast_processes
-        return f"{pool.upper()}_PROCESSES={processes * count} ./deploy/local"
-    return f"docker compose up -d --scale {pool}={count}" if _in_compose(config) else "more replicas"
+    if _in_compose(config):
+        return f" with docker compose up -d --scale {pool}={count}"
+    if not _is_address(config.fast_host):
+        return ""
+    processes = config.slow_processes if pool == "slow" else config.fast_processes
+    return f" with {pool.upper()}_PROCESSES={processes * count} ./deploy/local"
 
 
 def _in_compose(config: Config) -> bool:

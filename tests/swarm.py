@@ -8,7 +8,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -34,7 +34,7 @@ def lacking() -> str:
     if missing:
         return f"there is no {missing[0]} here"
     if json.loads(docker("info", "--format={{json .Swarm.LocalNodeState}}")) != "inactive":
-        return "this engine is part of a swarm already"
+        return "this engine is part of a swarm already (of an earlier test? docker swarm leave --force)"
     name = f"sp{secrets.token_hex(4)}"
     for kind in (["vxlan", "id", "77", "dstport", "0"], ["veth"]):
         if _ip("link", "add", name, "type", *kind, check=False).returncode:
@@ -69,20 +69,22 @@ class Swarm:
 
     def __init__(self) -> None:
         self._name = f"sp{secrets.token_hex(4)}"
-        self._stack = ExitStack()
+        self._cleanup = ExitStack()
+        self._ids: dict[Node, str] = {}
         self._folder = Path()
         self.manager = Node(ADDRESSES[0])
         self.worker = Node(ADDRESSES[1])
 
     def __enter__(self) -> Self:
-        with ExitStack() as stack:
+        assert not (reason := lacking()), reason
+        with ExitStack() as cleanup:
             # Not below pytest's folder: the paths of sockets end at 107 bytes.
             self._folder = Path(tempfile.mkdtemp(prefix="slowpool-node-", dir="/var/tmp"))
-            stack.callback(self._remove_folder)
-            self._make_network(stack)
-            self._start_engine(stack)
-            self._join(stack)
-            self._stack = stack.pop_all()
+            cleanup.callback(self._remove_folder)
+            self._make_network(cleanup)
+            self._start_engine(cleanup)
+            self._join(cleanup)
+            self._cleanup = cleanup.pop_all()
         return self
 
     def __exit__(
@@ -91,7 +93,7 @@ class Swarm:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._stack.close()
+        self._cleanup.close()
 
     def load_images(self, *images: str) -> None:
         """Have the worker's engine know images of the manager's."""
@@ -116,26 +118,38 @@ class Swarm:
         finally:
             _ip("link", "set", self._name, "up")
 
+    @contextmanager
+    def drained(self, node: Node) -> Iterator[None]:
+        """Have a node drained, and active again."""
+        availability = ["node", "update", "--availability"]
+        self.manager.docker(*availability, "drain", self.id(node))
+        try:
+            yield
+        finally:
+            self.manager.docker(*availability, "active", self.id(node))
+
     def state(self, node: Node) -> str:
         """What a node is, as the manager sees it: ``ready`` or ``down``."""
         return self.manager.docker("node", "inspect", "--format={{.Status.State}}", self.id(node)).strip()
 
     def id(self, node: Node) -> str:
         """The id of a node in the swarm."""
-        return node.docker("info", "--format={{.Swarm.NodeID}}").strip()
+        if node not in self._ids:
+            self._ids[node] = node.docker("info", "--format={{.Swarm.NodeID}}").strip()
+        return self._ids[node]
 
-    def _make_network(self, stack: ExitStack) -> None:
+    def _make_network(self, cleanup: ExitStack) -> None:
         _ip("netns", "add", self._name)
-        stack.callback(_ip, "netns", "del", self._name, check=False)
+        cleanup.callback(_ip, "netns", "del", self._name, check=False)
         _ip("link", "add", self._name, "type", "veth", "peer", "name", "eth0", "netns", self._name)
-        stack.callback(_ip, "link", "del", self._name, check=False)
+        cleanup.callback(_ip, "link", "del", self._name, check=False)
         _ip("address", "add", f"{ADDRESSES[0]}/30", "dev", self._name)
         _ip("-netns", self._name, "address", "add", f"{ADDRESSES[1]}/30", "dev", "eth0")
         _ip("-netns", self._name, "link", "set", "lo", "up")
         _ip("-netns", self._name, "link", "set", "eth0", "up")
         _ip("link", "set", self._name, "up")
 
-    def _start_engine(self, stack: ExitStack) -> None:
+    def _start_engine(self, cleanup: ExitStack) -> None:
         host = f"unix://{self._folder}/docker.sock"
         self.worker = Node(ADDRESSES[1], host)
         (self._folder / "daemon.json").write_text("{}")  # the machine's own would contradict these
@@ -145,12 +159,12 @@ class Swarm:
             *("--data-root", f"{self._folder}/data", "--exec-root", f"{self._folder}/exec"),
             *("--pidfile", f"{self._folder}/pid"),
         ]
-        log = stack.enter_context((self._folder / "log").open("w"))
+        log = cleanup.enter_context((self._folder / "log").open("w"))
         environment = {**os.environ, "PATH": _path()}
         engine = subprocess.Popen(
             command, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
         )
-        stack.callback(self._end, engine)
+        cleanup.callback(self._end, engine)
 
         def is_up() -> bool:
             assert engine.poll() is None, (self._folder / "log").read_text()[-2000:]
@@ -158,12 +172,12 @@ class Swarm:
 
         wait_until(is_up, 60, "the second engine to be up")
 
-    def _join(self, stack: ExitStack) -> None:
+    def _join(self, cleanup: ExitStack) -> None:
         address, other = ADDRESSES
         listen = f"--listen-addr={address}:2377"
         self.manager.docker("swarm", "init", f"--advertise-addr={address}", listen)
-        stack.callback(self.manager.docker, "network", "rm", "docker_gwbridge", check=False)
-        stack.callback(self.manager.docker, "swarm", "leave", "--force")
+        cleanup.callback(self.manager.docker, "network", "rm", "docker_gwbridge", check=False)
+        cleanup.callback(self.manager.docker, "swarm", "leave", "--force")
         token = self.manager.docker("swarm", "join-token", "--quiet", "worker").strip()
         listen = f"--listen-addr={other}:2377"
         self.worker.docker(
@@ -181,7 +195,8 @@ class Swarm:
             engine.wait()
         for process in psutil.process_iter(["cmdline"]):
             if any(str(self._folder) in word for word in process.info["cmdline"] or ()):
-                process.send_signal(signal.SIGKILL)
+                with suppress(psutil.NoSuchProcess):
+                    process.send_signal(signal.SIGKILL)
 
     def _remove_folder(self) -> None:
         mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]

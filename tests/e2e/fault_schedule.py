@@ -123,20 +123,19 @@ def run(environment: str, seconds: float, seed: int, without: Container[str] = (
         folder = Path(name)
         folder.chmod(0o777)  # the containers' user is another one
         with ENVIRONMENTS[environment](folder, chance) as target:
-            findings = examine(target, folder, seconds, chance, without)
+            findings = examine(target, folder, seconds, without)
     print(f"faults: {environment}, seed {seed}: {'wrong' if findings.wrong else 'ok'}")
     return findings
 
 
-def examine(
-    target: Target, folder: Path, seconds: float, chance: random.Random, without: Container[str] = ()
-) -> Findings:
+def examine(target: Target, folder: Path, seconds: float, without: Container[str] = ()) -> Findings:
     """Run rounds of a target's events until the time is over; the folder has what has run."""
     events = [event for event in target.events if event not in without]
     findings = Findings(events)
+    (folder / "executed").unlink(missing_ok=True)  # of another time
     target.wait_until_whole()
     with Load(target.port, clients(target), target.addresses) as load:
-        _run_events(target, load, chance, seconds, events, findings)
+        _run_events(target, load, seconds, events, findings)
     findings.add(load.take(), target.kills)
     with (folder / "executed").open() as executed:
         findings.compare(executed)
@@ -205,7 +204,6 @@ def excuses(kill: Kill, request: Request) -> bool:
 def _run_events(
     target: Target,
     load: Load,
-    chance: random.Random,
     seconds: float,
     events: list[str],
     findings: Findings,
@@ -216,7 +214,7 @@ def _run_events(
     slot = min(seconds / len(events), SLOT_SECONDS)
     first_round = True
     while first_round or time.monotonic() < end:
-        for event in chance.sample(events, len(events)):
+        for event in target.chance.sample(events, len(events)):
             if not first_round and time.monotonic() > end:
                 break
             started_at = time.monotonic()

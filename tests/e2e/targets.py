@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Self
 import psutil
 
 from tests.e2e.compose import Compose, address, docker
-from tests.e2e.stack import BROKEN, REPLICAS, Stack
+from tests.e2e.stack import BROKEN, POOLS, REPLICAS, Stack
 from tests.e2e.system import System, is_ready
 from tests.load import Client, Load
 from tests.support import ROOT, wait_until
@@ -27,6 +27,12 @@ FROZEN_SECONDS = 3.0
 
 HELD_SECONDS = 37.0
 """A node that is lost holds requests for as long as nginx's proxy_read_timeout, here 35 s at most."""
+
+UPSTREAM_KEPT_SECONDS = 3.0
+"""nginx's keepalive_timeout: for as long a lost node may still be sent a request."""
+
+LONGEST_CLIENT_SECONDS = 2.0
+"""The longest that a client of the schedule asks for, and some time."""
 
 FIRST_PORTS = {"fast": 8001, "slow": 8101}
 
@@ -318,19 +324,18 @@ class OnSwarm(Target):
         self.stack.scale(REPLICAS + 1)
 
     def first_release(self, load: Load) -> None:
-        self.of_release(load, "1")
-
-    def second_release(self, load: Load) -> None:
-        self.of_release(load, "2")
-
-    def of_release(self, load: Load, release: str) -> None:
         self.two(load)
-        if self.stack.releases() != {release}:
-            self.stack.update(release)
+        if self.stack.releases() != {"1"}:
+            self.stack.update("1")
 
     def update(self, load: Load) -> None:
         self.stack.update("2")
         assert self.stack.releases() == {"2"}
+
+    def second_release(self, load: Load) -> None:
+        """An update is the last change of both: to scale is one too, and a rollback would take that back."""
+        self.first_release(load)
+        self.update(load)
 
     def roll_back(self, load: Load) -> None:
         self.stack.roll_back()
@@ -341,25 +346,30 @@ class OnSwarm(Target):
         assert self.stack.releases() == {"1"}
 
     def one_edge(self, load: Load) -> None:
-        """What is in front leaves the second node out; requests through its nginx end."""
+        """What is in front leaves the second node out, and what its nginx had to do is done."""
         self.two(load)
         load.addresses = self.addresses[:1]
-        time.sleep(2)
+        time.sleep(LONGEST_CLIENT_SECONDS)
 
     def drain(self, load: Load) -> None:
-        node = self.stack.swarm.id(self.stack.swarm.worker)
-        self.stack.docker("node", "update", "--availability=drain", node)
-        time.sleep(1)
-        self.wait_until_whole()
-        self.stack.docker("node", "update", "--availability=active", node)
+        worker = self.stack.swarm.worker
+        with self.stack.swarm.drained(worker):
+            wait_until(lambda: not any(map(self.containers, POOLS)), 120, "the node to be empty")
+            self.wait_until_whole()
+            assert self.stack.are_all_on(self.stack.swarm.manager)
+
+    def containers(self, pool: str) -> list[str]:
+        return self.stack.swarm.worker.containers(f"{self.stack.name}_{pool}")
 
     def vanish(self, load: Load) -> None:
         swarm = self.stack.swarm
         started_at = time.monotonic()
+        self.kills.append(Kill("node", started_at, started_at + UPSTREAM_KEPT_SECONDS))
         with swarm.cut():
             wait_until(lambda: swarm.state(swarm.worker) == "down", 60, "the node to be down")
             self.wait_until_whole()
-            self.kills.append(Kill("node", started_at, time.monotonic()))
+            assert self.stack.are_all_on(swarm.manager)
+            print(f"faults: all is replaced after {time.monotonic() - started_at:.1f} s", flush=True)
             time.sleep(max(0, started_at + HELD_SECONDS - time.monotonic()))
         wait_until(lambda: swarm.state(swarm.worker) == "ready", 60, "the node to be back")
 

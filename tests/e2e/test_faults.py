@@ -3,28 +3,19 @@
 import pytest
 
 from tests.e2e.fault_schedule import run
+from tests.e2e.targets import ENVIRONMENTS
 from tests.engine import needs_engine
 
 pytestmark = pytest.mark.alone
 
-SECONDS = {"local": 45, "docker": 20}
+SECONDS = {"local": 45, "docker": 10}
 
 WITHOUT = {
-    "local": ["SIGSTOP"],
-    "docker": [
-        "scale up",
-        "roll",
-        "SIGSTOP",
-        "SIGSTOP, SIGCONT",
-        "kill -9 instance",
-        "kill -9 worker",
-        "reload nginx",
-        "full slow pool",
-        "docker restart",
-    ],
+    "local": {"SIGSTOP"},
+    "docker": ENVIRONMENTS["docker"].events.keys() - {"docker kill"},
 }
-"""SIGSTOP waits for the watchdog, which has a test of its own; the others are tested locally, on a swarm or
-in test_docker.py. All of them: tests/e2e/faults."""
+"""SIGSTOP waits for the watchdog, which has a test of its own; the others are much as they are locally, or in
+test_docker.py."""
 
 LONGEST_SECONDS = 1.2
 """The goal for a replica that has vanished; what is measured for the others stands in the README, and is far

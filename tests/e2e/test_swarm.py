@@ -14,13 +14,14 @@ from tests.e2e.fault_schedule import examine
 from tests.e2e.stack import POOLS, Stack
 from tests.e2e.targets import OnSwarm
 from tests.support import wait_until
-from tests.swarm import lacking
+from tests.swarm import Node, lacking
 
 pytestmark = [pytest.mark.alone, pytest.mark.slow, pytest.mark.timeout(900)]
 
 SHORT = ["update", "lose a node"]
 LONGEST_SECONDS = 1.5
-"""The goal; a node that is lost holds what it has for as long as nginx waits."""
+READ_TIMEOUT_SECONDS = 30.0
+"""nginx's proxy_read_timeout for the fast pool: so long a node that is lost holds what it has."""
 
 
 @pytest.fixture(scope="module")
@@ -60,11 +61,12 @@ def test_each_nginx_asks_the_instances_of_both_nodes_and_status_has_them_all(sta
 
 def test_no_request_fails_that_need_not(target: OnSwarm, folder: Path, pytestconfig: pytest.Config) -> None:
     without = target.events.keys() - SHORT if pytestconfig.getoption("--short") else ()
-    findings = examine(target, folder, 1, target.chance, without)
+    findings = examine(target, folder, 1, without)
     assert not findings.wrong
     for row in findings.rows.values():
         assert row.refused == 0, row
-        assert row.event == "lose a node" or row.longest_seconds < LONGEST_SECONDS, row
+        held_seconds = READ_TIMEOUT_SECONDS if row.event == "lose a node" else 0
+        assert row.longest_seconds < held_seconds + LONGEST_SECONDS, row
 
 
 @needs_openssl
@@ -72,14 +74,12 @@ def test_no_request_fails_that_need_not(target: OnSwarm, folder: Path, pytestcon
 def test_with_tls_each_node_has_the_certificate_of_its_secret(stack: Stack, tmp_path: Path) -> None:
     certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
     make_certificate(certificate, key)
-    stack.deploy(
-        "1", "deploy/swarm/tls.yml", TLS_CERTIFICATE=certificate, TLS_KEY=key, TLS_VERSION=stack.name
-    )
+    stack.deploy("1", TLS_CERTIFICATE=certificate, TLS_KEY=key)
     context = ssl.create_default_context(cafile=str(certificate))
     context.check_hostname = False
     for node in stack.nodes:
 
-        def answers(node=node) -> bool:  # type: ignore[no-untyped-def]
+        def answers(node: Node = node) -> bool:
             url = f"https://{node.address}:{stack.port + 1}/record?id=7"
             try:
                 with urllib.request.urlopen(url, context=context, timeout=5) as response:

@@ -49,7 +49,7 @@ def test_nothing_is_said_when_all_is_well() -> None:
         (COMPOSE, "docker compose up -d --scale slow=2"),
         (LOCAL, "SLOW_PROCESSES=4 ./deploy/local"),
         (Config(fast_host="localhost"), "SLOW_PROCESSES=4 ./deploy/local"),
-        (Config(fast_host="tasks.fast"), "Scale it with more replicas where"),
+        (Config(fast_host="tasks.fast"), "Scale it where"),
     ],
 )
 def test_a_full_pool_is_to_be_scaled(config: Config, command: str) -> None:
