@@ -16,6 +16,7 @@ PLANTED = [
     ".env",
     ".git/config",
     "shop/.env",
+    "swarm.env",
     "shop/tls.key",
     "privkey.pem",
     "tls/store.p12",
