@@ -5,8 +5,10 @@ import random
 import socket
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TypeVar
+from types import TracebackType
+from typing import Self, TypeVar
 
 from app.config import Config
 
@@ -17,6 +19,28 @@ WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 PORTS = range(15_000 + 4_000 * (WORKER % 4), 19_000 + 4_000 * (WORKER % 4))
 """Below the ports that the kernel gives to outgoing connections, so that none of those clashes; each process
 that runs tests has its own."""
+
+
+class Entered:
+    """A context manager made of others: they are left, last first, also when entering fails half-way."""
+
+    def __enter__(self) -> Self:
+        with ExitStack() as parts:
+            self.enter(parts)
+            self._parts = parts.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._parts.__exit__(kind, error, traceback)
+
+    def enter(self, parts: ExitStack) -> None:
+        """Enter what it is made of."""
+        raise NotImplementedError
 
 
 def wait_until(condition: Callable[[], T], timeout: float = 30, what: str = "") -> T:

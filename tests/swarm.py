@@ -1,6 +1,5 @@
 """A swarm of two engines on one machine: that of all the tests, and one in a network of its own."""
 
-import json
 import os
 import secrets
 import shutil
@@ -10,13 +9,11 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import psutil
 
 from tests.engine import ENGINE
-from tests.support import wait_until
+from tests.support import Entered, wait_until
 
 NETWORK = f"198.18.{secrets.randbelow(256)}"
 """Of the link between the nodes, a network for tests (RFC 2544); another one in each run."""
@@ -33,7 +30,7 @@ def lacking() -> str:
     missing = [name for name in ("dockerd", "ip", "nsenter") if shutil.which(name, path=_path()) is None]
     if missing:
         return f"there is no {missing[0]} here"
-    if json.loads(docker("info", "--format={{json .Swarm.LocalNodeState}}")) != "inactive":
+    if Node(ADDRESSES[0]).docker("info", "--format={{.Swarm.LocalNodeState}}").strip() != "inactive":
         return "this engine is part of a swarm already (of an earlier test? docker swarm leave --force)"
     name = f"sp{secrets.token_hex(4)}"
     for kind in (["vxlan", "id", "77", "dstport", "0"], ["veth"]):
@@ -64,36 +61,25 @@ class Node:
         return self.docker("ps", "--quiet", "--filter", label).split()
 
 
-class Swarm:
+class Swarm(Entered):
     """Two nodes, from when it is entered: a manager and a worker, which another network namespace is for."""
 
     def __init__(self) -> None:
         self._name = f"sp{secrets.token_hex(4)}"
-        self._cleanup = ExitStack()
         self._ids: dict[Node, str] = {}
         self._folder = Path()
         self.manager = Node(ADDRESSES[0])
         self.worker = Node(ADDRESSES[1])
 
-    def __enter__(self) -> Self:
+    def enter(self, parts: ExitStack) -> None:
+        """Start the second engine and have both join."""
         assert not (reason := lacking()), reason
-        with ExitStack() as cleanup:
-            # Not below pytest's folder: the paths of sockets end at 107 bytes.
-            self._folder = Path(tempfile.mkdtemp(prefix="slowpool-node-", dir="/var/tmp"))
-            cleanup.callback(self._remove_folder)
-            self._make_network(cleanup)
-            self._start_engine(cleanup)
-            self._join(cleanup)
-            self._cleanup = cleanup.pop_all()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._cleanup.close()
+        # Not below pytest's folder: the paths of sockets end at 107 bytes.
+        self._folder = Path(tempfile.mkdtemp(prefix="slowpool-node-", dir="/var/tmp"))
+        parts.callback(self._remove_folder)
+        self._make_network(parts)
+        self._start_engine(parts)
+        self._join(parts)
 
     def load_images(self, *images: str) -> None:
         """Have the worker's engine know images of the manager's."""
@@ -138,18 +124,18 @@ class Swarm:
             self._ids[node] = node.docker("info", "--format={{.Swarm.NodeID}}").strip()
         return self._ids[node]
 
-    def _make_network(self, cleanup: ExitStack) -> None:
+    def _make_network(self, parts: ExitStack) -> None:
         _ip("netns", "add", self._name)
-        cleanup.callback(_ip, "netns", "del", self._name, check=False)
+        parts.callback(_ip, "netns", "del", self._name, check=False)
         _ip("link", "add", self._name, "type", "veth", "peer", "name", "eth0", "netns", self._name)
-        cleanup.callback(_ip, "link", "del", self._name, check=False)
+        parts.callback(_ip, "link", "del", self._name, check=False)
         _ip("address", "add", f"{ADDRESSES[0]}/30", "dev", self._name)
         _ip("-netns", self._name, "address", "add", f"{ADDRESSES[1]}/30", "dev", "eth0")
         _ip("-netns", self._name, "link", "set", "lo", "up")
         _ip("-netns", self._name, "link", "set", "eth0", "up")
         _ip("link", "set", self._name, "up")
 
-    def _start_engine(self, cleanup: ExitStack) -> None:
+    def _start_engine(self, parts: ExitStack) -> None:
         host = f"unix://{self._folder}/docker.sock"
         self.worker = Node(ADDRESSES[1], host)
         (self._folder / "daemon.json").write_text("{}")  # the machine's own would contradict these
@@ -159,12 +145,12 @@ class Swarm:
             *("--data-root", f"{self._folder}/data", "--exec-root", f"{self._folder}/exec"),
             *("--pidfile", f"{self._folder}/pid"),
         ]
-        log = cleanup.enter_context((self._folder / "log").open("w"))
+        log = parts.enter_context((self._folder / "log").open("w"))
         environment = {**os.environ, "PATH": _path()}
         engine = subprocess.Popen(
             command, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
         )
-        cleanup.callback(self._end, engine)
+        parts.callback(self._end, engine)
 
         def is_up() -> bool:
             assert engine.poll() is None, (self._folder / "log").read_text()[-2000:]
@@ -172,12 +158,12 @@ class Swarm:
 
         wait_until(is_up, 60, "the second engine to be up")
 
-    def _join(self, cleanup: ExitStack) -> None:
+    def _join(self, parts: ExitStack) -> None:
         address, other = ADDRESSES
         listen = f"--listen-addr={address}:2377"
         self.manager.docker("swarm", "init", f"--advertise-addr={address}", listen)
-        cleanup.callback(self.manager.docker, "network", "rm", "docker_gwbridge", check=False)
-        cleanup.callback(self.manager.docker, "swarm", "leave", "--force")
+        parts.callback(self.manager.docker, "network", "rm", "docker_gwbridge", check=False)
+        parts.callback(self.manager.docker, "swarm", "leave", "--force")
         token = self.manager.docker("swarm", "join-token", "--quiet", "worker").strip()
         listen = f"--listen-addr={other}:2377"
         self.worker.docker(
@@ -204,11 +190,6 @@ class Swarm:
             if mount.startswith(f"{self._folder}/"):
                 subprocess.run(["umount", "--lazy", mount], capture_output=True, timeout=30)
         shutil.rmtree(self._folder)
-
-
-def docker(*arguments: str) -> str:
-    """Run ``docker`` with the usual engine; what it prints."""
-    return Node(ADDRESSES[0]).docker(*arguments)
 
 
 def _ip(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:

@@ -5,11 +5,10 @@ import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from tests.client import Response, request
-from tests.support import DEFAULTS, ROOT, free_ports, wait_until
+from tests.support import DEFAULTS, ROOT, Entered, free_ports, wait_until
 from tests.swarm import Node, Swarm
 
 NOWHERE = "127.0.0.1:9"
@@ -29,7 +28,7 @@ DOCKERFILES = {
 """How a release differs from the first."""
 
 
-class Stack:
+class Stack(Entered):
     """The stack: both pools spread over both nodes, and nginx on each; entered when it is up."""
 
     def __init__(self, record_folder: Path, **settings: object) -> None:
@@ -40,8 +39,10 @@ class Stack:
         self._image = f"{NOWHERE}/{self.name}"
         ports = {"HTTP_PORT": self.port, "HTTPS_PORT": self.port + 1}
         self._settings = {
-            **{name: value for name, value in {**DEFAULTS, **ports, **settings}.items() if value is not None},
-            "TRUSTED_PROXIES": '"192.0.2.7, 192.0.2.8"',
+            **DEFAULTS,
+            **ports,
+            "TRUSTED_PROXIES": '"192.0.2.7, 192.0.2.8"',  # in quotes, as a file may have it
+            **settings,
             "STACK": self.name,
             "SLOWPOOL_NGINX_IMAGE": f"{self._image}-nginx:1",
             "FAST_REPLICAS": REPLICAS,
@@ -50,36 +51,25 @@ class Stack:
             "RECORD_FOLDER": record_folder,
         }
         self._file = record_folder.parent / f"{self.name}.env"
-        self._cleanup = ExitStack()
 
-    def __enter__(self) -> Self:
-        with ExitStack() as cleanup:
-            cleanup.callback(self._file.unlink, missing_ok=True)
-            cleanup.enter_context(self.swarm)
-            nginx = f"{self._image}-nginx:1"
-            images = [nginx, *map(self.image, ("1", *DOCKERFILES))]
-            cleanup.callback(self.docker, "image", "rm", "--force", *images)
-            self.build(nginx, "nginx")
-            self.build(self.image("1"), "--file=deploy/Dockerfile", ".")
-            for release, lines in DOCKERFILES.items():
-                self.build(self.image(release), "-", text=f"FROM {self.image('1')}\n{lines}\n")
-            self.swarm.load_images(*images)
-            for node in self.nodes:
-                self.docker("node", "update", f"--label-add={EDGE}", self.swarm.id(node))
-            cleanup.callback(self._remove)
-            self.deploy("1")
-            self.wait_until_whole()
-            self.wait_until_served()
-            self._cleanup = cleanup.pop_all()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._cleanup.__exit__(kind, error, traceback)
+    def enter(self, parts: ExitStack) -> None:
+        """Build the images, have both nodes know them, and deploy."""
+        parts.callback(self._file.unlink, missing_ok=True)
+        parts.enter_context(self.swarm)
+        nginx = f"{self._image}-nginx:1"
+        images = [nginx, *map(self.image, ("1", *DOCKERFILES))]
+        parts.callback(self.docker, "image", "rm", "--force", *images)
+        self.build(nginx, "nginx")
+        self.build(self.image("1"), "--file=deploy/Dockerfile", ".")
+        for release, lines in DOCKERFILES.items():
+            self.build(self.image(release), "-", text=f"FROM {self.image('1')}\n{lines}\n")
+        self.swarm.load_images(*images)
+        for node in self.nodes:
+            self.docker("node", "update", f"--label-add={EDGE}", self.swarm.id(node))
+        parts.callback(self._remove)
+        self.deploy("1")
+        self.wait_until_whole()
+        self.wait_until_served()
 
     @property
     def nodes(self) -> list[Node]:

@@ -10,8 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import psutil
 
@@ -19,7 +18,7 @@ from tests.e2e.compose import Compose, address, docker
 from tests.e2e.stack import BROKEN, POOLS, REPLICAS, Stack
 from tests.e2e.system import System, is_ready
 from tests.load import Client, Load
-from tests.support import ROOT, wait_until
+from tests.support import ROOT, Entered, wait_until
 
 RECORDING = "tests.apps.recording"
 FROZEN_SECONDS = 3.0
@@ -50,7 +49,7 @@ class Kill:
     ended_at: float
 
 
-class Target:
+class Target(Entered):
     """A running system; entered when it is up."""
 
     events: ClassVar[Events]
@@ -64,17 +63,6 @@ class Target:
     def __init__(self, chance: random.Random) -> None:
         self.chance = chance
         self.kills: list[Kill] = []
-
-    def __enter__(self) -> Self:
-        raise NotImplementedError
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        raise NotImplementedError
 
     def signal(self, pool: str, what: str, number: signal.Signals) -> Callable[[signal.Signals], None]:
         """Send a signal to an instance, or a worker, of a pool; returns what sends the same one another."""
@@ -130,17 +118,8 @@ class Local(Target):
         self.port = self.system.port
         self._down: list[str] = []
 
-    def __enter__(self) -> Self:
-        self.system.__enter__()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.system.__exit__(kind, error, traceback)
+    def enter(self, parts: ExitStack) -> None:
+        parts.enter_context(self.system)
 
     def signal(self, pool: str, what: str, number: signal.Signals) -> Callable[[signal.Signals], None]:
         process = psutil.Process(self.system.pid_of(pool, self.chance.choice(self.system.instances(pool))))
@@ -198,22 +177,10 @@ class Docker(Target):
         self.compose = Compose("tests/e2e/faults.yml", ROUTES=RECORDING, SLOW_PER_CLIENT=0)
         self.compose.env["RECORD_FOLDER"] = str(folder)
         self.port = self.compose.port
-        self._stack = ExitStack()
 
-    def __enter__(self) -> Self:
-        with ExitStack() as stack:
-            stack.enter_context(self.compose)
-            self.scale(2, "--build")
-            self._stack = stack.pop_all()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._stack.__exit__(kind, error, traceback)
+    def enter(self, parts: ExitStack) -> None:
+        parts.enter_context(self.compose)
+        self.scale(2, "--build")
 
     def scale(self, count: int, *options: str) -> None:
         self.compose("up", "--detach", *options, f"--scale=fast={count}", f"--scale=slow={count}")
@@ -299,17 +266,8 @@ class OnSwarm(Target):
         self.port = self.stack.port
         self.addresses = [node.address for node in self.stack.nodes]
 
-    def __enter__(self) -> Self:
-        self.stack.__enter__()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.stack.__exit__(kind, error, traceback)
+    def enter(self, parts: ExitStack) -> None:
+        parts.enter_context(self.stack)
 
     def wait_until_whole(self) -> None:
         self.stack.wait_until_whole()
