@@ -129,12 +129,14 @@ def run(environment: str, seconds: float, seed: int, without: Container[str] = (
 
 
 def examine(target: Target, folder: Path, seconds: float, without: Container[str] = ()) -> Findings:
-    """Run rounds of a target's events until the time is over; the folder has what has run."""
+    """Run rounds of a target's events until the time is over; what has run is recorded below the folder."""
     events = [event for event in target.events if event not in without]
     findings = Findings(events)
-    (folder / "executed").unlink(missing_ok=True)  # of another time
+    # One for each time: a POST that a lost node held can still run when the node is back, after all this.
+    folder = Path(tempfile.mkdtemp(dir=folder))
+    folder.chmod(0o777)  # the containers' user is another one
     target.wait_until_whole()
-    with Load(target.port, clients(target), target.addresses) as load:
+    with Load(target.port, clients(target, folder.name), target.addresses) as load:
         _run_events(target, load, seconds, events, findings)
     findings.add(load.take(), target.kills)
     with (folder / "executed").open() as executed:
@@ -148,10 +150,10 @@ def examine(target: Target, folder: Path, seconds: float, without: Container[str
     return findings
 
 
-def clients(target: Target) -> list[Client]:
+def clients(target: Target, record: str) -> list[Client]:
     """Who asks: fast GET and POST, kept and fresh connections, and slow GET of several lengths."""
     found = []
-    post = f"/record?folder={target.folder}"
+    post = f"/record?folder={target.folder}/{record}"
     for method, path, keeps, count in (
         ("GET", "/record", True, 6),
         ("POST", post, True, 6),

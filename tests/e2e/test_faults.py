@@ -16,9 +16,9 @@ WITHOUT = {
 }
 """SIGSTOP waits for the watchdog, which has a test of its own; the others are much as they are locally."""
 
-LONGEST_SECONDS = 1.2
-"""The goal for a replica that has vanished; what is measured for the others stands in the README, and is far
-less where nothing else runs."""
+LONGEST_SECONDS = 3.0
+"""nginx tries for 2 s to give a request to an instance; the rest is for a busy machine. What is measured
+where nothing else runs is far less, and stands in the README."""
 
 
 @pytest.mark.slow
