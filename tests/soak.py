@@ -30,7 +30,7 @@ async def soak(seconds: float, seed: int) -> Counter[str]:
     logging.getLogger("slowpool").setLevel(logging.CRITICAL)
     print(f"soak: {seconds:g} s, seed {seed}", flush=True)
     random.seed(seed)
-    pool = WorkerPool(Config(slow_workers=2, slow_queue=8))
+    pool = WorkerPool(Config(slow_workers=2, slow_queue=8, slow_nice=0))
     await pool.start()
     before = _processes_and_files()
     outcomes: Counter[str] = Counter()

@@ -66,11 +66,13 @@ def free_ports(count: int = 1) -> int:
 def environment(settings: Mapping[str, object]) -> dict[str, str]:
     """This process's environment, with these settings and the defaults of all others.
 
-    The defaults are named, so that neither the caller's shell nor a file ``.env`` changes a test.
+    The defaults are named, so that neither the caller's shell nor a file ``.env`` changes a test. One is
+    another: beside other tests a worker that gives way would not come to run.
     """
     unknown = settings.keys() - DEFAULTS.keys()
     assert not unknown, f"no such settings: {unknown}"
-    values = {**DEFAULTS, **settings}
+    beside_others = {"SLOW_NICE": 0} if "PYTEST_XDIST_WORKER" in os.environ else {}
+    values = {**DEFAULTS, **beside_others, **settings}
     return {**os.environ, **{name: str(value) for name, value in values.items()}}
 
 

@@ -18,7 +18,7 @@ from tests.swarm import Node, lacking
 
 pytestmark = [pytest.mark.alone, pytest.mark.slow, pytest.mark.timeout(900)]
 
-SHORT = ["update", "lose a node"]
+SHORT = ["update"]
 LONGEST_SECONDS = 5.0
 """nginx tries for 2 s to give a request to an instance; the rest is for two engines on a busy machine."""
 

@@ -93,18 +93,18 @@ def test_a_dead_worker_is_logged_with_its_pid_and_signal(zoo: Instance) -> None:
 
 
 def test_the_deadline_can_be_shortened_by_the_client_and_not_lengthened() -> None:
-    with Instance(Pool.SLOW, ROUTES="tests.apps.misbehaving", SLOW_TIMEOUT_SECONDS=2) as instance:
+    with Instance(Pool.SLOW, ROUTES="tests.apps.misbehaving", SLOW_TIMEOUT_SECONDS=3) as instance:
         for preference, seconds, applied in (
             ("wait=1", 1, "wait=1"),
             ("respond-async, wait=1; x", 1, "wait=1"),
-            ("wait=600", 2, None),
-            ("wait=soon", 2, None),
+            ("wait=600", 3, None),
+            ("wait=soon", 3, None),
         ):
             start = time.monotonic()
             response = request(instance.port, "/slow/sleep?seconds=60", headers={"Prefer": preference})
             assert response.status == 504
             assert response.headers["Preference-Applied"] == applied
-            assert seconds - 0.1 <= time.monotonic() - start < seconds + 0.9
+            assert seconds - 0.1 <= time.monotonic() - start < seconds + 1.9
 
 
 def test_a_full_pool_refuses_with_retry_after_and_the_loop_stays_free() -> None:
