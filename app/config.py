@@ -151,7 +151,11 @@ class Config(BaseSettings):
         "see into no other process (Linux); 0: they may",
     )
     slow_nice: int = Field(
-        19, ge=0, le=19, description="niceness of the workers and of their scheduling group"
+        19,
+        ge=0,
+        le=19,
+        description="niceness of the workers and of their scheduling group; at 19 anything else that wants "
+        "to run interrupts them at once (`SCHED_IDLE`, Linux)",
     )
     slow_cpus: str = Field(
         "", description="CPUs that the workers may use, such as `1-3` or `0,2`; empty: all"

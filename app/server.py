@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import errno
+import gc
 import logging
 import signal
 import socket
@@ -49,6 +50,8 @@ async def serve(config: Config, instance: Instance, *, reload: bool = False) -> 
     stop = _Stop()
     if instance.pool is not Pool.FAST:
         await _first(app.workers.start(), stop.requested.wait())
+    gc.collect()
+    gc.freeze()  # what is there by now stays: to look through it again and again would stop the loop for 6 ms
     sockets = _bind(instance)  # bound last: whoever can connect finds an instance that is ready
     server.add_sockets(sockets)
     app.state = State.READY

@@ -26,6 +26,8 @@ REQUEST = struct.Struct("!Q")
 REPLY = struct.Struct("!cQQ")
 """Kind of the reply, resident bytes of this process, bytes of the pickle that follows."""
 
+LOWEST_NICE = 19
+
 READY = b"S"
 RESULT = b"R"  # the result
 RAISED = b"E"  # (the exception's pickle, its traceback as text)
@@ -164,14 +166,18 @@ def _volunteer_for_the_oom_killer() -> None:
 
 
 class _Priority:
-    """The niceness of this process and of its scheduling group.
+    """The niceness of this process and of its scheduling group, and at the lowest the policy SCHED_IDLE.
 
     With CONFIG_SCHED_AUTOGROUP a session is scheduled as one group, and nice counts only inside it:
-    sched(7), "The autogroup feature". A worker has a session of its own, so both are set.
+    sched(7), "The autogroup feature". A worker has a session of its own, so both are set. In a container the
+    group is the cgroup, and its weight does not say who is interrupted. SCHED_IDLE does: any other process
+    interrupts it at once, and Linux takes a CPU that runs nothing else for an idle one.
     """
 
     def __init__(self, nice: int) -> None:
         os.nice(max(0, nice - os.nice(0)))
+        if nice == LOWEST_NICE and hasattr(os, "SCHED_IDLE"):
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
         self._group_nice: int | None = nice
         self.apply()
 

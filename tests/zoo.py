@@ -146,14 +146,20 @@ def open_files() -> list[str]:
     return names
 
 
-def priority() -> tuple[int, str, set[int], bool]:
-    """Niceness, the autogroup's line, the CPUs, and whether it leads a session of its own."""
+def priority() -> tuple[int, int, str, set[int], bool]:
+    """The scheduling policy, niceness, the autogroup's line, the CPUs, and whether it leads its session."""
     try:
         with open("/proc/self/autogroup") as file:
             autogroup = file.read()
     except OSError:
         autogroup = ""
-    return os.nice(0), autogroup, os.sched_getaffinity(0), os.getsid(0) == os.getpid()
+    return (
+        os.sched_getscheduler(0),
+        os.nice(0),
+        autogroup,
+        os.sched_getaffinity(0),
+        os.getsid(0) == os.getpid(),
+    )
 
 
 def opens_a_unix_socket(path: str = "") -> None:

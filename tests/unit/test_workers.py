@@ -277,8 +277,8 @@ def test_a_worker_that_has_grown_is_replaced_after_its_job() -> None:
 
 def test_a_worker_gives_way_in_a_session_of_its_own_and_inherits_no_socket() -> None:
     async def scenario(pool: WorkerPool) -> None:
-        nice, autogroup, cpus, leads = await pool.run(zoo.priority)
-        assert nice == 19
+        policy, nice, autogroup, cpus, leads = await pool.run(zoo.priority)
+        assert (policy, nice) == (os.SCHED_IDLE, 19)
         assert leads
         assert cpus == {0}
         if autogroup:
@@ -287,6 +287,14 @@ def test_a_worker_gives_way_in_a_session_of_its_own_and_inherits_no_socket() -> 
         assert len(sockets) == 3, "the channel, and the lifeline with its duplicate"
 
     with_pool(scenario, slow_cpus="0", slow_nice=19)
+
+
+def test_a_worker_that_need_not_give_way_is_scheduled_as_any_other_process() -> None:
+    async def scenario(pool: WorkerPool) -> None:
+        policy, nice, *_ = await pool.run(zoo.priority)
+        assert (policy, nice) == (os.SCHED_OTHER, 18)
+
+    with_pool(scenario, slow_nice=18)
 
 
 def test_what_a_task_prints_is_logged_with_the_request_id(caplog: pytest.LogCaptureFixture) -> None:
