@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -12,13 +13,15 @@ import uuid
 from typing import Any
 
 from app.config import Config
-from app.worker_main import READY, REPLY, REQUEST
+from app.worker_main import NOT_PICKLABLE, RAISED, READY, REPLY, REQUEST, RESULT
 
 log = logging.getLogger("slowpool.worker")
 
 START_TIMEOUT_SECONDS = 30.0
 OUTPUT_BYTES_PER_JOB = 64 * 1024
 """How much of what a job prints is logged; a task that prints without end must not fill the log."""
+
+KINDS = (RESULT, RAISED, NOT_PICKLABLE)
 
 EXIT_POLL_SECONDS = 0.01
 """How often a worker's end is looked for where the system has no pidfd_open(2)."""
@@ -40,10 +43,12 @@ class Worker:
         self.pid = 0
         self.killed = False
         self.jobs = 0
+        self.job_number = 0
         self.resident_bytes = 0
         self.reply: asyncio.Future[tuple[bytes, bytes]]
         self.exited: asyncio.Future[str]
         self._config = config
+        self._fault = ""
         self._marker = f"SLOWPOOL_WORKER={uuid.uuid4().hex}"
 
     async def start(self) -> None:
@@ -52,7 +57,8 @@ class Worker:
         self.exited = loop.create_future()
         self.reply = loop.create_future()
         channel, channel_there = socket.socketpair()
-        self._channel, _ = await loop.create_connection(lambda: _Channel(self), sock=channel)
+        max_bytes = self._config.slow_max_memory_bytes or _memory_bytes()
+        self._channel, _ = await loop.create_connection(lambda: _Channel(self, max_bytes), sock=channel)
         self._lifeline, lifeline_there = socket.socketpair()
         output, output_there = os.pipe()
         with channel_there, lifeline_there:
@@ -74,26 +80,40 @@ class Worker:
             timeout=START_TIMEOUT_SECONDS,
             return_when=asyncio.FIRST_COMPLETED,
         )
-        if not self.reply.done() or self.reply.result()[0] != READY:
+        if not self.reply.done():
             await self.kill()
             raise OSError(f"worker {self.pid} did not become ready: it {self.exited.result()}")
 
     def has_died(self) -> bool:
-        """Whether the process has ended, also if the event loop has not noticed yet."""
-        if self.exited.done() or not hasattr(os, "waitid"):
-            return self.exited.done()
+        """Whether the process has ended or been killed, also if the event loop has not noticed yet."""
+        if self.killed or self.exited.done() or not hasattr(os, "waitid"):
+            return self.killed or self.exited.done()
         return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
     def send(self, request: bytes, request_id: str) -> None:
         """Start a job: ``request`` is the pickle of ``(task, args)``."""
         self.jobs += 1
+        self.job_number = secrets.randbits(64)  # which nobody guesses who has only had an earlier job
         self.reply = asyncio.get_running_loop().create_future()
         self._output.begin(request_id)
-        self._channel.writelines([REQUEST.pack(len(request)), request])
+        self._channel.writelines([REQUEST.pack(self.job_number, len(request)), request])
 
     def end_job(self) -> None:
         """Log what is left of the output of the job that has just replied."""
         self._output.end()
+
+    def reject(self, fault: str) -> None:
+        """Kill the process, which has sent ``fault``: from here on nobody knows which job a reply is to."""
+        self.killed = True
+        self._fault = f", since it had sent {fault}"
+        log.error(
+            "kills worker %d, since it has sent %s: has a task forked it, and not by os.fork?",
+            self.pid,
+            fault,
+            extra={"worker": self.pid},
+        )
+        self._channel.abort()
+        self._kill_group()
 
     async def kill(self) -> None:
         """Kill the process and all that it started; returns when the process is gone."""
@@ -161,7 +181,7 @@ class Worker:
         self._channel.abort()
         self._lifeline.close()
         self._output.close()
-        self.exited.set_result(_describe(status))
+        self.exited.set_result(_describe(status) + self._fault)
 
     def _kill_group(self) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -182,24 +202,37 @@ class Worker:
 
 
 class _Channel(asyncio.Protocol):
-    """Puts the frames that come from the worker together."""
+    """Puts the frames that come from the worker together.
 
-    def __init__(self, worker: Worker) -> None:
+    What is not the one reply to the job that runs ends the worker: a task may have left a process behind
+    that writes to the channel too, and none of that is for the client of the next job.
+    """
+
+    def __init__(self, worker: Worker, max_bytes: int) -> None:
         self._worker = worker
+        self._max_bytes = max_bytes
         self._buffer = bytearray()
 
     def data_received(self, data: bytes) -> None:
-        self._buffer += data
-        if len(self._buffer) < REPLY.size:
+        worker, buffer = self._worker, self._buffer
+        if worker.reply.done():
+            worker.reject(f"{len(data)} bytes while it had no job")
             return
-        kind, resident_bytes, size = REPLY.unpack_from(self._buffer)
-        if len(self._buffer) < REPLY.size + size:
+        buffer += data
+        if len(buffer) < REPLY.size:
             return
-        body = bytes(memoryview(self._buffer)[REPLY.size :])
-        self._buffer = bytearray()
-        self._worker.resident_bytes = resident_bytes
-        if not self._worker.reply.done():
-            self._worker.reply.set_result((kind, body))
+        kind, number, resident_bytes, size = REPLY.unpack_from(buffer)
+        if number != worker.job_number or kind not in (KINDS if worker.jobs else (READY,)):
+            worker.reject("what is no reply to its job")
+        elif size > self._max_bytes:
+            worker.reject(f"a reply of {size} bytes, more than its memory holds")
+        elif len(buffer) > REPLY.size + size:
+            worker.reject(f"{len(buffer) - REPLY.size - size} bytes after its reply")
+        elif len(buffer) == REPLY.size + size:
+            body = bytes(memoryview(buffer)[REPLY.size :])
+            self._buffer = bytearray()
+            worker.resident_bytes = resident_bytes
+            worker.reply.set_result((kind, body))
 
 
 class _Output:
@@ -261,6 +294,11 @@ class _Output:
     def _put(self, level: int, text: str) -> None:
         extra = {"request_id": self._request_id, "worker": self._pid}
         log.log(level, "worker %d: %s", self._pid, text, extra=extra)
+
+
+def _memory_bytes() -> int:
+    """The memory of this machine."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _describe(status: int) -> str:

@@ -17,18 +17,19 @@ import struct
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import NoReturn
 
 from app import sandbox
 
-REQUEST = struct.Struct("!Q")
-"""Bytes of the pickled ``(task, args)`` that follow."""
+REQUEST = struct.Struct("!QQ")
+"""Number of the job, bytes of the pickled ``(task, args)`` that follow."""
 
-REPLY = struct.Struct("!cQQ")
-"""Kind of the reply, resident bytes of this process, bytes of the pickle that follows."""
+REPLY = struct.Struct("!cQQQ")
+"""Kind of the reply, number of the job, resident bytes of this process, bytes of the pickle that follows."""
 
 LOWEST_NICE = 19
 
-READY = b"S"
+READY = b"S"  # nothing follows; its number is 0
 RESULT = b"R"  # the result
 RAISED = b"E"  # (the exception's pickle, its traceback as text)
 NOT_PICKLABLE = b"U"  # (what cannot be pickled and why, the traceback as text)
@@ -57,19 +58,50 @@ def main(
 
     # A broken connection is the instance's way to end a worker that is just starting.
     with contextlib.suppress(ConnectionError), socket.socket(fileno=channel_fd) as channel:
-        _send(channel, READY, b"")
+        _keep_to_this_process(channel)
+        pid = os.getpid()
+        _send(channel, READY, 0, b"")
         while header := _receive(channel, REQUEST.size):
-            (size,) = REQUEST.unpack(header)
+            number, size = REQUEST.unpack(header)
             priority.apply()
             try:
-                kind, body = _run(_receive(channel, size))
-            except MemoryError as error:  # of _receive, before it has read anything
+                request = _receive(channel, size)
+            except MemoryError as error:  # before it has read anything
                 _discard(channel, size)
                 kind, body = _raised(error)
-            for stream in (sys.stdout, sys.stderr):
-                with contextlib.suppress(Exception):  # the task may have closed it
-                    stream.flush()
-            _send(channel, kind, body)
+            else:
+                kind, body = _run(request)
+                del request
+            if os.getpid() != pid:
+                _end_forked_child(channel, kind, body)
+            _flush()
+            _send(channel, kind, number, body)
+
+
+def _keep_to_this_process(channel: socket.socket) -> None:
+    """Leave the channel to no process that a task starts: what that sent would be taken for a reply."""
+    channel.set_inheritable(False)
+    os.register_at_fork(before=_flush, after_in_child=channel.close)  # or both would print what is buffered
+
+
+def _end_forked_child(channel: socket.socket, kind: bytes, body: bytes) -> NoReturn:
+    """End a child that a task has forked and that came back from the task: the job is its parent's.
+
+    What the child raised is printed, as Python does for what nobody catches.
+    """
+    if kind != RESULT:
+        _, text = pickle.loads(body)  # nosec B301  # its own
+        with contextlib.suppress(OSError):
+            os.write(2, text.encode(errors="backslashreplace"))
+    if channel.fileno() < 0:  # else no hook ran at its fork, and what is buffered may be its parent's
+        _flush()
+    os._exit(0 if kind == RESULT else 1)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):  # the task may have closed it
+            stream.flush()
 
 
 def _run(request: bytearray) -> tuple[bytes, bytes]:
@@ -106,8 +138,8 @@ def _type_name(value: object) -> str:
     return f"{type(value).__module__}.{type(value).__qualname__}"
 
 
-def _send(channel: socket.socket, kind: bytes, body: bytes) -> None:
-    channel.sendall(REPLY.pack(kind, _resident_bytes(), len(body)))
+def _send(channel: socket.socket, kind: bytes, number: int, body: bytes) -> None:
+    channel.sendall(REPLY.pack(kind, number, _resident_bytes(), len(body)))
     channel.sendall(body)
 
 

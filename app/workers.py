@@ -242,7 +242,8 @@ class WorkerPool:
                 return_when=asyncio.FIRST_COMPLETED,
             )
         finally:  # cancelled: close() ends the pool
-            if not worker.reply.done() and not worker.exited.done():
+            late = not worker.reply.done() and not worker.exited.done()
+            if late:
                 extra = {"request_id": job.request_id, "route": job.route, "worker": worker.pid}
                 log.info("kills worker %d", worker.pid, extra=extra)
                 await worker.kill()
@@ -250,7 +251,7 @@ class WorkerPool:
             job.run_seconds = loop.time() - job.started_at
             self._metrics.job_run.observe(job.run_seconds)
             self._learn(job.run_seconds)
-        if worker.killed:
+        if late:
             job.fail(DeadlinePassed("the deadline passed before the job was done"))
         elif worker.reply.done():
             worker.end_job()
