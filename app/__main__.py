@@ -57,7 +57,7 @@ def _enter_sandbox(config: Config) -> Config:
     """
     try:
         if not sandbox.enter():
-            log.info("there is no Landlock here: a task can signal other processes of the same user")
+            log.info("there is no Landlock here: a task can signal and read other processes of the same user")
     except OSError as error:
         log.warning("there is no sandbox, the system refuses it: %s", error.strerror)
         return config.model_copy(update={"slow_sandbox": False})

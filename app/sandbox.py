@@ -3,7 +3,8 @@
 All processes of a container have one user, so file modes keep none from another; the kernel does. A task, or
 what has taken one over, gets no Unix socket, and so not supervisor's; it makes no call that looks into
 another process. Where Landlock knows scopes (Linux 6.12, and an engine that lets it), it can neither signal
-another process nor read its /proc/PID/mem.
+another process nor read its memory or environment in /proc. Root's capabilities go as well, but for files:
+they overrule Landlock in part, and Linux lets no process look into one that has more of them (ptrace(2)).
 """
 
 import ctypes
@@ -21,17 +22,36 @@ LANDLOCK_CREATE_RULESET, LANDLOCK_RESTRICT_SELF = 444, 446
 LANDLOCK_ABI_WITH_SCOPES = 6
 SCOPE_ABSTRACT_UNIX_SOCKET, SCOPE_SIGNAL = 1, 2
 
+# linux/capability.h, linux/prctl.h
+CAPABILITY_VERSION, PR_CAPBSET_DROP = 0x20080522, 24
+KEPT_CAPABILITIES = {0, 1, 3, 4, 10}
+"""CHOWN, DAC_OVERRIDE, FOWNER, FSETID: what root serves may be another user's files; NET_BIND_SERVICE."""
+
 # linux/bpf_common.h: load a word of struct seccomp_data, compare, return
 LOAD, EQUAL, AT_LEAST, AND, RETURN = 0x20, 0x15, 0x35, 0x54, 0x06
-NUMBER_AT, ARCHITECTURE_AT, ARGUMENTS_AT = 0, 4, (16, 24)
+NUMBER_AT, ARCHITECTURE_AT = 0, 4
+ARGUMENTS_AT = 16, 24
+"""The low half of each, on these processors: all that the kernel takes of an int."""
+
 SOCKET_TYPE = 0xF
 """The bits of a socket's type that are no flags."""
 
-# Architecture (linux/audit.h); then ptrace, process_vm_readv, process_vm_writev, pidfd_getfd, and
-# io_uring_setup, since a ring opens sockets without the call; then socket, socketpair and prlimit64.
+# Architecture (linux/audit.h). Then ptrace, process_vm_readv, process_vm_writev, pidfd_getfd,
+# perf_event_open, bpf, kcmp, get_robust_list, process_madvise, process_mrelease, and io_uring_setup, since a
+# ring opens sockets without the call. Then socket and socketpair. Then prlimit64, move_pages, migrate_pages.
 SYSTEM_CALLS = {
-    "x86_64": (0xC000003E, (101, 310, 311, 438, 425), (41, 53, 302)),
-    "aarch64": (0xC00000B7, (117, 270, 271, 438, 425), (198, 199, 261)),
+    "x86_64": (
+        0xC000003E,
+        (101, 310, 311, 438, 298, 321, 312, 274, 440, 448, 425),
+        (41, 53),
+        (302, 279, 256),
+    ),
+    "aarch64": (
+        0xC00000B7,
+        (117, 270, 271, 438, 241, 280, 272, 100, 440, 448, 425),
+        (198, 199),
+        (261, 239, 238),
+    ),
 }
 X32_NUMBERS = 0x40000000
 """The same calls by other numbers, on x86_64."""
@@ -51,6 +71,7 @@ def enter() -> bool:
     code = ctypes.create_string_buffer(b"".join(instructions))
     program = struct.pack("HP", len(instructions), ctypes.addressof(code))  # struct sock_fprog
     _check(libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, program, 0, 0))
+    _drop_capabilities(libc)
     if sys.version_info >= (3, 14):  # its own choice, forkserver, talks over a Unix socket
         import multiprocessing
 
@@ -58,10 +79,12 @@ def enter() -> bool:
     return scoped
 
 
-def _filter(architecture: int, refused: tuple[int, ...], looked_at: tuple[int, int, int]) -> list[bytes]:
+def _filter(
+    architecture: int, refused: tuple[int, ...], sockets: tuple[int, int], own: tuple[int, ...]
+) -> list[bytes]:
     """The seccomp filter: seccomp(2). Another architecture has other numbers, so all it calls is refused."""
     refuse, forbid = REFUSE | errno.EPERM, REFUSE | errno.EACCES
-    socket_call, pair_call, limit_call = looked_at
+    socket_call, pair_call = sockets
     return [
         _instruction(LOAD, ARCHITECTURE_AT),
         _instruction(EQUAL, architecture, 1, 0),
@@ -80,18 +103,27 @@ def _filter(architecture: int, refused: tuple[int, ...], looked_at: tuple[int, i
         _instruction(EQUAL, socket.AF_UNIX, 0, 1),
         _instruction(RETURN, forbid),
         _instruction(RETURN, ALLOW),
-        # A pair of streams: one end of a pair of datagram sockets could be connected to any path.
-        _instruction(EQUAL, pair_call, 0, 5),
+        # A pair that stays connected: one end of a pair of datagram sockets could be connected to any path,
+        # and for a Unix socket SOCK_RAW is SOCK_DGRAM.
+        _instruction(EQUAL, pair_call, 0, 6),
         _instruction(LOAD, ARGUMENTS_AT[1]),
         _instruction(AND, SOCKET_TYPE),
-        _instruction(EQUAL, socket.SOCK_DGRAM, 0, 1),
+        _instruction(EQUAL, socket.SOCK_STREAM, 2, 0),
+        _instruction(EQUAL, socket.SOCK_SEQPACKET, 1, 0),
         _instruction(RETURN, forbid),
         _instruction(RETURN, ALLOW),
-        # The limits of the caller itself: with a limit of CPU time one could end another process.
-        _instruction(EQUAL, limit_call, 0, 3),
-        _instruction(LOAD, ARGUMENTS_AT[0]),
-        _instruction(EQUAL, 0, 1, 0),
-        _instruction(RETURN, refuse),
+        # For the caller itself, 0, only: with a limit of CPU time one could end another process.
+        *(
+            part
+            for call in own
+            for part in (
+                _instruction(EQUAL, call, 0, 4),
+                _instruction(LOAD, ARGUMENTS_AT[0]),
+                _instruction(EQUAL, 0, 1, 0),
+                _instruction(RETURN, refuse),
+                _instruction(RETURN, ALLOW),
+            )
+        ),
         _instruction(RETURN, ALLOW),
     ]
 
@@ -112,6 +144,18 @@ def _scope(libc: ctypes.CDLL) -> bool:
     _check(libc.syscall(LANDLOCK_RESTRICT_SELF, fd, 0))
     os.close(fd)
     return True
+
+
+def _drop_capabilities(libc: ctypes.CDLL) -> None:
+    """Keep only KEPT_CAPABILITIES, of those that this process has: capabilities(7)."""
+    for number in set(range(64)) - KEPT_CAPABILITIES:
+        libc.prctl(PR_CAPBSET_DROP, number, 0, 0, 0)  # who may not: PR_SET_NO_NEW_PRIVS has the same effect
+    header = struct.pack("Ii", CAPABILITY_VERSION, 0)
+    sets = ctypes.create_string_buffer(struct.calcsize("6I"))
+    _check(libc.capget(header, sets))
+    kept = sum(1 << number for number in KEPT_CAPABILITIES)
+    low = [held & kept for held in struct.unpack("6I", sets.raw)[:3]]  # effective, permitted, inheritable
+    _check(libc.capset(header, struct.pack("6I", *low, 0, 0, 0)))
 
 
 def _check(result: int) -> int:

@@ -6,6 +6,7 @@ import os
 import resource
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -81,6 +82,20 @@ def prints_garbage(size: int = 100 * 2**20) -> str:
         os.write(1, block)
         os.write(2, block)
     return "printed"
+
+
+def spawns_a_child_in_a_user_namespace(path: str) -> None:
+    """Leave a child in a session and a user namespace of its own, its pid in the file, and hang."""
+
+    def leave() -> None:
+        os.setsid()
+        ctypes.CDLL(None).unshare(0x10000000)  # CLONE_NEWUSER; not allowed everywhere
+
+    child = subprocess.Popen(["sleep", "1000"], preexec_fn=leave)
+    with open(path + ".part", "w") as file:
+        file.write(str(child.pid))
+    os.rename(path + ".part", path)
+    sleeps_for_ever()
 
 
 def spawns_children_and_threads(path: str) -> None:
@@ -194,7 +209,7 @@ def opens_a_unix_socket_by_its_other_number() -> None:
 def calls(number: int, *arguments: int) -> None:
     """A system call as it is; its failure is an OSError."""
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.syscall(number, *arguments) < 0:
+    if libc.syscall(number, *map(ctypes.c_long, arguments)) < 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
@@ -205,6 +220,69 @@ def signals(pid: int) -> None:
 def reads_the_memory_of(pid: int) -> None:
     with open(f"/proc/{pid}/mem", "rb"):
         pass
+
+
+def own_capabilities() -> dict[str, int]:
+    """The sets of this process, and of a program that it starts."""
+    sets = {}
+    command = ["cat", "/proc/self/status"]
+    started = subprocess.check_output(command, text=True)
+    with open("/proc/self/status") as file:
+        for who, status in (("own", file.read()), ("its program's", started)):
+            lines = [line.split() for line in status.splitlines() if line.startswith("Cap")]
+            sets.update({f"{who} {name}": int(value, 16) for name, value in lines})
+    return sets
+
+
+def sees(pid: int) -> list[str]:
+    """What it can read of the process in /proc, of that which tells what is in it."""
+    seen = []
+    for name in ("environ", "maps", "mem", "auxv", "smaps", "pagemap", "stack", "syscall", "io"):
+        try:
+            with open(f"/proc/{pid}/{name}", "rb") as file:
+                file.read(0 if name == "mem" else 1)
+        except OSError:
+            continue
+        seen.append(name)
+    for name in ("exe", "root", "cwd"):
+        try:
+            os.readlink(f"/proc/{pid}/{name}")
+        except OSError:
+            continue
+        seen.append(name)
+    return seen
+
+
+def sees_what_the_request_names(pid: bytes) -> dict[str, object]:
+    """The same of the process of that number, and of itself."""
+    return {"seen": sees(int(pid)), "own": sees(os.getpid())}
+
+
+NUMBERS = {
+    "perf_event_open": (298, 241),
+    "process_madvise": (440, 440),
+    "kcmp": (312, 272),
+    "get_robust_list": (274, 100),
+    "move_pages": (279, 239),
+}
+"""Of system calls, on x86_64 and aarch64."""
+
+
+def looks_into(pid: int, by: str) -> None:
+    """See something of the process, by the system call of that name as it is meant."""
+    space = ctypes.create_string_buffer(256)  # of zeros, for what comes back
+    address = ctypes.addressof(space)
+    software, task_clock, exclude_kernel, cold = 1, 1, 1 << 5, 20
+    if by == "perf_event_open":
+        space.value = struct.pack("IIQQQQQ", software, 72, task_clock, 0, 0, 0, exclude_kernel)
+    arguments = {
+        "perf_event_open": (address, pid, -1, -1, 0),
+        "process_madvise": (os.pidfd_open(pid or os.getpid()), address, 0, cold, 0),
+        "kcmp": (os.getpid(), pid, 0, 0, 0),
+        "get_robust_list": (pid, address, address + 8),
+        "move_pages": (pid, 1, address, 0, address + 8, 0),
+    }[by]
+    calls(NUMBERS[by][os.uname().machine == "aarch64"], *arguments)
 
 
 def uses_processes() -> list[int]:
@@ -255,7 +333,12 @@ def limits_cpu_of(pid: int) -> None:
     resource.prlimit(pid, resource.RLIMIT_CPU, (1000, resource.RLIM_INFINITY))
 
 
-def opens_a_pair(kind: int) -> None:
-    """Two sockets that are connected to each other."""
-    for end in socket.socketpair(socket.AF_UNIX, kind):
-        end.close()
+def opens_a_pair(kind: int, path: str = "") -> str | None:
+    """Two sockets that are connected to each other; one is then connected to the path and sends, if told."""
+    near, far = socket.socketpair(socket.AF_UNIX, kind)
+    with near, far:
+        if not path:
+            return None
+        near.connect(path)
+        near.send(b"from the pair")
+    return "sent"

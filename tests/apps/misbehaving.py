@@ -16,7 +16,8 @@ class ZooHandler(SlowHandler):
 
 class ChildrenHandler(SlowHandler):
     async def get(self) -> None:
-        await self.run(zoo.spawns_children_and_threads, self.get_argument("file"))
+        task = getattr(zoo, self.get_argument("task", "spawns_children_and_threads"))
+        await self.run(task, self.get_argument("file"))
 
 
 class SayHandler(SlowHandler):
