@@ -12,6 +12,7 @@ from typing import Any
 
 from tornado import autoreload
 from tornado.httpserver import HTTPServer
+from tornado.httputil import HTTPConnection, HTTPMessageDelegate
 from tornado.ioloop import IOLoop
 from tornado.iostream import IOStream
 from tornado.netutil import bind_sockets
@@ -19,8 +20,10 @@ from tornado.netutil import bind_sockets
 from app.application import Application, State, make_app
 from app.config import Config, Instance, Pool
 from app.errors import ConfigError
+from app.forms import limit_parsing
 from app.handlers.base import GOING_AWAY
 from app.loop_watch import LoopWatch
+from app.request_guard import RequestGuard
 from app.scheduling import SHORT_SLICE_SECONDS, request_slice
 
 log = logging.getLogger("slowpool")
@@ -45,6 +48,7 @@ async def serve(config: Config, instance: Instance, *, reload: bool = False) -> 
     Raises ConfigError when the routes are wrong or the port is taken.
     """
     request_slice(SHORT_SLICE_SECONDS if instance.pool is Pool.FAST else 0)
+    limit_parsing()
     app = make_app(config, instance)
     server = _ConnectionCountingServer(app)
     stop = _Stop()
@@ -176,6 +180,7 @@ class _ConnectionCountingServer(HTTPServer):
         # A loop that computes inline for as long as a job may take finds requests behind it, not idleness.
         idle_seconds = app.config.slow_timeout_seconds + IDLE_CONNECTION_SECONDS
         super().initialize(app, xheaders=True, idle_connection_timeout=idle_seconds)
+        self._app = app
         self.connections = 0
         self.idle = asyncio.Event()
         self.idle.set()
@@ -184,6 +189,9 @@ class _ConnectionCountingServer(HTTPServer):
         self.connections += 1
         self.idle.clear()
         super().handle_stream(stream, address)
+
+    def start_request(self, server_conn: object, request_conn: HTTPConnection) -> HTTPMessageDelegate:
+        return RequestGuard(super().start_request(server_conn, request_conn), self._app, request_conn)
 
     def on_close(self, server_conn: object) -> None:
         super().on_close(server_conn)

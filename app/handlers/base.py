@@ -197,6 +197,16 @@ class NotFoundHandler(Handler):
         raise web.HTTPError(404)
 
 
+class RefusedHandler(Handler):
+    """The answer to a request that was refused before any handler was chosen."""
+
+    def initialize(self, error: RequestError) -> None:
+        self._error = error
+
+    def prepare(self) -> None:
+        raise self._error
+
+
 class MisdirectedHandler(Handler):
     """421 for a slow route on an instance that is not of the slow pool."""
 
