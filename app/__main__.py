@@ -33,12 +33,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--pool", type=Pool, choices=list(Pool), required=True)
     parser.add_argument("--port", type=_port, required=True)
     parser.add_argument("--address", default="127.0.0.1", help="to listen on (%(default)s)")
+    parser.add_argument("--replica", default="", help="what tells it from those of other containers")
     parser.add_argument("--reload", action="store_true", help="restart when the code changes")
     options = parser.parse_args(arguments)
 
     try:
         config = Config.load()
-        instance = Instance(options.pool, options.port, options.address)
+        instance = Instance(options.pool, options.port, options.address, options.replica)
         logs.set_up(config, instance.pool, str(instance))
         if config.slow_sandbox and instance.pool is not Pool.FAST and not options.reload:
             config = _enter_sandbox(config)  # before there are threads, which would not be in it

@@ -51,14 +51,15 @@ class LogLevel(StrEnum):
 
 @dataclass(frozen=True)
 class Instance:
-    """One Tornado process: which pool it belongs to and where it listens."""
+    """One Tornado process: its pool, where it listens, and the replica that it is in, if any."""
 
     pool: Pool
     port: int
     address: str = "127.0.0.1"
+    replica: str = ""
 
     def __str__(self) -> str:
-        return f"{self.pool}:{self.port}"
+        return ":".join(filter(None, [self.pool, str(self.port), self.replica]))
 
 
 class Config(BaseSettings):

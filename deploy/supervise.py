@@ -92,6 +92,7 @@ def _environ(config: Config, run_dir: Path, *, programs: str, address: str) -> d
         "PROGRAMS": programs,
         "LISTEN_ADDRESS": address,
         "STOP_WAIT_SECONDS": str(config.stop_wait_seconds),
+        "REPLICA": "" if programs == "*" else socket.gethostname(),  # a container's short id
     }
 
 

@@ -6,6 +6,7 @@ import re
 import pytest
 
 from app import errors
+from app.config import Pool
 from tests.process import Instance
 
 CONTROLLED = "tests.apps.controlled"
@@ -110,6 +111,13 @@ def test_every_answer_says_who_gave_it_and_to_which_request(demo: Instance) -> N
         response = demo.get(target)
         assert response.headers["X-Served-By"] == f"all:{demo.port}"
         assert re.fullmatch(r"[0-9a-f]{32}", response.headers["X-Request-ID"])
+
+
+def test_an_instance_of_a_container_says_which_it_is() -> None:
+    with Instance(Pool.FAST, "--replica=3f2a9c1b7d4e") as instance:
+        name = f"fast:{instance.port}:3f2a9c1b7d4e"
+        assert instance.get("/fast?id=7").headers["X-Served-By"] == name
+        instance.wait_for_output(f" INFO {name} slowpool.access ")
 
 
 def drawn_tree() -> dict[str, tuple[str, str]]:
