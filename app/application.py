@@ -21,6 +21,7 @@ from app.handlers.base import (
     NotFoundHandler,
     RouteMatches,
     SlowHandler,
+    SystemHandler,
     TrackedWebSocket,
     request_id,
     route_of,
@@ -28,6 +29,7 @@ from app.handlers.base import (
 )
 from app.metrics import Metrics
 from app.overview import Overview
+from app.own_names import OwnNames
 from app.workers import WorkerPool
 
 log = logging.getLogger("slowpool.access")
@@ -53,9 +55,10 @@ class State(Enum):
 class Application(web.Application):
     """The Tornado application of one instance, with what its handlers share."""
 
-    def __init__(self, config: Config, instance: Instance, rules: list[URLSpec]) -> None:
+    def __init__(self, config: Config, instance: Instance, routes: list[URLSpec]) -> None:
         self.config = config
         self.instance = instance
+        self.own_names = OwnNames(config)
         self.state = State.STARTING
         self.started_at = time.time()
         self.active_requests = 0
@@ -66,6 +69,8 @@ class Application(web.Application):
             lambda: self.active_requests, lambda: self.workers.waiting, lambda: self.workers.running
         )
         self.overview = Overview(config)
+        self._named = {route.name: route for route in routes if route.name}
+        rules = list(_rules(routes, instance.pool))
         for rule in rules:
             rule.matcher = RouteMatches(rule.regex.pattern, route_template(rule.regex.pattern))
         super().__init__(
@@ -80,6 +85,12 @@ class Application(web.Application):
     def ready(self) -> bool:
         """Whether new requests should come here."""
         return self.state is State.READY
+
+    def reverse_url(self, name: str, *args: Any) -> str:
+        """The path of a named route, of whichever pool. Raises KeyError when no route has the name."""
+        if name not in self._named:
+            raise KeyError(f"no route is named {name!r}")
+        return str(self._named[name].reverse(*args))
 
     def log_request(self, handler: web.RequestHandler) -> None:
         """Count an answer, and log it: its route and no path or query, which may hold personal data."""
@@ -111,7 +122,7 @@ def make_app(config: Config, instance: Instance) -> Application:
     Raises ConfigError when the module of ``ROUTES`` cannot be imported, has no list ``routes``, or
     has a route whose pattern nginx would send to the other pool.
     """
-    return Application(config, instance, [*_rules(load_routes(config.routes), instance.pool)])
+    return Application(config, instance, load_routes(config.routes))
 
 
 def load_routes(module_name: str) -> list[URLSpec]:
@@ -154,7 +165,8 @@ def _checked(route: Any, module_name: str) -> URLSpec:
 
 
 def _system_rule(route: tuple[Any, ...]) -> URLSpec:
-    rule = web.url(*route)
+    pattern, handler, *kwargs = route
+    rule = web.url(pattern, type(handler.__name__, (SystemHandler, handler), {}), *kwargs)
     rule.matcher = RouteMatches(rule.regex.pattern, None)
     return rule
 

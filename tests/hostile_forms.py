@@ -102,7 +102,7 @@ def _everything() -> bytes:
 
 HOSTILE = [
     # The search for the last boundary.
-    _one("boundary of 7,901 bytes, hyphens", 400, ATTACK, b"-", MEGABYTE),
+    _raw("boundary of 7,901 bytes, hyphens", 400, ATTACK, lambda: filled(b"-", MEGABYTE)),
     _one("boundary of 7,901 bytes in quotes", 400, b'"' + ATTACK + b'"', b"-", MEGABYTE),
     _one("boundary of 71 bytes, hyphens", 400, LONGEST + b"-", b"-", LARGE),
     _raw("no closing boundary, hyphens", 413, LONGEST, lambda: filled(b"-", LARGE)),

@@ -213,8 +213,19 @@ class MisdirectedHandler(Handler):
     def prepare(self) -> None:
         raise Misdirected(
             f"{self.request.path} belongs to the slow pool and this is {self.application.instance}; "
-            "ask nginx, which routes it"
+            "ask nginx, which routes it",
+            "belongs to the slow pool",
         )
+
+
+class SystemHandler(Handler):
+    """Mixed into each handler of the system's own routes: 421 for a name that is not this machine's."""
+
+    def prepare(self) -> None:
+        if self.request.host not in self.application.own_names:
+            raise Misdirected(
+                "this route answers to localhost, to addresses and to the names of SERVER_NAMES only"
+            )
 
 
 class TrackedWebSocket(WebSocketHandler):

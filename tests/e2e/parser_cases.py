@@ -474,6 +474,7 @@ READ_ALIKE: list[tuple[str, str, str]] = [
     ("X-Scheme", message("X-Scheme: https"), "GET /fast"),
     ("Forwarded", message("Forwarded: for=192.0.2.1;proto=https;host=b"), "GET /fast"),
     ("X-Forwarded-Host and -Port", message("X-Forwarded-Host: b", "X-Forwarded-Port: 99"), "GET /fast"),
+    ("X-Forwarded-Ssl and -Prefix", message("X-Forwarded-Ssl: on", "X-Forwarded-Prefix: /b"), "GET /fast"),
     (
         "the same with underscores",
         message(

@@ -47,6 +47,7 @@ THREADS = 3
 """A client may have only so many slow requests at once."""
 NOT_PASSED_ON = {
     *("X-Scheme", "Forwarded", "X-Forwarded-Host", "X-Forwarded-Port"),
+    *("X-Forwarded-Ssl", "X-Forwarded-Prefix"),
     *("Transfer-Encoding", "Te", "Keep-Alive", "Expect"),
 }
 

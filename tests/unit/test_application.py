@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from app.config import Pool
 from tests.process import Instance, run_app
 
 GOOD = """
@@ -95,6 +96,40 @@ routes = [
         assert instance.get("/from").headers["Location"] == "/tuple/x"
         for path in ("/slow", "/slow/x", "/slowly"):
             assert instance.get(path).text == "slow"
+
+
+@pytest.mark.parametrize("pool", list(Pool))
+def test_the_path_of_a_named_route_is_known_in_every_pool(tmp_path: Path, pool: Pool) -> None:
+    (tmp_path / "shop.py").write_text(
+        GOOD
+        + """
+from tornado.web import url
+class Where(Handler):
+    def get(self): self.text(" ".join([
+        self.reverse_url("item", 7), self.reverse_url("report", "a b", 2), self.reverse_url("talk")]))
+class SlowWhere(SlowHandler):
+    get = Where.get
+class Talk(__import__("tornado.websocket").websocket.WebSocketHandler): pass
+class Unknown(Handler):
+    def get(self): self.reverse_url("unknown")
+class SlowUnknown(SlowHandler):
+    get = Unknown.get
+routes = [
+    url(r"/item/([0-9]+)", Fast, name="item"),
+    (r"/slow/report/(.*)/([0-9]+)", Slow, {}, "report"),
+    (r"/talk", Talk, {}, "talk"),
+    (r"/where", Where),
+    (r"/slow/where", SlowWhere),
+    (r"/unknown", Unknown),
+    (r"/slow/unknown", SlowUnknown),
+]
+"""
+    )
+    with Instance(pool, path=tmp_path, ROUTES="shop", expected="") as instance:
+        start = "/slow" if pool is Pool.SLOW else ""
+        assert instance.get(f"{start}/where").text == "/item/7 /slow/report/a%20b/2 /talk"
+        assert instance.get(f"{start}/unknown").status == 500
+        instance.wait_for_output("KeyError: .*unknown")
 
 
 def test_the_probes_cannot_be_taken_by_a_route(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import configparser
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import tomllib
@@ -62,7 +63,6 @@ EDGE = {
     "HTTPS_PORT",
     "TLS_CERTIFICATE",
     "TLS_KEY",
-    "SERVER_NAMES",
     "TRUSTED_PROXIES",
     "SLOW_PER_CLIENT",
     "CLIENT_RATE",
@@ -134,6 +134,8 @@ def test_supervisor_runs_the_instances_of_the_settings_and_the_watchdog(
         if name.startswith(("fast-", "slow-")):
             pool, port = name.split("-")
             assert process.command.startswith(f"python -m app --pool={pool} --port={port} ")
+            replica = "" if programs == "*" else socket.gethostname()
+            assert process.command.endswith(f" --replica={replica}")
             assert process.killasgroup
             assert not process.stopasgroup
 

@@ -15,7 +15,7 @@ import pytest
 from tornado.websocket import websocket_connect
 
 from app.config import Pool
-from tests.client import received, refuses
+from tests.client import received, refuses, request
 from tests.gate import Gate
 from tests.process import APPS, Instance, app_environment
 from tests.support import wait_until
@@ -259,6 +259,39 @@ def test_a_client_that_sends_garbage_is_answered_400_and_harms_nobody(demo: Inst
         connection.sendall(b"garbage\r\n\r\n")
         assert connection.recv(1000).startswith(b"HTTP/1.1 400 ")
     assert demo.get("/livez").status == 200
+
+
+def test_a_handler_sees_nothing_of_what_a_client_says_of_its_way() -> None:
+    claims = [
+        *(
+            "X-Forwarded-Host",
+            "X-Forwarded-Port",
+            "X-Forwarded-Ssl",
+            "X-Forwarded-Protocol",
+            "x-forwarded-prefix",
+        ),
+        *("X-Forwarded-Path", "X-Forwarded-Server", "X-Forwarded", "X-ForwardedFor", "X-FORWARDED-ANYTHING"),
+        *(
+            "X_Forwarded_For",
+            "X_Forwarded-Proto",
+            "X-Forwarded_Ssl",
+            "Forwarded",
+            "X-Scheme",
+            "Front-End-Https",
+        ),
+        *("X-Url-Scheme", "X_Scheme"),
+    ]
+    kept = {"X-Real-Ip": "192.0.2.1", "X-Forwarded-For": "192.0.2.1", "X-Forwarded-Proto": "https"}
+    with Instance(Pool.FAST, ROUTES="tests.apps.uploads") as instance:
+        for claim in claims:
+            seen = request(instance.port, "/headers", headers={claim: "evil", **kept}).text.split()
+            assert sorted(seen) == sorted(["Host", "Accept-Encoding", *kept]), claim
+
+
+def test_the_client_is_what_nginx_says_of_it(controlled: Instance) -> None:
+    headers = {"X-Forwarded-For": "192.0.2.1", "X-Forwarded-Proto": "https", "X-Scheme": "http"}
+    assert request(controlled.port, "/client", headers=headers).text.startswith("192.0.2.1 https ")
+    assert controlled.get("/client").text.startswith("127.0.0.1 http ")
 
 
 def outcome(arguments: list[str]) -> tuple[int, str]:
