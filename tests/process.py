@@ -61,7 +61,12 @@ class Process:
     @property
     def output(self) -> str:
         """What has been printed until now."""
-        return Path(self._output.name).read_text(errors="replace")
+        return self.raw_output.decode(errors="replace")
+
+    @property
+    def raw_output(self) -> bytes:
+        """The same, as it was printed."""
+        return Path(self._output.name).read_bytes()
 
     def signal(self, number: signal.Signals) -> None:
         self._popen.send_signal(number)
