@@ -1,12 +1,9 @@
 """The names under which the system's own routes answer, so that a page elsewhere reads nothing."""
 
-import asyncio
 import socket
 from collections.abc import Iterator
 
 import pytest
-from tornado.httpclient import HTTPClientError, HTTPRequest
-from tornado.websocket import websocket_connect
 
 from app.config import Pool
 from tests.client import exchange, request
@@ -121,19 +118,14 @@ def test_two_names_in_one_request_read_nothing(named: Instance, target: str, hos
 def test_a_websocket_opens_only_for_an_own_name_and_its_own_page(
     named: Instance, path: str, host: str, origin: str | None, status: int
 ) -> None:
-    headers = {"Host": host} | ({"Origin": origin} if origin else {})
-
-    async def handshake() -> int:
-        try:
-            socket = await websocket_connect(
-                HTTPRequest(f"ws://127.0.0.1:{named.port}{path}", headers=headers)
-            )
-        except HTTPClientError as error:
-            return error.code
-        socket.close()
-        return 101
-
-    assert asyncio.run(handshake()) == status
+    lines = [
+        f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n",
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n",
+        f"Origin: {origin}\r\n" if origin else "",
+    ]
+    with socket.create_connection(("127.0.0.1", named.port), timeout=30) as connection:
+        connection.sendall("".join([*lines, "\r\n"]).encode())
+        assert connection.recv(100).startswith(f"HTTP/1.1 {status} ".encode())
 
 
 def status(instance: Instance, host: str) -> int:
