@@ -19,8 +19,8 @@ from app.errors import RequestError
 from app.forms import Form, form
 from app.handlers.base import RefusedHandler
 
-BELIEVED = {"x-forwarded-for", "x-forwarded-proto"}
-"""nginx sets these two, and X-Real-IP."""
+BELIEVED = {"x-real-ip", "x-forwarded-for", "x-forwarded-proto"}
+"""nginx sets these."""
 
 CLAIMS = {"forwarded", "x-scheme", "x-url-scheme", "front-end-https"}
 """Others that servers and frameworks read as where a request comes from, beside all of X-Forwarded-*."""
@@ -94,4 +94,4 @@ def _is_claim(name: str) -> bool:
     if name in BELIEVED:
         return False
     name = name.replace("_", "-")  # an application behind WSGI cannot tell them apart
-    return name.startswith("x-forwarded") or name in CLAIMS
+    return name.startswith("x-forwarded") or name in BELIEVED | CLAIMS

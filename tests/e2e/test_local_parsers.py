@@ -206,7 +206,7 @@ def alone_it_is(target: str, pool: Pool) -> str:
     if re.search(r"[\x00-\x20\x7f]", target):
         return "refused"
     if target == "/readyz":
-        return "200"
+        return "421"  # its name is not the machine's
     if target.startswith("/slow") != (pool is Pool.SLOW):
         return "421" if pool is Pool.FAST else "404"
     return f"GET {target}"

@@ -279,7 +279,7 @@ def test_a_handler_sees_nothing_of_what_a_client_says_of_its_way() -> None:
             "X-Scheme",
             "Front-End-Https",
         ),
-        *("X-Url-Scheme", "X_Scheme"),
+        *("X-Url-Scheme", "X_Scheme", "X_Real_IP"),
     ]
     kept = {"X-Real-Ip": "192.0.2.1", "X-Forwarded-For": "192.0.2.1", "X-Forwarded-Proto": "https"}
     with Instance(Pool.FAST, ROUTES="tests.apps.uploads") as instance:
