@@ -19,7 +19,16 @@ from app.errors import BadArgument, ContentTooLarge
 
 URLENCODED_BYTES = 1024 * 1024
 MAX_FIELDS = 1000
-MULTIPART_BYTES = 8 * 1024 * 1024
+MULTIPART_BYTES = 20 * 1024 * 1024
+"""As large as nginx lets any body be."""
+
+MONOTONOUS_BYTES = 8 * 1024 * 1024
+"""The same with a boundary that ends in less than four different bytes of eight: a search for it can be slow.
+Those that clients make up end in random letters and digits."""
+
+MAX_CARRIAGE_RETURNS = 4 * 1024 * 1024
+"""Each looks like the beginning of the end of a boundary, whatever the boundary is."""
+
 MAX_PARTS = 100
 PART_HEADER_BYTES = 2048
 HEADER_BYTES = 64 * 1024
@@ -112,7 +121,9 @@ class _Multipart:
     def __init__(self, boundary: bytes) -> None:
         self._delimiter = b"--" + boundary + b"\r\n"
         self._last_delimiter = b"--" + boundary + b"--"
+        self._max_bytes = MULTIPART_BYTES if len(set(boundary[-8:])) >= 4 else MONOTONOUS_BYTES
         self._bytes = 0
+        self._carriage_returns = 0
         self._parts = 0
         self._header_bytes = 0
         self._in_header = False
@@ -121,11 +132,14 @@ class _Multipart:
 
     def feed(self, chunk: bytes) -> None:
         self._bytes += len(chunk)
-        if self._bytes > MULTIPART_BYTES:
+        if self._bytes > self._max_bytes:
             raise ContentTooLarge(
-                f"a multipart form may have {MULTIPART_BYTES} bytes; send a larger file as the body itself, "
-                "or to a handler with @stream_request_body"
+                f"a multipart form with this boundary may have {self._max_bytes} bytes; send a larger file "
+                "as the body itself, or to a handler with @stream_request_body"
             )
+        self._carriage_returns += chunk.count(b"\r")
+        if self._carriage_returns > MAX_CARRIAGE_RETURNS:
+            raise BadArgument(f"a multipart form may have {MAX_CARRIAGE_RETURNS} carriage returns")
         self._tail = (self._tail + chunk[-EPILOGUE_BYTES:])[-EPILOGUE_BYTES:]
         data = self._rest + chunk
         at = 0

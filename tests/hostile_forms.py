@@ -10,6 +10,7 @@ from app.forms import (
     HEADER_BYTES,
     MAX_FIELDS,
     MAX_PARTS,
+    MONOTONOUS_BYTES,
     MULTIPART_BYTES,
     PART_HEADER_BYTES,
     URLENCODED_BYTES,
@@ -18,16 +19,21 @@ from app.forms import (
 URLENCODED = "application/x-www-form-urlencoded"
 FILE = b'Content-Disposition: form-data; name="f"; filename="x"'
 MEGABYTE = 1024 * 1024
-LARGE = 20 * MEGABYTE
+LARGE = MULTIPART_BYTES
 """The largest body that nginx lets through."""
 ROOM = MULTIPART_BYTES - 1024
 """Of the largest multipart form that is parsed, what its one part may have."""
+LESS_ROOM = MONOTONOUS_BYTES - 1024
+"""The same with a boundary of one byte, or of nearly the same bytes."""
+MOST_RETURNS = b"\r----"
+"""As many carriage returns as the largest form may have: a fifth."""
 
 ALL_HEADERS = HEADER_BYTES // MAX_PARTS
 """Of each part, when there are as many as may be."""
 
 LONGEST = b"a" + b"-" * 69
 HYPHENS = b"-" * 70
+USUAL = b"-" * 54 + b"9f86d081884c7d65"
 ATTACK = b"a" + b"-" * 7900
 
 
@@ -96,8 +102,8 @@ def _everything() -> bytes:
     """As many parts, headers, parameters and bytes as may be."""
     parameters = FILE + b";a=b" * 12
     headers = _padded(parameters + b"; filename*=utf-8''", ALL_HEADERS, b"%41")
-    rest = multipart(LONGEST, *[(headers, b"")] * (MAX_PARTS - 1))
-    return multipart(LONGEST, (FILE, filled(b"\r", ROOM - len(rest))))[: -len(LONGEST) - 6] + rest
+    rest = multipart(USUAL, *[(headers, b"")] * (MAX_PARTS - 1))
+    return multipart(USUAL, (FILE, filled(MOST_RETURNS, ROOM - len(rest))))[: -len(USUAL) - 6] + rest
 
 
 HOSTILE = [
@@ -105,35 +111,43 @@ HOSTILE = [
     _raw("boundary of 7,901 bytes, hyphens", 400, ATTACK, lambda: filled(b"-", MEGABYTE)),
     _one("boundary of 7,901 bytes in quotes", 400, b'"' + ATTACK + b'"', b"-", MEGABYTE),
     _one("boundary of 71 bytes, hyphens", 400, LONGEST + b"-", b"-", LARGE),
-    _raw("no closing boundary, hyphens", 413, LONGEST, lambda: filled(b"-", LARGE)),
-    _raw("no closing boundary, hyphens, 8 MB", 400, LONGEST, lambda: filled(b"-", ROOM)),
+    _raw("no closing boundary, hyphens", 413, LONGEST, lambda: filled(b"-", LARGE + 1)),
+    _raw("no closing boundary, fewer hyphens", 400, LONGEST, lambda: filled(b"-", LESS_ROOM)),
     _raw(
         "no closing boundary, a part of hyphens",
         400,
         LONGEST,
-        lambda: multipart(LONGEST, (FILE, filled(b"-", ROOM)))[:-8],
+        lambda: multipart(LONGEST, (FILE, filled(b"-", LESS_ROOM)))[:-8],
     ),
     _one("closing boundary, then 7 MB of hyphens", 400, LONGEST, b"x", 10, b"-" * 7 * MEGABYTE),
     _one("closing boundary, then 5 kB of hyphens", 400, LONGEST, b"x", 10, b"-" * 5000),
-    _raw("boundary repeated without CRLF", 400, LONGEST, lambda: filled(b"--" + LONGEST, ROOM)),
-    _raw("closing boundary repeated", 400, LONGEST, lambda: filled(b"--" + LONGEST + b"--", ROOM)),
+    _raw("boundary repeated without CRLF", 400, LONGEST, lambda: filled(b"--" + LONGEST, LESS_ROOM)),
+    _raw("closing boundary repeated", 400, LONGEST, lambda: filled(b"--" + LONGEST + b"--", LESS_ROOM)),
     # The search for a part, and for the end of its headers.
     _one("20 MB of hyphens", 413, LONGEST, b"-", LARGE),
-    _one("largest, hyphens", 200, LONGEST, b"-"),
-    _one("largest, hyphens, boundary of hyphens", 200, HYPHENS, b"-"),
-    _one("largest, CR", 200, HYPHENS, b"\r"),
-    _one("largest, CRLF", 200, LONGEST, b"\r\n"),
-    _one("largest, LF", 200, LONGEST, b"\n"),
-    _one("largest, CR, boundary of one byte", 200, b"x", b"\r"),
-    _one("largest, hyphens, boundary of one byte", 200, b"x", b"-"),
-    _one("largest, ---CR, boundary of one byte", 200, b"-", b"---\r"),
-    _one("largest, the boundary but for its end", 200, LONGEST, b"--" + LONGEST + b"\r"),
-    _one("largest, hyphens and CRLF", 200, HYPHENS, b"-" * 71 + b"\r\n"),
-    _one("largest, another form within", 200, LONGEST, multipart(b"inner", *[(FILE, b"-" * 70)] * 50)),
+    _one("20 MB, boundary of one byte", 413, b"x", b"."),
+    _one("largest, hyphens", 200, USUAL, b"-"),
+    _one("largest, LF", 200, USUAL, b"\n"),
+    _one("largest, CR", 400, USUAL, b"\r"),
+    _one("largest, as many CR as may be", 200, USUAL, MOST_RETURNS),
+    _one("largest, the last of the boundary and CR", 200, USUAL, USUAL[-4:] + b"\r"),
+    _one("largest, the boundary but for its end", 200, USUAL, b"--" + USUAL + b"\r"),
+    _one("largest, the boundary but for its beginning", 200, USUAL, USUAL[1:] + b"\r\n"),
+    _one("largest, another form within", 200, USUAL, multipart(b"inner", *[(FILE, b"-" * 70)] * 50)),
+    _one("monotonous boundary, hyphens", 200, LONGEST, b"-", LESS_ROOM),
+    _one("monotonous boundary, CRLF", 200, LONGEST, b"\r\n", LESS_ROOM),
+    _one("boundary of hyphens, hyphens", 200, HYPHENS, b"-", LESS_ROOM),
+    _one("boundary of hyphens, hyphens and CRLF", 200, HYPHENS, b"-" * 71 + b"\r\n", LESS_ROOM),
+    _one("boundary of one byte, CR", 200, b"x", b"\r-", LESS_ROOM),
+    _one("boundary of one byte, hyphens", 200, b"x", b"-", LESS_ROOM),
+    _one("boundary of one byte, ---CR", 200, b"-", b"---\r", LESS_ROOM),
     _raw(
-        "headers without an end, CRLFCR", 400, b"x", lambda: b"--x\r\n" + filled(b"\r\n\r", ROOM) + b"--x--"
+        "headers without an end, CRLFCR",
+        400,
+        b"x",
+        lambda: b"--x\r\n" + filled(b"\r\n\r", LESS_ROOM) + b"--x--",
     ),
-    _raw("headers without an end, LF", 400, b"x", lambda: b"--x\r\n" + filled(b"\n", ROOM) + b"--x--"),
+    _raw("headers without an end, LF", 400, b"x", lambda: b"--x\r\n" + filled(b"\n", LESS_ROOM) + b"--x--"),
     _raw("no part, but text", 400, b"x", lambda: b"-" * MEGABYTE + multipart(b"x", (FILE, b""))),
     # The headers of parts.
     _many("headers of 7.5 kB, lines", 400, FILE + b"\r\na:" * 1800, 99),
@@ -148,7 +162,7 @@ HOSTILE = [
     _many("the most parameters", 200, FILE + b";a=b" * 13),
     _many("the most escapes", 200, _padded(FILE + b"; filename*=utf-8''", ALL_HEADERS, b"%41")),
     _many("the most quotes", 200, _padded(FILE + b"; x=", ALL_HEADERS, b'"')),
-    HostileForm("the most of everything", 200, content_type(LONGEST), _everything),
+    HostileForm("the most of everything", 200, content_type(USUAL), _everything),
     _many("101 parts", 400, FILE, MAX_PARTS + 1),
     _many("20,000 parts", 400, FILE, 20_000),
     # Content-Type, and other encodings.
@@ -185,6 +199,7 @@ HONEST = [
         lambda: multipart(b"x", (FILE, b"7")),
     ),
     HostileForm("the longest boundary", 200, content_type(LONGEST), lambda: multipart(LONGEST, (FILE, b"7"))),
+    _one("a file of 20 MB", 200, b"9f86d081884c7d65", bytes(range(256))),
     _one("a short epilogue", 200, b"x", b"7", 10, b"an epilogue"),
     _many("100 parts", 200, FILE),
     HostileForm("1,000 fields", 200, URLENCODED, lambda: b"&".join([b"a=1"] * MAX_FIELDS)),
