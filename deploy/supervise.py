@@ -25,6 +25,7 @@ from supervisor.xmlrpc import SupervisorTransport
 from app.config import Config, Instance, Pool
 from app.errors import ConfigError
 from app.scheduling import SHORT_SLICE_SECONDS, request_slice
+from deploy.nginx_choice import choose_nginx
 
 ROOT = Path(__file__).resolve().parent.parent
 SUPERVISORD = [sys.executable, "-m", "supervisor.supervisord", "-c", "deploy/supervisord.conf"]
@@ -104,6 +105,7 @@ def _run_local(config: Config) -> int:
         raise ConfigError(f"the path {ROOT} is too long for a unix socket; move the project")
     environ = _environ(config, run_dir, programs="*", address="127.0.0.1")
     environ |= {"ADMIN_ADDRESS": "127.0.0.1", "RESOLVER": ""}
+    environ |= choose_nginx(environ, run_dir)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: stop.set())

@@ -60,11 +60,16 @@ def request(
         connection.close()
 
 
-def exchange(port: int, data: bytes, timeout: float = 30) -> Response:
-    """Send these very bytes and read the answer."""
+def exchange(
+    port: int, data: bytes, timeout: float = 30, *, method: str | None = None, then: bytes = b""
+) -> Response:
+    """Send these very bytes and read the answer; ``then`` is sent once there is a first sign of one."""
     with socket.create_connection(("127.0.0.1", port), timeout=timeout) as connection:
         connection.sendall(data)
-        response = http.client.HTTPResponse(connection)
+        if then:
+            connection.recv(1, socket.MSG_PEEK)
+            connection.sendall(then)
+        response = http.client.HTTPResponse(connection, method=method)
         response.begin()
         return received(response)
 

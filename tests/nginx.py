@@ -4,13 +4,16 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import crossplane
 
-from tests.support import ROOT, environment
+from tests.client import request
+from tests.process import Process
+from tests.support import ROOT, environment, free_ports, wait_until
 
 DOCKER = {
     "PUBLIC_HTTPS_PORT": "8443",
@@ -26,6 +29,10 @@ LOCAL = {
     "ADMIN_ADDRESS": "127.0.0.1",
     "RESOLVER": "",
 }
+
+
+FAULTS = "nginx/render: warning: nginx/"
+"""How the line begins that names an nginx with known faults."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,42 @@ def render(folder: Path, env: Mapping[str, str]) -> subprocess.CompletedProcess[
     return subprocess.run(
         [ROOT / "nginx" / "render", folder], env=dict(env), capture_output=True, text=True, timeout=30
     )
+
+
+class Nginx(Process):
+    """``nginx/start`` in a folder; its pid is that of nginx's master process."""
+
+    def __init__(self, folder: Path, env: Mapping[str, str]) -> None:
+        self.folder = folder
+        self.port, self.admin_port, self.https_port = (
+            int(env[f"{name}_PORT"]) for name in ("HTTP", "ADMIN", "HTTPS")
+        )
+        super().__init__([ROOT / "nginx" / "start", folder], ROOT, env)
+
+
+@contextmanager
+def nginx(
+    folder: Path, settings: Mapping[str, object] | None = None, where: Mapping[str, str] = LOCAL
+) -> Iterator[Nginx]:
+    """nginx on ports of its own, with these settings."""
+    ports = {f"{name}_PORT": free_ports() for name in ("HTTP", "ADMIN", "HTTPS")}
+    with Nginx(folder, render_environment({**ports, **(settings or {})}, where)) as server:
+        wait_until(lambda: _is_alive(server))
+        yield server
+
+
+def _is_alive(server: Nginx) -> bool:
+    """Whether it answers; a port that listens may be that of the check of its configuration."""
+    assert server.running, server.output
+    try:
+        return request(server.admin_port, "/livez").status == 200
+    except OSError:
+        return False
+
+
+def errors(done: subprocess.CompletedProcess[str]) -> list[str]:
+    """What nginx/render has written, without the line about the version of this machine's nginx."""
+    return [line for line in done.stderr.splitlines() if not line.startswith(FAULTS)]
 
 
 def parse(folder: Path) -> dict[str, Any]:

@@ -65,7 +65,7 @@ class Process:
 
     @property
     def raw_output(self) -> bytes:
-        """The same, as it was printed."""
+        """The same, byte for byte."""
         return Path(self._output.name).read_bytes()
 
     def signal(self, number: signal.Signals) -> None:

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from app.config import Pool
-from tests.client import refuses, request
-from tests.nginx import DOCKER, LOCAL, render, render_environment
-from tests.process import Instance, Process
-from tests.support import free_ports, wait_until
+from tests.client import request
+from tests.nginx import DOCKER, nginx
+from tests.process import Instance
+from tests.support import free_ports
 
 SILENT = 8
 LONGEST_SECONDS = 2
@@ -26,8 +26,8 @@ def test_a_large_pool_that_is_silent_is_503_within_2_s(tmp_path: Path, method: s
         for port in range(first, first + SILENT):
             stack.enter_context(silent(port))
         ports = {"FAST_PORT": first, "SLOW_PORT": first, "FAST_PROCESSES": SILENT, "SLOW_PROCESSES": SILENT}
-        http_port = stack.enter_context(nginx(tmp_path, LOCAL, **ports))
-        assert_refused(http_port, method, path)
+        edge = stack.enter_context(nginx(tmp_path, ports))
+        assert_refused(edge.port, method, path)
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
@@ -40,11 +40,11 @@ def test_a_silent_instance_costs_a_second_at_most_and_no_request(
     with (
         silent(first),
         Instance(pool, port=first + 1, ROUTES="tests.apps.controlled"),
-        nginx(tmp_path, LOCAL, **ports) as port,
+        nginx(tmp_path, ports) as edge,
     ):
         for _ in range(6):
             started_at = time.monotonic()
-            response = request(port, path, method, body=b"x" if method == "POST" else None)
+            response = request(edge.port, path, method, body=b"x" if method == "POST" else None)
             assert time.monotonic() - started_at < 1
             assert response.status == 200
 
@@ -53,8 +53,8 @@ def test_a_silent_instance_costs_a_second_at_most_and_no_request(
 @pytest.mark.parametrize("path", ["/x", "/slow/x"])
 def test_without_dns_it_starts_and_is_503_within_2_s(tmp_path: Path, method: str, path: str) -> None:
     nowhere = {**DOCKER, "RESOLVER": "127.0.0.2", "ADMIN_ADDRESS": "127.0.0.1"}
-    with nginx(tmp_path, nowhere) as http_port:
-        assert_refused(http_port, method, path)
+    with nginx(tmp_path, where=nowhere) as edge:
+        assert_refused(edge.port, method, path)
 
 
 def assert_refused(port: int, method: str, path: str) -> None:
@@ -65,18 +65,6 @@ def assert_refused(port: int, method: str, path: str) -> None:
         assert time.monotonic() - started_at < LONGEST_SECONDS
         assert response.status == 503
         assert response.headers["Retry-After"] == "1"
-
-
-@contextmanager
-def nginx(folder: Path, where: dict[str, str], **settings: object) -> Iterator[int]:
-    """nginx with these settings; its public port."""
-    http_port, admin_port = free_ports(), free_ports()
-    env = render_environment({"HTTP_PORT": http_port, "ADMIN_PORT": admin_port, **settings}, where)
-    done = render(folder, env)
-    assert done.returncode == 0, done.stderr
-    with Process(["nginx", "-p", folder, "-c", folder / "nginx.conf"], folder, env):
-        wait_until(lambda: not refuses(http_port))
-        yield http_port
 
 
 @contextmanager

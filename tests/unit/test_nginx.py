@@ -1,13 +1,16 @@
 """nginx/render and the configuration that it makes."""
 
 import json
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.nginx import DOCKER, LOCAL, directives, render, render_environment
+from tests.certificate import make_certificate, needs_openssl
+from tests.nginx import DOCKER, FAULTS, LOCAL, directives, errors, render, render_environment
 
 BAD = [
     ("HTTP_PORT", "0"),
@@ -74,7 +77,7 @@ GIXY_EXCEPTIONS = {
 def rendered(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """A rendered configuration with the default settings."""
     done = render(tmp_path, render_environment(where=request.param))
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (done.returncode, done.stdout, errors(done)) == (0, "", [])
     return tmp_path
 
 
@@ -98,12 +101,88 @@ def test_a_wrong_setting_is_status_2_and_one_line_that_names_it(
     assert f"{name}={value} " in refused(tmp_path, {**render_environment(), name: value}, name)
 
 
-@pytest.mark.parametrize("password", ["", "\n", "one\ntwo\n", "a:b"])
-def test_a_password_that_nginx_would_not_take_as_it_stands_is_refused(tmp_path: Path, password: str) -> None:
+@pytest.mark.parametrize(
+    "password",
+    [b"", b"\n", b"one\ntwo\n", b"a:b", b"a\0b", b"a\0", b"\0\n", b"a\tb", b"a\r\n", b"\x1b[2Ja", b"a\x7f",
+     b"\xff", b"\xc3", b"\xc0\x80", b"\xed\xa0\x80", "a\x9bb".encode(), "\x80".encode()],
+)  # fmt: skip
+def test_a_password_that_nginx_would_not_take_as_it_stands_is_refused(
+    tmp_path: Path, password: bytes
+) -> None:
+    file = tmp_path / "password"
+    file.write_bytes(password)
+    line = refused(tmp_path, render_environment({"ADMIN_PASSWORD_FILE": file}), "ADMIN_PASSWORD_FILE")
+    assert line.endswith(f"={file} must hold one line of printable UTF-8 without a colon")
+
+
+@pytest.mark.parametrize("password", ["correct horse", "é \u3042 🐎 ÿ\n", "x" * 200, "\\ \" ' $ ; {}"])
+def test_any_other_password_is_taken(tmp_path: Path, password: str) -> None:
     file = tmp_path / "password"
     file.write_text(password)
-    line = refused(tmp_path, render_environment({"ADMIN_PASSWORD_FILE": file}), "ADMIN_PASSWORD_FILE")
-    assert line.endswith(f"={file} must hold one line without a colon")
+    done = render(tmp_path / "nginx", render_environment({"ADMIN_PASSWORD_FILE": file}, LOCAL))
+    assert (done.returncode, errors(done)) == (0, [])
+    assert (tmp_path / "nginx" / "rendered" / "admin_password").read_text() == "admin:{PLAIN}" + password
+
+
+@pytest.mark.parametrize(
+    ("version", "faulty"),
+    [("nginx/1.31.3", True), ("nginx/1.30.6", True), ("nginx/1.31.8", True), ("nginx/1.31.0", True),
+     ("nginx/1.30.6 (Debian)", True), ("nginx/1.29.8", True), ("nginx/0.8.54", True),
+     ("nginx/1.30.7", False), ("nginx/1.30.7 (Debian)", False), ("nginx/1.30.10", False),
+     ("nginx/1.31.9", False), ("nginx/1.31.10", False), ("nginx/1.32.0", False), ("nginx/2.0.0", False)],
+)  # fmt: skip
+def test_a_release_with_known_faults_is_named_and_not_refused(
+    tmp_path: Path, version: str, faulty: bool
+) -> None:
+    env = with_nginx(tmp_path, version, render_environment())
+    done = render(tmp_path / "nginx", env)
+    assert done.returncode == 0
+    assert [version.partition(" ")[0] in line for line in done.stderr.splitlines()] == [True] * faulty
+    told = subprocess.run(["nginx/render", "--faults"], env=env, capture_output=True, text=True, timeout=30)
+    assert (told.returncode, told.stderr) == (0, "")
+    assert told.stdout.startswith(version.partition(" ")[0]) if faulty else told.stdout == ""
+
+
+def test_of_another_build_the_faults_are_not_known(tmp_path: Path) -> None:
+    done = render(tmp_path / "nginx", with_nginx(tmp_path, "openresty/1.31.9.1", render_environment()))
+    assert done.returncode == 0
+    assert "openresty/1.31.9.1 is a build whose faults are not known here" in done.stderr
+
+
+@needs_openssl
+@pytest.mark.parametrize(
+    ("where", "tls", "http2", "reach"),
+    [
+        (LOCAL, False, "on", "none"),
+        (
+            LOCAL,
+            True,
+            "on",
+            "CVE-2026-123007 and CVE-2026-123633 (HTTP/2: .*), CVE-2026-118899 (TLS 1.3: .*)",
+        ),
+        (LOCAL, True, "off", "none of HTTP/2, which is off, but CVE-2026-118899 (TLS 1.3: .*)"),
+        (DOCKER, False, "on", "CVE-2026-123634 (the DNS server: .*)"),
+    ],
+)
+def test_the_line_about_faults_says_which_can_be_reached(
+    tmp_path: Path, where: dict[str, str], tls: bool, http2: str, reach: str
+) -> None:
+    settings: dict[str, object] = {}
+    if tls:
+        settings = {"TLS_CERTIFICATE": tmp_path / "certificate", "TLS_KEY": tmp_path / "key"}
+        make_certificate(tmp_path / "certificate", tmp_path / "key")
+    env = with_nginx(tmp_path, "nginx/1.31.3", {**render_environment(settings, where), "HTTP2": http2})
+    done = render(tmp_path / "nginx", env)
+    assert done.returncode == 0
+    pattern = f"{FAULTS}1.31.3 has known faults, mended in 1.30.7 and 1.31.9; within reach here: {reach}\n"
+    assert re.fullmatch(pattern.replace("(", r"\(").replace(")", r"\)"), done.stderr)
+    if tls:
+        (http2_of,) = [one.arguments for one in directives(tmp_path / "nginx") if one.name == "http2"]
+        assert http2_of == [http2]
+
+
+def test_http2_is_on_or_off(tmp_path: Path) -> None:
+    assert refused(tmp_path, {**render_environment(), "HTTP2": "yes"}, "HTTP2").endswith("must be on or off")
 
 
 def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
@@ -219,7 +298,7 @@ def test_it_says_how_it_is_used(arguments: list[str]) -> None:
         timeout=30,
     )
     assert done.returncode == 2
-    assert done.stderr == "nginx/render: usage: nginx/render DIR\n"
+    assert done.stderr == "nginx/render: usage: nginx/render DIR | --faults\n"
 
 
 def test_gixy_finds_nothing_but_what_is_meant(rendered: Path) -> None:
@@ -238,11 +317,24 @@ def test_gixy_finds_nothing_but_what_is_meant(rendered: Path) -> None:
 def refused(folder: Path, env: dict[str, str], name: str) -> str:
     """The one line of an error about this setting."""
     done = render(folder, env)
-    lines = done.stderr.splitlines()
+    lines = errors(done)
     assert done.returncode == 2, done
     assert len(lines) == 1, done.stderr
     assert lines[0].startswith(f"nginx/render: {name}")
     return lines[0]
+
+
+def with_nginx(folder: Path, version: str, env: dict[str, str]) -> dict[str, str]:
+    """The environment with another nginx first in PATH: the same, but for the version that it tells."""
+    folder = folder / "bin"
+    folder.mkdir()
+    real = shutil.which("nginx", path=env["PATH"])
+    script = (
+        f'#!/bin/sh\n[ "$1" != -v ] || {{ echo "nginx version: {version}" >&2; exit; }}\nexec {real} "$@"\n'
+    )
+    (folder / "nginx").write_text(script)
+    (folder / "nginx").chmod(0o755)
+    return {**env, "PATH": f"{folder}:{env['PATH']}"}
 
 
 def upstream_servers(folder: Path) -> list[list[str]]:
