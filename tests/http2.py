@@ -36,11 +36,13 @@ class Http2:
     ) -> None:
         self._socket.close()
 
-    def ask(self, target: str) -> int:
-        """Send a GET; returns its stream."""
+    def ask(self, target: str, body: bytes | None = None) -> int:
+        """Send a GET, with a body whose length is not announced when there is one; returns its stream."""
         stream = self._http2.get_next_available_stream_id()
         pseudo = {":method": "GET", ":scheme": "https", ":authority": "localhost", ":path": target}
-        self._http2.send_headers(stream, list(pseudo.items()), end_stream=True)
+        self._http2.send_headers(stream, list(pseudo.items()), end_stream=body is None)
+        if body is not None:
+            self._http2.send_data(stream, body, end_stream=True)
         self._socket.sendall(self._http2.data_to_send())
         return stream
 

@@ -90,6 +90,12 @@ def _is_alive(server: Nginx) -> bool:
         return False
 
 
+def nginx_faults() -> str:
+    """What is known of the nginx of this test environment, if anything is."""
+    command = [str(ROOT / "nginx" / "render"), "--faults"]
+    return subprocess.run(command, env=render_environment(), capture_output=True, text=True).stdout
+
+
 def errors(done: subprocess.CompletedProcess[str]) -> list[str]:
     """What nginx/render has written, without the line about the version of this machine's nginx."""
     return [line for line in done.stderr.splitlines() if not line.startswith(FAULTS)]

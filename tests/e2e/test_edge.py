@@ -156,6 +156,14 @@ def test_the_admin_server_asks_for_its_password(edge: System, path: str, credent
     assert response.problem()["title"] == "Unauthorized"
 
 
+@pytest.mark.parametrize("credentials", [None, "admin:correct horse"])
+def test_the_root_of_the_admin_server_leads_to_the_status_page(edge: System, credentials: str | None) -> None:
+    response = admin(edge, "/", credentials)
+    assert (response.status, response.headers["Location"]) == (302, "/status")
+    assert admin(edge, "/nothing", "admin:correct horse").status == 404
+    assert admin(edge, "/", "admin:correct horse", {"Host": "evil.example"}).status == 421
+
+
 def test_the_admin_server_lets_in_whoever_knows_it_and_the_health_check(edge: System) -> None:
     assert admin(edge, "/status", "admin:correct horse").status == 200
     assert admin(edge, "/livez", None).text == "ok"

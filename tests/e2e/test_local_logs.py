@@ -48,7 +48,7 @@ def system(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     (folder / "password").write_text("correct horse")
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("HTTP2", "on")
-        with System(
+        system = System(
             LOG_FORMAT=request.param,
             ROUTES="tests.apps.controlled",
             TLS_CERTIFICATE=folder / "certificate",
@@ -56,9 +56,10 @@ def system(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
             ADMIN_PASSWORD_FILE=folder / "password",
             TRUSTED_PROXIES="127.0.0.1",
             SLOW_PER_CLIENT=0,
-        ) as system:
-            system.supervisor("stopProcessGroup", "slow")
-            yield system
+        )
+    with system:
+        system.supervisor("stopProcessGroup", "slow")
+        yield system
 
 
 @pytest.mark.timeout(180)

@@ -2,8 +2,10 @@
 
 import http.client
 import json
+import os
 import shutil
 import signal
+import socket
 import ssl
 import subprocess
 from collections.abc import Iterator
@@ -13,10 +15,11 @@ import psutil
 import pytest
 
 from tests.certificate import make_certificate, needs_openssl
-from tests.client import Response, received
-from tests.e2e.system import System
+from tests.client import Response, exchange, received
+from tests.e2e.system import System, is_ready
 from tests.gate import Gate
 from tests.http2 import Http2
+from tests.nginx import nginx_faults
 from tests.support import wait_until
 
 pytestmark = needs_openssl
@@ -61,10 +64,13 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
 
 @pytest.fixture(scope="module")
 def secure(certificate: Certificate) -> Iterator[System]:
-    with System(
-        ROUTES="tests.apps.controlled", TLS_CERTIFICATE=certificate.file, TLS_KEY=certificate.key
-    ) as system:
-        yield system
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("HTTP2", "on")  # whatever the version of this machine's nginx
+        secure = System(
+            ROUTES="tests.apps.controlled", TLS_CERTIFICATE=certificate.file, TLS_KEY=certificate.key
+        )
+    with secure:
+        yield secure
 
 
 def port(system: System) -> int:
@@ -102,6 +108,44 @@ def test_the_plain_port_sends_everybody_to_the_other_and_serves_nothing(secure: 
     assert response.status == 308
     assert response.headers["Location"] == f"https://127.0.0.1:{port(secure)}/slow/echo//a?b=%2F"
     assert "Strict-Transport-Security" not in response.headers  # RFC 6797, 7.2
+
+
+@pytest.mark.parametrize("host", [b"", b"Host:\r\n", b"Host: \r\n"])
+@pytest.mark.parametrize("version", [b"1.0", b"1.1"])
+def test_without_a_name_there_is_nowhere_to_send_a_client_to(
+    secure: System, version: bytes, host: bytes
+) -> None:
+    response = exchange(secure.port, b"GET /echo HTTP/" + version + b"\r\n" + host + b"\r\n")
+    assert response.status == 400
+    assert response.problem()["title"] == "Bad Request"
+    assert "Location" not in response.headers
+
+
+@pytest.mark.parametrize("data", [b"GET /echo HTTP/1.1\r\nHost: a\r\n\r\n", b"nonsense\r\n\r\n"])
+def test_an_answer_without_tls_at_the_tls_port_has_no_hsts(secure: System, data: bytes) -> None:
+    response = exchange(port(secure), data)
+    assert response.status == 400
+    assert response.problem()
+    assert "Strict-Transport-Security" not in response.headers
+
+
+@pytest.mark.parametrize("body", [b"x", b"", None])
+def test_a_body_without_a_length_ends_one_instance_at_most(
+    secure: System, certificate: Certificate, gate: Gate, body: bytes | None
+) -> None:
+    """Over HTTP/2 a body need not be announced."""
+    with Http2(port(secure), certificate.trusting()) as client:
+        stream = client.ask(gate("/wait"), body=body)
+        gate.wait_for(1)
+        os.kill(gate.entered[0], signal.SIGKILL)
+        if body:
+            assert client.answer(stream).status == 502
+            assert len(gate.entered) == 1
+        else:
+            gate.wait_for(2)
+            gate.open()
+            assert client.answer(stream).text == "released"
+    wait_until(lambda: all(map(is_ready, secure.instances("fast"))))
 
 
 def test_both_pools_answer_over_http_2(secure: System, certificate: Certificate) -> None:
@@ -161,6 +205,24 @@ def test_a_certificate_that_is_renewed_is_picked_up_by_a_reload(
     new = certificate.trusting()
     wait_until(lambda: get_with(secure, new) == 200)
     wait_until(lambda: get_with(secure, old) == 0)
+
+
+@pytest.mark.skipif(not nginx_faults(), reason="this machine's nginx has no known faults")
+def test_an_nginx_with_known_faults_is_named_and_does_without_http_2(certificate: Certificate) -> None:
+    with System(TLS_CERTIFICATE=certificate.file, TLS_KEY=certificate.key) as system:
+        context = certificate.trusting()
+        context.set_alpn_protocols(["h2", "http/1.1"])
+        with (
+            socket.create_connection(("127.0.0.1", port(system)), timeout=30) as plain,
+            context.wrap_socket(plain, server_hostname="localhost") as connection,
+        ):
+            assert connection.selected_alpn_protocol() == "http/1.1"
+        assert get(system, certificate, "/fast?id=7").text == "fast result 7"
+        (line,) = [json.loads(line) for line in system.output.splitlines() if "known faults" in line]
+        assert line["level"] == "WARNING"
+        assert line["message"].endswith(
+            "none of HTTP/2, which is off, but CVE-2026-118899 (TLS 1.3: a worker process loops for ever)"
+        )
 
 
 def get_with(system: System, context: ssl.SSLContext) -> int:
