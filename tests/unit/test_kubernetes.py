@@ -34,7 +34,7 @@ from tests.kubernetes import (
     selects,
     validate,
 )
-from tests.nginx import directives, render, render_environment, seconds
+from tests.nginx import directives, errors, render, render_environment, seconds
 from tests.support import DEFAULTS, ROOT
 from tests.unit.test_config_files import compose
 
@@ -273,7 +273,7 @@ def test_nginx_takes_its_environment_and_finds_the_instances_by_whole_names(
     assert files.keys() == expected[variant]
 
     done = render(tmp_path / "nginx", render_environment({}, settings))
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, errors(done)) == (0, [])
     found = directives(tmp_path / "nginx")
     servers = {
         (one.blocks[-1].removeprefix("upstream "), one.arguments[0])

@@ -76,7 +76,7 @@ def test_the_sbom_is_valid_and_has_all_that_runs_as_it_is_pinned() -> None:
     images = {name: one["version"] for name, one in components.items() if one["type"] == "container"}
     assert images == {
         "registry.local:5000/python": f"sha256:{'1' * 64}",
-        "nginx": "1.30",
+        "nginx": "1.30.7",
         "prom/prometheus": "v3.7.3",
         "grafana/grafana": "12.2.0",
     }

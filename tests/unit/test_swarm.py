@@ -12,7 +12,7 @@ import yaml
 
 from app.config import Config
 from tests.certificate import make_certificate, needs_openssl
-from tests.nginx import directives, render, render_environment
+from tests.nginx import directives, errors, render, render_environment
 from tests.support import DEFAULTS, ROOT
 from tests.unit.test_config_files import compose, expand
 
@@ -143,7 +143,7 @@ def test_with_tls_nginx_takes_what_its_secrets_are(tmp_path: Path) -> None:
         settings[name] = str(file)
     env = {name: expand(str(value), {}) for name, value in settings.items()}
     done = render(tmp_path / "nginx", {**render_environment(), **env})
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, errors(done)) == (0, [])
     listens = {one.arguments[0] for one in directives(tmp_path / "nginx") if one.name == "listen"}
     assert listens == {"8080", "8443", "0.0.0.0:8081"}
 
