@@ -116,7 +116,9 @@ DESCRIPTION: Json = {
                 ("500",),
                 requestBody={
                     "required": True,
-                    "description": "a whole image of at most 20 MiB and 40 million pixels",
+                    "description": "a whole image of at most 20 MiB, 16384 pixels in each direction, 80 "
+                    "million pixels, and 210 MB of memory while it is decoded, which is what limits PNG (from "
+                    "37 million pixels), progressive JPEG (from 24 million) and WebP (from 7 million)",
                     "content": {"image/jpeg": {}, "image/png": {}, "image/webp": {}},
                 },
             )

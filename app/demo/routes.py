@@ -6,8 +6,9 @@ from tornado.web import StaticFileHandler
 
 from app.demo import strategies
 from app.demo.arguments import job_id
+from app.demo.image_header import BadImage
 from app.demo.openapi import DESCRIPTION
-from app.demo.thumbnail import BadImage, ImageTooLarge, thumbnail
+from app.demo.thumbnail import ImageTooLarge, thumbnail
 from app.errors import BadArgument, ContentTooLarge
 from app.handlers import Handler, PageHandler, SlowHandler
 
@@ -47,7 +48,7 @@ class ThumbnailHandler(SlowHandler):
     async def post(self) -> None:
         pixels = self.integer("size", default=256, minimum=1, maximum=2048)
         if len(self.request.body) > IMAGE_BYTES:
-            raise ContentTooLarge(f"an image may have {IMAGE_BYTES} bytes")
+            raise ContentTooLarge(f"the image has more than {IMAGE_BYTES // 2**20} MiB, which is the limit")
         try:
             jpeg = await self.run(thumbnail, self.request.body, pixels)
         except BadImage as error:

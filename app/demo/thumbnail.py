@@ -1,42 +1,136 @@
 """A task with real input: a thumbnail of an image that a stranger has sent."""
 
+import ctypes
 import io
+import resource
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
-FORMATS = ("JPEG", "PNG", "WEBP")
-MAX_PIXELS = 40_000_000
-"""The largest image that is decoded: about 160 MB at 4 bytes a pixel."""
+from app.demo.image_header import BadImage, ImageHeader
 
+MAX_SIDE = 16_384
+MAX_PIXELS = 80_000_000
+MAX_BYTES = 210_000_000
+"""The largest image that is decoded: pixels in each direction and in all, and memory beside the worker's own
+30 MB, so that a worker stays below 256 MB. The memory is that of ``ImageHeader.memory_bytes``. It is what
+limits PNG, WebP and progressive JPEG."""
 
-class BadImage(ValueError):
-    """The data is no whole image of a known format."""
+MAX_DATA_BYTES = 240_000_000
+"""The whole data of the process while an image is decoded, for what its header does not say: metadata and
+tables can be made to grow as well. Besides these, Linux counts some 15 MB of program files as resident."""
+
+STRIP_PIXELS = 1 << 18
+
+M_MMAP_THRESHOLD = -3  # malloc.h
+MMAP_BYTES = 1 << 20
 
 
 class ImageTooLarge(ValueError):
-    """The image has more pixels than MAX_PIXELS; it was not decoded."""
+    """The image is over one of the limits above; the text is for the client."""
 
 
 def thumbnail(data: bytes, size: int) -> bytes:
-    """A JPEG that fits into ``size`` × ``size`` pixels, upright, transparency on white.
+    """A JPEG that fits into ``size`` × ``size`` pixels, upright, transparency on white; of an animated image,
+    its first frame.
 
-    Raises BadImage and ImageTooLarge.
+    Takes less than 256 MB of memory, this process and ``data`` included. Raises BadImage, and ImageTooLarge
+    before anything is decoded.
     """
+    if not data:
+        raise BadImage("the body is empty: send a JPEG, PNG or WebP image")
+    header = ImageHeader.read(data)
+    _check(header, size, len(data))
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise ImageTooLarge(f"the image has more than {MAX_PIXELS} pixels")
-            image.draft("RGB", (size, size))  # a JPEG is decoded no larger than needed
-            upright = ImageOps.exif_transpose(image)
-            upright.thumbnail((size, size))
-            rgba = upright.convert("RGBA")
-    except (ImageTooLarge, MemoryError):
-        raise
-    except Image.DecompressionBombError as error:
-        raise ImageTooLarge(str(error)) from error
+        with _limited_data():
+            image, orientation = _decoded(data, header, size)
+            if max(header.width, header.height) > size:
+                by = header.scale(size) * header.factor(size)
+                # Its last row and column may stand for fewer than the others.
+                image = image.resize(header.fitted(size), box=(0, 0, header.width / by, header.height / by))
+            image.getexif()[ExifTags.Base.Orientation] = orientation
+            ImageOps.exif_transpose(image, in_place=True)
+            output = io.BytesIO()
+            image.save(output, "JPEG", quality=85)
+            return output.getvalue()
+    except MemoryError as error:
+        raise ImageTooLarge(
+            f"decoding the image takes more memory than the limit, {MAX_DATA_BYTES // 10**6} MB for all: "
+            "send it without metadata"
+        ) from error
     except Exception as error:  # decoders fail in many ways on data that was made to
-        raise BadImage(f"not a whole image of {', '.join(FORMATS)}: {error}") from error
-    white = Image.new("RGBA", rgba.size, "white")
-    output = io.BytesIO()
-    Image.alpha_composite(white, rgba).convert("RGB").save(output, "JPEG", quality=85)
-    return output.getvalue()
+        raise BadImage(f"the {header.format} image cannot be decoded: it is damaged or not whole") from error
+
+
+def _check(header: ImageHeader, size: int, data_bytes: int) -> None:
+    if not header.pixels:
+        raise BadImage(f"the {header.format} image has no pixels")
+    measure = f"the image has {header.width} × {header.height} pixels"
+    if max(header.width, header.height) > MAX_SIDE:
+        raise ImageTooLarge(f"{measure}; the limit is {MAX_SIDE} in each direction")
+    if header.pixels > MAX_PIXELS:
+        raise ImageTooLarge(f"{measure}; the limit is {MAX_PIXELS // 10**6} million")
+    memory_bytes = header.memory_bytes(size, data_bytes)
+    if memory_bytes > MAX_BYTES:
+        raise ImageTooLarge(
+            f"{measure}; as this kind of {header.format} it takes {memory_bytes / 1e6:.0f} MB of memory to "
+            f"decode, and the limit is {MAX_BYTES // 10**6} MB: send a smaller one, or a baseline JPEG"
+        )
+
+
+def _decoded(data: bytes, header: ImageHeader, size: int) -> tuple[Image.Image, int]:
+    """The image in RGB, shrunk by whole numbers but no smaller than the thumbnail; its EXIF orientation.
+
+    It is flattened and shrunk in strips, so that there is no second copy of the whole, however it is stored.
+    """
+    with Image.open(io.BytesIO(data), formats=[header.format]) as image:
+        if image.size != (header.width, header.height):
+            raise BadImage("the header says two sizes")
+        scale = header.scale(size)
+        image.draft("RGB", (max(1, header.width // scale), max(1, header.height // scale)))
+        image.load()
+        factor = header.factor(size)
+        shrunk = Image.new("RGB", (-(-image.width // factor), -(-image.height // factor)))
+        rows = max(1, STRIP_PIXELS // (image.width * factor))
+        for top in range(0, shrunk.height, rows):
+            bottom = min(image.height, (top + rows) * factor)
+            strip = _flat(image.crop((0, top * factor, image.width, bottom)))
+            shrunk.paste(strip.reduce(factor), (0, top))
+        return shrunk, image.getexif().get(ExifTags.Base.Orientation, 1)
+
+
+def _flat(image: Image.Image) -> Image.Image:
+    """The image in RGB, on white."""
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    if image.mode == "I;16":
+        image = image.convert("I").point(lambda value: value / 256)
+    return image.convert("RGB")
+
+
+@contextmanager
+def _limited_data() -> Iterator[None]:
+    """Have all that would take the process above MAX_DATA_BYTES fail with a MemoryError (Linux)."""
+    _give_back_large_buffers()
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    limits = [limit for limit in (soft, MAX_DATA_BYTES) if limit != resource.RLIM_INFINITY]
+    if sys.platform == "linux":
+        resource.setrlimit(resource.RLIMIT_DATA, (min(limits), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+def _give_back_large_buffers() -> None:
+    """Have glibc return a large buffer to Linux when it is freed, by mallopt(3).
+
+    Otherwise it keeps those of up to 32 MB in its heap after the first, and one job's gaps are the next one's
+    lack of memory.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt:
+        mallopt(M_MMAP_THRESHOLD, MMAP_BYTES)

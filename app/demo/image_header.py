@@ -1,0 +1,140 @@
+"""ImageHeader: how large an image is, and the memory that decoding it takes, read without decoding it."""
+
+import re
+import struct
+from dataclasses import dataclass
+from typing import Self
+
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+JPEG_MARKER = re.compile(rb"\xff+([^\x00\xff])")
+JPEG_WITHOUT_LENGTH = {0x01, *range(0xD0, 0xDA)}  # TEM, RST0 to RST7, SOI, EOI
+JPEG_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # of all kinds; the three are not SOF
+JPEG_BASELINE, JPEG_EXTENDED, JPEG_PROGRESSIVE, JPEG_SCAN = 0xC0, 0xC1, 0xC2, 0xDA
+COEFFICIENTS_BYTES = 2 * 64
+"""What libjpeg keeps of each block of 8 × 8 samples."""
+
+WEBP_DECODER_BYTES = 3 * 4
+"""For each pixel: two in libwebp's animation decoder, which Pillow uses for all, and one in what that
+returns."""
+
+MAX_FACTOR = 64
+"""So that one row of blocks of the largest image is still small."""
+
+
+class BadImage(ValueError):
+    """The data is no whole image of a known format; the text is for the client."""
+
+
+@dataclass(frozen=True)
+class ImageHeader:
+    """The size in pixels, before any rotation; memory in bytes."""
+
+    format: str
+    width: int
+    height: int
+    pixel_bytes: int = 4
+    """A decoded pixel in memory. Pillow takes 4 bytes also for 3 channels."""
+    decoder_bytes: int = 0
+    """Beside the image. A JPEG that comes in several scans is kept as coefficients up to the last."""
+    copies: int = 2
+    """How often the file itself is in memory: as it came, and unpickled; a WebP's decoder has its own."""
+
+    @classmethod
+    def read(cls, data: bytes) -> Self:
+        """Raises BadImage."""
+        try:
+            if data.startswith(b"\xff\xd8"):
+                return cls._jpeg(data)
+            if data.startswith(PNG_SIGNATURE + b"\0\0\0\rIHDR"):
+                return cls._png(data)
+            if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+                return cls._webp(data)
+        except (struct.error, IndexError) as error:
+            raise BadImage("the image ends within its header") from error
+        raise BadImage("the body is not an image that is known here: send a JPEG, PNG or WebP image")
+
+    @property
+    def pixels(self) -> int:
+        return self.width * self.height
+
+    def fitted(self, size: int) -> tuple[int, int]:
+        """The width and height of the same shape, the longer ``size`` pixels."""
+        ratio = size / max(self.width, self.height)
+        return max(1, round(self.width * ratio)), max(1, round(self.height * ratio))
+
+    def scale(self, size: int) -> int:
+        """By how much a JPEG's decoder can shrink it when ``size`` pixels in each direction are enough."""
+        if self.format != "JPEG":
+            return 1
+        return next(scale for scale in (8, 4, 2, 1) if scale <= max(1, max(self.width, self.height) // size))
+
+    def factor(self, size: int) -> int:
+        """By how much the decoded image can be shrunk after that."""
+        longest = max(self.width, self.height) // self.scale(size)
+        return min(max(1, longest // size), MAX_FACTOR)
+
+    def memory_bytes(self, size: int, data_bytes: int) -> int:
+        """What it takes to make an image of ``size`` pixels in each direction from a file of that many bytes.
+
+        That is the file, the decoded image, and the decoder or, when that is gone, the shrunk image.
+        """
+        scale, factor = self.scale(size), self.factor(size)
+        width, height = -(-self.width // scale), -(-self.height // scale)
+        shrunk = 4 * -(-width // factor) * -(-height // factor)
+        return self.copies * data_bytes + self.pixel_bytes * width * height + max(self.decoder_bytes, shrunk)
+
+    @classmethod
+    def _png(cls, data: bytes) -> Self:
+        """https://www.w3.org/TR/png-3/#11IHDR"""
+        width, height, depth, colour = struct.unpack_from(">IIBB", data, 16)
+        if colour in (0, 3):  # grey, palette
+            return cls("PNG", width, height, pixel_bytes=2 if depth == 16 else 1)
+        return cls("PNG", width, height)
+
+    @classmethod
+    def _webp(cls, data: bytes) -> Self:
+        """https://developers.google.com/speed/webp/docs/riff_container, and RFC 6386, 9.1, for VP8."""
+        kind = data[12:16]
+        if kind == b"VP8X":
+            width, height = (1 + int.from_bytes(data[at : at + 3], "little") for at in (24, 27))
+        elif kind == b"VP8L":
+            (bits,) = struct.unpack_from("<I", data, 21)
+            width, height = 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+        elif kind == b"VP8 ":
+            width, height = (side & 0x3FFF for side in struct.unpack_from("<HH", data, 26))
+        else:
+            raise BadImage("the WebP image does not begin with one of its chunks VP8, VP8L and VP8X")
+        return cls("WEBP", width, height, decoder_bytes=WEBP_DECODER_BYTES * width * height, copies=4)
+
+    @classmethod
+    def _jpeg(cls, data: bytes) -> Self:
+        """https://www.w3.org/Graphics/JPEG/itu-t81.pdf, B.2"""
+        at, kind = 2, 0
+        while found := JPEG_MARKER.search(data, at):
+            at, marker = found.end(), found[1][0]
+            if marker in JPEG_WITHOUT_LENGTH:
+                continue
+            (length,) = struct.unpack_from(">H", data, at)
+            if marker in JPEG_FRAMES:
+                kind = marker
+                height, width, components = struct.unpack_from(">HHB", data, at + 3)
+                sampling = [divmod(data[at + 9 + 3 * n], 16) for n in range(components)]
+            elif marker == JPEG_SCAN:
+                if not kind or not sampling or not all(min(factors) for factors in sampling):
+                    break
+                return cls._jpeg_frame(kind, width, height, sampling, scan_components=data[at + 2])
+            at += length
+        raise BadImage("the JPEG image has no whole header")
+
+    @classmethod
+    def _jpeg_frame(
+        cls, kind: int, width: int, height: int, sampling: list[tuple[int, int]], scan_components: int
+    ) -> Self:
+        if kind not in (JPEG_BASELINE, JPEG_EXTENDED, JPEG_PROGRESSIVE):
+            raise BadImage("the JPEG image is neither baseline nor progressive; others are not decoded here")
+        coefficients = 0
+        if kind == JPEG_PROGRESSIVE or scan_components < len(sampling):
+            across = -(-width // (8 * max(x for x, _ in sampling)))
+            down = -(-height // (8 * max(y for _, y in sampling)))
+            coefficients = COEFFICIENTS_BYTES * across * down * sum(x * y for x, y in sampling)
+        return cls("JPEG", width, height, 1 if len(sampling) == 1 else 4, coefficients)
