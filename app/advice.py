@@ -7,6 +7,9 @@ from app.config import Config
 
 Json = dict[str, Any]
 
+MOST_BLOCKING = 10
+"""How many routes that block are named."""
+
 
 def hints(config: Config, pools: Json, instances: list[Json], blocks: dict[str, float]) -> list[str]:
     """A sentence for each thing that is wrong, the worst first; what there is to do stands in it.
@@ -41,6 +44,11 @@ def _silent(config: Config, instances: list[Json]) -> list[str]:
                 f"{name} has not answered for {instance['silent_seconds']:.0f} s ({instance['error']}). It "
                 f"is restarted by itself when it has died or hangs; {log} says why."
             )
+        elif instance["state"] == "unreadable":
+            found.append(
+                f"{name} answers what cannot be read ({instance['error']}). If it runs another release, "
+                f"roll it to this one; otherwise {log} may say why."
+            )
         elif lost is not None and lost < 60:
             found.append(f"{name} died and was restarted {lost:.0f} s ago; {log} says why.")
     return found
@@ -58,11 +66,15 @@ def _full(config: Config, slow: Json) -> list[str]:
 
 
 def _blocking(blocks: dict[str, float]) -> list[str]:
-    return [
+    worst = sorted(blocks.items(), key=lambda block: (-block[1], block[0]))
+    found = [
         f"{route or 'Something other than a handler'} blocked its fast instance for {seconds:.2f} s, and all "
         "other requests of it: run that work in the slow pool. The log has the line that did it."
-        for route, seconds in sorted(blocks.items())
+        for route, seconds in worst[:MOST_BLOCKING]
     ]
+    if len(worst) > MOST_BLOCKING:
+        found.append(f"{len(worst) - MOST_BLOCKING} more routes blocked a fast instance for less time.")
+    return found
 
 
 def _failing(pools: Json) -> list[str]:

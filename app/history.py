@@ -4,7 +4,11 @@ import math
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
-from typing import Any, Self
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from app.untrusted import MAX_TEXT, Count, Seconds, Text
 
 STEP_SECONDS = 5
 """Steps begin at whole multiples of this by the clock, so that those of several instances can be added up."""
@@ -16,24 +20,24 @@ FACTOR = 1.25
 """Each latency bucket's bound is this times the one below it: a quantile is right to within 25 %."""
 
 
+BUCKETS = 150
+"""The bound of the last is some hundred years."""
+
+Bucket = Annotated[int, Field(ge=0, lt=BUCKETS)]
+
+
 @dataclass
 class Step:
-    """Counts of one step; of what goes up and down, the most that was seen."""
+    """Counts of one step; of what goes up and down, the most that was seen. Another instance's is checked."""
 
-    requests: int = 0
-    errors: int = 0  # answered 500, 502 or 504
-    refused: int = 0  # answered 503
-    lag_seconds: float = 0
-    waiting: int = 0
-    running: int = 0
-    latency: dict[int, int] = field(default_factory=dict)  # bucket -> requests
-    blocks: dict[str, float] = field(default_factory=dict)  # route -> the longest, in seconds
-
-    @classmethod
-    def read(cls, values: dict[str, Any]) -> Self:
-        """A step from what ``asdict`` has made of it and JSON of that."""
-        latency = {int(bucket): count for bucket, count in values["latency"].items()}
-        return cls(**{**values, "latency": latency})
+    requests: Count = 0
+    errors: Count = 0  # answered 500, 502 or 504
+    refused: Count = 0  # answered 503
+    lag_seconds: Seconds = 0
+    waiting: Count = 0
+    running: Count = 0
+    latency: dict[Bucket, Count] = field(default_factory=dict)  # bucket -> requests
+    blocks: dict[Text, Seconds] = field(default_factory=dict)  # route -> the longest, in seconds
 
     def add(self, other: "Step") -> None:
         """Add another instance's, or another time's: what goes up and down is added up too."""
@@ -82,7 +86,8 @@ class History:
         step.errors += status in (500, 502, 504)
         if status == 503:
             return  # how long a refusal takes says nothing about the work
-        bucket = max(0, math.ceil(math.log(max(seconds, FINEST_SECONDS) / FINEST_SECONDS, FACTOR)))
+        bucket = math.ceil(math.log(max(seconds, FINEST_SECONDS) / FINEST_SECONDS, FACTOR))
+        bucket = min(max(0, bucket), BUCKETS - 1)
         step.latency[bucket] = step.latency.get(bucket, 0) + 1
 
     def add_sample(self, lag_seconds: float, waiting: int, running: int) -> None:
@@ -94,7 +99,7 @@ class History:
 
     def add_block(self, route: str, seconds: float) -> None:
         """A handler of this route has blocked the loop."""
-        blocks = self.now().blocks
+        blocks, route = self.now().blocks, route[:MAX_TEXT]
         blocks[route] = max(seconds, blocks.get(route, 0))
 
     def since(self, number: int) -> dict[int, dict[str, Any]]:

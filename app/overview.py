@@ -7,16 +7,23 @@ import socket
 import time
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tornado.httpclient import HTTPError, HTTPRequest
-from tornado.websocket import WebSocketClientConnection, WebSocketClosedError, websocket_connect
+from tornado.websocket import (
+    WebSocketClientConnection,
+    WebSocketClosedError,
+    WebSocketError,
+    websocket_connect,
+)
 
 from app.advice import hints
 from app.config import Config, Pool
 from app.handlers.base import GOING_AWAY
 from app.history import STEP_SECONDS, STEPS, Step, step_number, total
 from app.metrics import resident_bytes
+from app.untrusted import MAX_TEXT, Count, Seconds, Text, printable
 
 if TYPE_CHECKING:
     from app.application import Application
@@ -28,6 +35,9 @@ LOOK_SECONDS = 1.0
 
 GONE_FOR_SECONDS = 60.0
 """How long an instance stays in sight after it was last heard of."""
+
+MAX_ANSWER_BYTES = 1 << 20
+"""The largest report; one of 256 jobs and ten busy minutes has a quarter of it."""
 
 MINUTE_STEPS = 60 // STEP_SECONDS
 
@@ -44,13 +54,44 @@ def report(app: "Application", since: int) -> Json:
         "active": app.active_requests,
         "waiting": app.workers.waiting,
         "running": [
-            {"route": job.route, "request_id": job.request_id, "age_seconds": now - job.started_at}
+            {
+                "route": job.route[:MAX_TEXT],
+                "request_id": job.request_id[:MAX_TEXT],
+                "age_seconds": now - job.started_at,
+            }
             for job in jobs
         ],
         "worker_restarts": app.metrics.worker_restarts,
         "resident_bytes": resident_bytes(),
         "steps": app.metrics.history.since(since),
     }
+
+
+class _Said(BaseModel):
+    """Part of a report. Other fields, as a newer release may have, are ignored."""
+
+    model_config = ConfigDict(strict=True)
+
+
+class RunningJob(_Said):
+    """A job that a worker runs."""
+
+    route: Text
+    request_id: Text
+    age_seconds: Seconds
+
+
+class Report(_Said):
+    """A report as another instance receives it: whatever that one says, it is of these types or refused."""
+
+    state: Annotated[str, Field(pattern="^[a-z]{1,20}$")]
+    uptime_seconds: Annotated[float, Field(ge=-1e10, le=1e10)]  # less than 0 where the clock was set back
+    active: Count
+    waiting: Count
+    running: Annotated[list[RunningJob], Field(max_length=1000)]
+    worker_restarts: Count
+    resident_bytes: Count
+    steps: dict[int, Step]
 
 
 @dataclass
@@ -66,35 +107,38 @@ class Seen:
     leaves: bool = False  # it has said so
     connection: WebSocketClientConnection | None = None
     error: str = ""
-    report: Json = field(default_factory=dict)
+    trouble: str = "no answer"  # its state when there is an error
+    report: Report | None = None
     steps: dict[int, Step] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         return f"{self.pool}:{self.port}"
 
-    def update(self, answer: Json, now: float) -> None:
-        """Take over an answer."""
-        restarted = answer["uptime_seconds"] < self.report.get("uptime_seconds", 0)
+    def update(self, answer: str | bytes, now: float) -> None:
+        """Take over an answer. Raises ValidationError, and changes nothing, when it is no report."""
+        report = Report.model_validate_json(answer)
+        restarted = self.report is not None and report.uptime_seconds < self.report.uptime_seconds
         if restarted and not self.leaves:
             self.lost_at = now
         self.leaves = False
-        for number, step in answer.pop("steps").items():
-            self.steps[int(number)] = Step.read(step)
-        for old in [old for old in self.steps if old <= step_number() - STEPS]:
-            del self.steps[old]
-        self.report, self.answered_at, self.error = answer, now, ""
+        last = step_number() + 1  # its clock may be a little ahead
+        known = {**self.steps, **report.steps}
+        self.steps = {number: step for number, step in known.items() if last - STEPS < number <= last}
+        self.report, self.answered_at, self.error = report, now, ""
 
     @property
     def state(self) -> str:
-        """Its own word, or "stopped" after it had said that it would be, or "no answer"."""
+        """What it says, "stopped" after it had said that it would be, "no answer" or "unreadable"."""
         if self.leaves:
             return "stopped"
-        return "no answer" if self.error else str(self.report.get("state", "starting"))
+        if self.error:
+            return self.trouble
+        return self.report.state if self.report else "starting"
 
-    def disconnect(self, error: str) -> None:
-        """It does not answer; the next look connects anew."""
-        self.error = error
+    def disconnect(self, error: str, trouble: str = "no answer") -> None:
+        """It does not answer, or nothing that can be read; the next look connects anew."""
+        self.error, self.trouble = printable(error[:MAX_TEXT]), trouble
         if self.connection:
             self.connection.close()
             self.connection = None
@@ -109,7 +153,7 @@ class Seen:
             "error": self.error,
             "silent_seconds": now - (self.answered_at or self.first_looked_at),
             "lost_seconds": now - self.lost_at if self.lost_at else None,
-            **({} if self.error else self.report),
+            **(self.report.model_dump(exclude={"steps"}) if self.report and not self.error else {}),
             "state": self.state,
             **_figures(self.minute()),
         }
@@ -246,24 +290,50 @@ class Overview:
             self._addresses[pool] = sorted({str(address[0]) for *_, address in found})
 
     async def _ask(self, seen: Seen) -> None:
-        """Over a connection that stays, so that an instance which drains can say so."""
-        url = f"ws://{seen.address}:{seen.port}/status/instance"
-        handshake = HTTPRequest(url, connect_timeout=LOOK_SECONDS, request_timeout=LOOK_SECONDS)
+        """Over a connection that stays, so that an instance which drains can say so.
+
+        Whatever the other side does is its own trouble: the others' figures depend on none.
+        """
         try:
-            if seen.connection is None:
-                seen.connection = await websocket_connect(handshake)
-            await seen.connection.write_message(str(max(seen.steps, default=0)))
-            answer = await asyncio.wait_for(seen.connection.read_message(), LOOK_SECONDS)
+            async with asyncio.timeout(LOOK_SECONDS):
+                if seen.connection is None:
+                    seen.connection = await _connect(seen)
+                await seen.connection.write_message(str(max(seen.steps, default=0)))
+                answer = await seen.connection.read_message()
             if answer is None:
                 raise WebSocketClosedError
-            seen.update(json.loads(answer), time.monotonic())
+            seen.update(answer, time.monotonic())
         except WebSocketClosedError:
             seen.leaves = seen.connection is not None and seen.connection.close_code == GOING_AWAY
             seen.disconnect("it closed the connection")
         except TimeoutError:
             seen.disconnect("no answer in time")
+        except ValidationError as error:
+            seen.disconnect(_what_is_wrong(error), "unreadable")
+        except WebSocketError as error:
+            seen.disconnect(str(error), "unreadable")
         except (HTTPError, OSError) as error:
             seen.disconnect(getattr(error, "strerror", None) or str(error))
+        except Exception as error:
+            log.exception("cannot look at %s at %s", seen.name, seen.address)
+            seen.disconnect(type(error).__name__)
+
+
+async def _connect(seen: Seen) -> WebSocketClientConnection:
+    handshake = HTTPRequest(
+        f"ws://{seen.address}:{seen.port}/status/instance",
+        connect_timeout=LOOK_SECONDS,
+        request_timeout=LOOK_SECONDS,
+        streaming_callback=lambda _: None,  # the body of an answer that is no WebSocket is not kept
+    )
+    return await websocket_connect(handshake, max_message_size=MAX_ANSWER_BYTES)
+
+
+def _what_is_wrong(error: ValidationError) -> str:
+    """The first thing, such as ``active: Input should be a valid integer``."""
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    where = ".".join(map(str, first["loc"]))
+    return f"{where}: {first['msg']}" if where else first["msg"]
 
 
 def _by_pool(item: tuple[tuple[str, int], Seen]) -> tuple[str, str, int]:

@@ -2,7 +2,9 @@
 
 import argparse
 import asyncio
+import io
 import json
+import logging
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -11,6 +13,7 @@ from typing import Any
 from app.config import Config
 from app.errors import ConfigError
 from app.overview import LOOK_SECONDS, Overview
+from app.untrusted import printable
 
 Json = dict[str, Any]
 
@@ -44,6 +47,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print all figures as JSON, times in seconds")
     parser.add_argument("--watch", action="store_true", help="go on, each second, until Ctrl-C")
     options = parser.parse_args(arguments)
+    logging.disable(logging.ERROR)  # what is wrong with an instance is in the table, in words of our own
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that does not know all of Unicode
     try:
         return asyncio.run(_show(Config.load(), as_json=options.json, watch=options.watch))
     except ConfigError as error:
@@ -72,7 +78,7 @@ async def _show(config: Config, *, as_json: bool, watch: bool) -> int:
 def _text(content: Json) -> str:
     rows = [{"name": f"{name} pool", **pool} for name, pool in content["pools"].items()]
     rows += [{"running": [], **instance} for instance in content["instances"]]
-    cells = [[str(show(row)) for _, show in COLUMNS] for row in rows]
+    cells = [[printable(str(show(row))) for _, show in COLUMNS] for row in rows]
     table = [[title for title, _ in COLUMNS], *cells]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     lines = ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)) for row in table]
@@ -81,7 +87,8 @@ def _text(content: Json) -> str:
         for instance in content["instances"]
         for job in instance.get("running", [])
     ]
-    return "\n".join([*(line.rstrip() for line in lines), *jobs, *(f"! {hint}" for hint in content["hints"])])
+    notes = [*jobs, *(f"! {hint}" for hint in content["hints"])]
+    return "\n".join([*(line.rstrip() for line in lines), *map(printable, notes)])
 
 
 def _seconds(value: float | None) -> str:

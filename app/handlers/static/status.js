@@ -86,12 +86,13 @@ const lost = (one) => one.lost_seconds != null && one.lost_seconds < LOST_SECOND
 
 function state(one) {
   if (one.state === "no answer") return `✕ no answer for ${one.silent_seconds.toFixed(0)} s`;
+  if (one.state === "unreadable") return "✕ answers what cannot be read";
   if (lost(one)) return `✕ ${one.state}, died ${one.lost_seconds.toFixed(0)} s ago`;
   return `${one.state === "ready" ? "●" : "◐"} ${one.state}`;
 }
 
 function kind(one) {
-  if (one.state === "no answer" || lost(one)) return "bad";
+  if (one.state === "no answer" || one.state === "unreadable" || lost(one)) return "bad";
   return one.state === "ready" ? "good" : "warn";
 }
 
