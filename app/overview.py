@@ -37,7 +37,7 @@ GONE_FOR_SECONDS = 60.0
 """How long an instance stays in sight after it was last heard of."""
 
 MAX_ANSWER_BYTES = 1 << 20
-"""The largest report; one of 256 jobs and ten busy minutes has a quarter of it."""
+"""The largest report. One of ten busy minutes and 256 jobs, all with the longest names, has less."""
 
 MINUTE_STEPS = 60 // STEP_SECONDS
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-MAX_TEXT = 1000
+MAX_TEXT = 200
 """Characters of a route, a request's id or an error; whoever says it shortens it."""
 
 UNPRINTABLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}

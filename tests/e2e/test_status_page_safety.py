@@ -1,5 +1,7 @@
 """What a hostile client, instance or page elsewhere can do with the status page, in a real browser."""
 
+import json
+import re
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +14,7 @@ from app.config import Pool
 from tests.apps.hostile import MARKUP
 from tests.browser import chromium, needs_chromium
 from tests.e2e.system import System
+from tests.liars import ESCAPES, frame, job, said, served, web_socket
 from tests.process import Instance
 from tests.support import free_ports
 
@@ -63,6 +66,38 @@ def test_names_of_routes_request_ids_and_errors_are_shown_as_text(
             expect(page.get_by_text(shown).first).to_be_visible(timeout=15_000)
         assert page.locator("main img").count() == 0
         assert "owned" not in page.title()
+        assert not complaints
+        page.close()
+
+
+@pytest.mark.parametrize(
+    ("answer", "shown"),
+    [
+        (said(active="x"), "(active: Input should be a valid integer)"),
+        (said(state=ESCAPES), "(state: String should match"),
+        (said(steps={"1": {"latency": {"1000000": 1}}}), "answers what cannot be read"),
+        ([], "answers what cannot be read"),
+        (job(route=f"/{ESCAPES}{MARKUP}", request_id="\u202egpj.exe"), "\\u202egpj.exe"),
+    ],
+)
+def test_one_that_lies_is_shown_beside_the_figures_of_the_others(
+    browser: Browser, answer: object, shown: str
+) -> None:
+    port = free_ports(2)
+    settings: dict[str, Any] = {"FAST_PORT": port, "FAST_PROCESSES": 2, "SLOW_PORT": free_ports()}
+    lie = web_socket(*[frame(json.dumps(answer).encode())] * 60)
+    with Instance(Pool.ALL, port=port, **settings) as instance, served(lie, port + 1):
+        page = browser.new_page()
+        complaints = watch(page)
+        page.goto(f"http://127.0.0.1:{instance.port}/status")
+        expect(page.get_by_text(shown).first).to_be_visible(timeout=15_000)
+        expect(page.locator("#instances tr", has_text=f"fast:{port}")).to_contain_text("● ready")
+        if "cannot be read" in page.locator("#hints").inner_text():
+            liar = page.locator("#instances tr", has_text=f"fast:{port + 1}")
+            expect(liar).to_contain_text("✕ answers what cannot be read")
+            expect(liar).to_have_class("fast bad")
+        assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200f\u202e]", page.locator("main").inner_text())
+        assert page.locator("main img").count() == 0
         assert not complaints
         page.close()
 
