@@ -138,7 +138,7 @@ def test_what_is_no_report_is_refused_and_the_others_are_shown(name: str) -> Non
     assert any("fast:8002 at 127.0.0.1 answers what cannot be read" in hint for hint in hints)
 
 
-@pytest.mark.parametrize("field", ["state", *Report.model_fields.keys() - {"state"}])
+@pytest.mark.parametrize("field", list(Report.model_fields))
 @pytest.mark.parametrize("value", [None, "x", -1, 1e300, [], {}, [[]], {"a": {}}, True, "9" * 5000])
 def test_no_field_of_another_type_does_harm(field: str, value: object) -> None:
     assert_harmless(seen(json.dumps(said(**{field: value})))[0])
