@@ -61,7 +61,10 @@ def thumbnail(data: bytes, size: int) -> bytes:
             "send it without metadata"
         ) from error
     except Exception as error:  # decoders fail in many ways on data that was made to
-        raise BadImage(f"the {header.format} image cannot be decoded: it is damaged or not whole") from error
+        raise BadImage(
+            f"the {header.format} image cannot be decoded: it is damaged, not whole, or takes more memory than "
+            f"the limit, {MAX_DATA_BYTES // 10**6} MB for all"
+        ) from error
 
 
 def _check(header: ImageHeader, size: int, data_bytes: int) -> None:
