@@ -62,8 +62,8 @@ def thumbnail(data: bytes, size: int) -> bytes:
         ) from error
     except Exception as error:  # decoders fail in many ways on data that was made to
         raise BadImage(
-            f"the {header.format} image cannot be decoded: it is damaged, not whole, or takes more memory than "
-            f"the limit, {MAX_DATA_BYTES // 10**6} MB for all"
+            f"the {header.format} image cannot be decoded: it is damaged, not whole, or takes more memory "
+            f"than the limit, {MAX_DATA_BYTES // 10**6} MB for all"
         ) from error
 
 
