@@ -18,9 +18,9 @@ MAX_BYTES = 210_000_000
 30 MB, so that a worker stays below 256 MB. The memory is that of ``ImageHeader.memory_bytes``. It is what
 limits PNG, WebP and progressive JPEG."""
 
-MAX_DATA_BYTES = 240_000_000
+MAX_DATA_BYTES = 234_000_000
 """The whole data of the process while an image is decoded, for what its header does not say: metadata and
-tables can be made to grow as well. Besides these, Linux counts some 15 MB of program files as resident."""
+tables can be made to grow as well. Besides these, Linux counts some 21 MB of program files as resident."""
 
 STRIP_PIXELS = 1 << 18
 
