@@ -82,6 +82,8 @@ def restart(supervisor: Any, name: str) -> float:
     try:
         supervisor.startProcess(name)
     except Fault as fault:
+        if fault.faultCode == Faults.SHUTDOWN_STATE:
+            raise
         raise DoesNotComeBack("it has ended at once; its log says why") from fault
     _wait_until_ready(supervisor, name)
     return time.monotonic() - started_at
