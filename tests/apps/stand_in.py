@@ -26,15 +26,16 @@ def main() -> None:
         return (folder / f"{port}.{way}").exists()
 
     def end(*_: object) -> None:
+        listener.close()
         while told("drain"):
             time.sleep(0.05)
         os._exit(0)
 
-    signal.signal(signal.SIGTERM, end)
     if told("die"):
         time.sleep(1.2)  # supervisor takes it for started
         os._exit(1)
     with socket.create_server(("127.0.0.1", port)) as listener:
+        signal.signal(signal.SIGTERM, end)
         while True:
             connection, _ = listener.accept()
             if told("large") and not kept:

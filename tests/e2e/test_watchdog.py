@@ -1,6 +1,7 @@
 """The watchdog under a real supervisor, with stand-ins for the instances and less patience."""
 
 import re
+import signal
 import sys
 import tempfile
 from contextlib import ExitStack
@@ -110,7 +111,7 @@ class Watched(Entered):
     def _end(self) -> None:
         self.tell()
         if self.process.running:
-            self.process.signal(2)
+            self.process.signal(signal.SIGINT)
             self.process.wait()
 
 
