@@ -3,6 +3,8 @@
 import os
 import re
 import shutil
+import signal
+import socket
 import subprocess
 import tempfile
 import zipfile
@@ -12,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.system import System, run_to_its_end
+from tests.process import Process
 from tests.support import ROOT
 
 
@@ -44,21 +47,62 @@ def test_a_fresh_clone_installs_itself_and_answers(clone: Path) -> None:
     assert re.fullmatch(r"slowpool: pip install failed: .*no-such\.whl.*\n", done.stderr)
 
 
-def test_without_a_network_it_is_one_clear_line_and_tried_again_next_time(
-    clone: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def pip_settings(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """pip asks only the index that the test names, and tries it once again."""
     for name in [name for name in os.environ if name.startswith("PIP_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
-    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
-    monkeypatch.setenv("PIP_RETRIES", "0")
+    monkeypatch.setenv("PIP_RETRIES", "1")
     monkeypatch.setenv("PIP_NO_CACHE_DIR", "1")
+    return monkeypatch
+
+
+@pytest.mark.parametrize("retries", [0, 1])
+def test_without_a_network_it_is_said_with_the_real_error_and_tried_again_next_time(
+    clone: Path, pip_settings: pytest.MonkeyPatch, retries: int
+) -> None:
+    pip_settings.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+    pip_settings.setenv("PIP_RETRIES", str(retries))
     for _ in range(2):
         done = run_to_its_end(clone)
         assert done.returncode == 1
-        (line,) = done.stderr.splitlines()
-        assert line.startswith("slowpool: pip install failed: ")
+        *said, unreached, failed = (
+            done.stderr.splitlines()
+        )  # on a busy machine also that there is no answer yet
+        assert len(said) <= 1
+        assert unreached.startswith("slowpool: pip cannot reach the package index: ")
+        assert failed.startswith("slowpool: pip install failed: it cannot reach the package index: ")
+        for line in (unreached, failed):
+            assert "Connection refused" in line
         assert done.stdout == f"slowpool: installs into {clone / '.venv'}\n"
+
+
+def test_an_index_that_is_silent_is_named_while_pip_still_waits_for_it(
+    clone: Path, pip_settings: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        pip_settings.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{silent.getsockname()[1]}/simple")
+        pip_settings.setenv("PIP_DEFAULT_TIMEOUT", "60")
+        with Process([clone / "deploy" / "local"], clone, os.environ) as local:
+            line = local.wait_for_output(
+                "cannot reach the package index: .*(Read timed out|didn.t respond)", 60
+            )
+            assert line.startswith("slowpool: pip cannot reach the package index: ")
+            assert local.running
+            local.signal(signal.SIGINT)
+            assert local.wait() == 130
+            assert "Traceback" not in local.output
+
+
+def test_a_package_that_the_index_does_not_have_is_no_fault_of_the_network(
+    clone: Path, pip_settings: pytest.MonkeyPatch
+) -> None:
+    pip_settings.setenv("PIP_NO_INDEX", "1")
+    done = run_to_its_end(clone)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("slowpool: pip install failed: ERROR: No matching distribution found for ")
 
 
 def copy_checkout(folder: Path) -> None:
