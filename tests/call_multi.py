@@ -1,16 +1,18 @@
 """Ask for 3 slow results and then 20 fast ones, all at once, and print them as they return.
 
     python tests/call_multi.py slow_threaded
-    python tests/call_multi.py slow --url http://localhost:8080 --n 6000
+    python tests/call_multi.py slow --url https://localhost:8443 --insecure --n 6000
 
 The exit status is 0 when every request was answered 200. It needs Python alone.
 """
 
 import argparse
 import http.client
+import ssl
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -39,12 +41,17 @@ def main() -> int:
     parser.add_argument("route", help="the slow route, such as slow, slow_threaded or slow/executor")
     parser.add_argument("--url", default="http://localhost:8080", help="of the system (%(default)s)")
     parser.add_argument("--n", type=int, default=6000, help="size of the slow work (%(default)s)")
+    parser.add_argument("--insecure", action="store_true", help="accept any certificate, for https")
     options = parser.parse_args()
+    try:
+        connect = connector(options.url, insecure=options.insecure)
+    except ValueError as error:
+        parser.error(str(error))
 
     slow = [Call(f"/{options.route.strip('/')}?id={i}&n={options.n}") for i in range(1, SLOW + 1)]
     fast = [Call(f"/fast?id={i}") for i in range(1, FAST + 1)]
     start = time.monotonic()
-    threads = [threading.Thread(target=ask, args=(options.url, call, start)) for call in slow + fast]
+    threads = [threading.Thread(target=ask, args=(connect, call, start)) for call in slow + fast]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -60,10 +67,24 @@ def main() -> int:
     return 1 if failed else 0
 
 
-def ask(url: str, call: Call, start: float) -> None:
-    """Send one request, note its answer and print it."""
+def connector(url: str, *, insecure: bool) -> Callable[[], http.client.HTTPConnection]:
+    """What makes a connection to the system. Raises ValueError when it is no such URL."""
     parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=TIMEOUT_SECONDS)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"--url {url}: write it like http://localhost:8080 or https://shop.example")
+    host, port = parts.hostname, parts.port
+    if parts.scheme == "http":
+        return lambda: http.client.HTTPConnection(host, port, timeout=TIMEOUT_SECONDS)
+    context = ssl.create_default_context()
+    if insecure:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return lambda: http.client.HTTPSConnection(host, port, timeout=TIMEOUT_SECONDS, context=context)
+
+
+def ask(connect: Callable[[], http.client.HTTPConnection], call: Call, start: float) -> None:
+    """Send one request, note its answer and print it."""
+    connection = connect()
     try:
         connection.request("GET", call.target)
         response = connection.getresponse()
@@ -71,7 +92,7 @@ def ask(url: str, call: Call, start: float) -> None:
         call.answered = response.status == 200
         call.text = body if call.answered else f"{call.target}: {response.status} {body}"
         call.served_by = response.headers.get("X-Served-By", "-")
-    except OSError as error:
+    except (OSError, http.client.HTTPException) as error:
         call.text = f"{call.target}: {error}"
     finally:
         connection.close()

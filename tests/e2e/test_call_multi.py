@@ -3,10 +3,12 @@
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from app.demo.strategies import PoolTestHandler, routes
+from tests.certificate import make_certificate
 from tests.e2e.system import System
 from tests.process import Instance
 from tests.support import ROOT, free_ports
@@ -65,6 +67,27 @@ def test_the_tester_client_fails_when_one_request_does(system: System) -> None:
     assert "/slow/no_such_strategy?id=1&n=6000: 404 " in done.stdout
 
 
+def test_the_tester_client_speaks_tls(tmp_path: Path) -> None:
+    certificate, key = tmp_path / "certificate", tmp_path / "key"
+    make_certificate(certificate, key)
+    with System(TLS_CERTIFICATE=certificate, TLS_KEY=key) as secure:
+        url = f"https://localhost:{secure.settings['HTTPS_PORT']}"
+        done = call_multi(0, "slow_threaded", "--n", str(SIZE), "--insecure", url=url)
+        assert done.returncode == 0, done.stdout
+        done = call_multi(0, "slow_threaded", url=url)
+        assert done.returncode == 1
+        assert "certificate verify failed" in done.stdout
+        assert done.stderr == ""
+
+
+@pytest.mark.parametrize("url", ["localhost:8080", "ftp://localhost", "http://", "http://localhost:http"])
+def test_the_tester_client_refuses_what_is_no_url_of_the_web(url: str) -> None:
+    done = call_multi(0, "slow", url=url)
+    assert done.returncode == 2
+    assert url in done.stderr or "http" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_the_tester_client_fails_when_nothing_answers() -> None:
     done = call_multi(free_ports(), "slow")
     assert done.returncode == 1
@@ -77,7 +100,7 @@ def summary_times(printed: str) -> list[float]:
     return [float(seconds) for seconds in re.findall(r"result +(\d+\.\d{3}) s$", printed, re.MULTILINE)]
 
 
-def call_multi(port: int, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the tester client against a port."""
-    command = [sys.executable, "tests/call_multi.py", *arguments, "--url", f"http://127.0.0.1:{port}"]
+def call_multi(port: int, *arguments: str, url: str = "") -> subprocess.CompletedProcess[str]:
+    """Run the tester client against a port, or a URL."""
+    command = [sys.executable, "tests/call_multi.py", *arguments, "--url", url or f"http://127.0.0.1:{port}"]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
