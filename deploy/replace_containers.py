@@ -2,6 +2,7 @@
 
 As many new ones are started as there are. Once all of them are ready, the old ones drain and go, one
 after the other. When one of the new ones is not ready in time, the new ones go and the old ones stay.
+Nothing is touched while nginx runs with settings that do not fit the new ones.
 Runs where ``docker compose`` does, with nothing but Python.
 """
 
@@ -19,6 +20,12 @@ second."""
 
 SERVICES = ("fast", "slow")
 
+UPSTREAMS = ("FAST_HOST", "FAST_PORT", "FAST_PROCESSES", "SLOW_HOST", "SLOW_PORT", "SLOW_PROCESSES")
+"""The settings by which nginx finds the instances: those of nginx and of the instances are the same."""
+
+TIMEOUTS = ("SLOW_TIMEOUT_SECONDS", "DRAIN_TIMEOUT_SECONDS")
+"""Settings of which nginx may have more than the instances, while one follows the other, and not less."""
+
 
 class CannotReplace(Exception):
     """Why the old containers stay."""
@@ -30,6 +37,18 @@ def main() -> int:
     if not set(services) <= set(SERVICES):
         print("usage: deploy/rolling-restart [--compose] [fast|slow]", file=sys.stderr)
         return 2
+    try:
+        unfit = unfit_settings()
+    except subprocess.CalledProcessError as error:
+        print(f"rolling-restart: {' '.join(error.cmd)}: {_reason(error.stderr)}", file=sys.stderr)
+        return 1
+    if unfit:
+        changes = ", ".join(f"{name}={old} (new: {new})" for name, (old, new) in unfit.items())
+        print(
+            f"rolling-restart: nothing was touched, since nginx runs with {changes}; {_advice(unfit)}",
+            file=sys.stderr,
+        )
+        return 1
     for service in services:
         try:
             replace(service)
@@ -41,6 +60,38 @@ def main() -> int:
             print(f"rolling-restart: {service}: {failed}: {_reason(error.stderr)}", file=sys.stderr)
             return 1
     return 0
+
+
+def unfit_settings() -> dict[str, tuple[str, str]]:
+    """Name -> value in nginx's running container, and the new one, of what new instances do not fit."""
+    service = json.loads(docker("compose", "config", "--format", "json"))["services"].get("nginx")
+    containers = _containers("nginx")
+    if service is None or not containers:
+        return {}  # another one is in front
+    unfit = {}
+    for found in json.loads(docker("inspect", *containers)):
+        running = dict(line.split("=", 1) for line in found["Config"]["Env"])
+        for name in (*UPSTREAMS, *TIMEOUTS):
+            old, new = running.get(name, ""), str(service["environment"].get(name, ""))
+            if old != new and not (name in TIMEOUTS and _number(old) >= _number(new)):
+                unfit[name] = (old, new)
+    return unfit
+
+
+def _advice(unfit: dict[str, tuple[str, str]]) -> str:
+    if any(name.endswith(("_PORT", "_HOST")) for name in unfit):
+        return "run docker compose up -d, which replaces all: until the new ones are ready, it is down"
+    return (
+        "first run docker compose up -d --no-deps nginx: the old nginx answers its open requests and "
+        "goes, and until the new one is there, connections are refused"
+    )
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return 0.0
 
 
 def replace(service: str) -> None:
@@ -95,10 +146,18 @@ def _wait_until_ready(container: str) -> None:
         (found,) = json.loads(docker("inspect", container))
         name = found["Name"].lstrip("/")
         if found["RestartCount"] or not found["State"]["Running"]:
-            raise CannotReplace(f"{name} has ended: {_reason(docker('logs', container))}")
+            raise CannotReplace(f"{name} has ended: {_reason(_log(container))}")
         if time.monotonic() > deadline:
             raise CannotReplace(f"{name} is not ready within {READY_SECONDS:g} s: {done.stderr.strip()}")
         time.sleep(1)
+
+
+def _log(container: str) -> str:
+    """What a container has said, on either stream."""
+    logs = subprocess.run(
+        ["docker", "logs", container], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    return logs.stdout
 
 
 def _reason(text: str) -> str:

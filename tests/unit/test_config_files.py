@@ -18,7 +18,7 @@ import yaml
 from supervisor.options import ServerOptions
 
 from app.config import Config
-from deploy import supervise
+from deploy import replace_containers, supervise
 from tests.certificate import make_certificate
 from tests.engine import needs_compose
 from tests.nginx import (
@@ -104,7 +104,14 @@ def test_no_configuration_file_is_left_unchecked() -> None:
         for file in ROOT.rglob(pattern)
     }
     found = {file for file in found if not kept_apart & set(file.parts) and not str(file).startswith(".")}
-    checked = {COMPOSE, ROOT / "pyproject.toml", *DOCKERFILES, *SUPERVISOR_FILES, *NGINX_FILES}
+    checked = {
+        COMPOSE,
+        *(ROOT / "deploy" / "compose").glob("*.yml"),
+        ROOT / "pyproject.toml",
+        *DOCKERFILES,
+        *SUPERVISOR_FILES,
+        *NGINX_FILES,
+    }
     checked |= {
         OBSERVABILITY / name for name in ("prometheus.yml", "alerts.yml")
     }  # tests/e2e/test_observability.py
@@ -214,9 +221,10 @@ def test_compose_passes_every_setting_to_the_instances_with_its_default() -> Non
     services = compose()["services"]
     for pool in ("fast", "slow"):
         passed = services[pool]["environment"]
-        assert passed.keys() == DEFAULTS.keys() - EDGE
+        assert passed.keys() == DEFAULTS.keys()
+        assert {passed[name] for name in EDGE} == {""}  # whatever .env has
         assert (passed["FAST_HOST"], passed["SLOW_HOST"]) == ("fast", "slow")
-        for name in passed.keys() - {"FAST_HOST", "SLOW_HOST"}:
+        for name in passed.keys() - EDGE - {"FAST_HOST", "SLOW_HOST"}:
             assert_is_setting(name, passed[name])
 
 
@@ -252,9 +260,29 @@ def test_compose_publishes_the_ports_of_the_settings_and_the_admin_port_on_loopb
     assert services["nginx"]["ports"] == [
         "${HTTP_PORT:-8080}:8080",
         "127.0.0.1:${ADMIN_PORT:-8081}:8081",
-        "${TLS_CERTIFICATE:+${HTTPS_PORT:-8443}}:8443",
     ]
     assert not any("ports" in services[pool] for pool in ("fast", "slow"))
+
+
+@needs_compose
+@pytest.mark.usefixtures("nothing_set")
+@pytest.mark.parametrize(
+    ("certificate", "published"), [("", {"8080", "8081"}), ("/certificate.pem", {"8080", "8081", "9443"})]
+)
+def test_compose_publishes_the_port_for_tls_only_with_a_certificate(
+    monkeypatch: pytest.MonkeyPatch, certificate: str, published: set[str]
+) -> None:
+    monkeypatch.setenv("TLS_CERTIFICATE", certificate)
+    monkeypatch.setenv("HTTPS_PORT", "9443")
+    done = compose_config(COMPOSE, "--format=json")
+    assert done.returncode == 0, done.stderr
+    ports = json.loads(done.stdout)["services"]["nginx"]["ports"]
+    assert {port.get("published") for port in ports} == published
+
+
+def test_the_settings_that_a_roll_compares_are_those_that_nginx_and_the_instances_share() -> None:
+    shared = compose()["x-settings"].keys() - {"LOG_FORMAT"}
+    assert shared == {*replace_containers.UPSTREAMS, *replace_containers.TIMEOUTS}
 
 
 def test_every_container_is_hardened_and_limited() -> None:
@@ -450,11 +478,11 @@ def compose() -> dict[str, Any]:
     return parsed
 
 
-def compose_config(file: Path) -> subprocess.CompletedProcess[str]:
+def compose_config(file: Path, option: str = "--quiet") -> subprocess.CompletedProcess[str]:
     """Have docker compose read a file."""
     command = ["docker", "compose", "--file", str(file), "--project-directory", str(ROOT)]
     return subprocess.run(
-        [*command, "config", "--quiet"], env=os.environ, capture_output=True, text=True, timeout=30
+        [*command, "config", option], env=os.environ, capture_output=True, text=True, timeout=30
     )
 
 
