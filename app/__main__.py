@@ -2,12 +2,14 @@
 
 import argparse
 import asyncio
+import importlib
 import logging
 import sys
+import traceback
 from collections.abc import Sequence
 
-from app import capacity, logs, sandbox, terminal, tracing
-from app.config import Config, Instance, Pool
+from app import application, capacity, logs, reloading, sandbox, terminal, tracing
+from app.config import Config, Instance, Pool, name_mistyped
 from app.errors import ConfigError
 from app.server import serve
 
@@ -24,11 +26,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return terminal.main(arguments[1:])
     if arguments[:1] == ["capacity"]:
         return capacity.main(arguments[1:])
+    if arguments == ["check"]:
+        return check()
     parser = argparse.ArgumentParser(
         prog="python -m app",
         description="Run one slowpool instance. Settings: see the README.",
         epilog="python -m app status shows how all instances are, python -m app capacity how many a load "
-        "needs; see their --help.",
+        "needs; see their --help. python -m app check says whether the routes can be served.",
     )
     parser.add_argument("--pool", type=Pool, choices=list(Pool), required=True)
     parser.add_argument("--port", type=_port, required=True)
@@ -39,8 +43,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     try:
         config = Config.load()
+        if "SUPERVISOR_ENABLED" not in Config.in_environment():  # else it has been said
+            name_mistyped()
         instance = Instance(options.pool, options.port, options.address, options.replica)
         logs.set_up(config, instance.pool, str(instance))
+        if options.reload and (trouble := _trouble(config, instance)):
+            return reloading.wait_for_change(config.routes, *trouble)
         if config.slow_sandbox and instance.pool is not Pool.FAST and not options.reload:
             config = _enter_sandbox(config)  # before there are threads, which would not be in it
         tracing.set_up(config, instance)
@@ -49,6 +57,44 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"slowpool: {error}", file=sys.stderr)
         return CONFIG_ERROR
     return 0
+
+
+def check() -> int:
+    """Load the routes as an instance does; returns the exit status, and says what is wrong with them."""
+    try:
+        config = Config.load()
+    except ConfigError as error:
+        print(f"slowpool: {error}", file=sys.stderr)
+        return CONFIG_ERROR
+    if trouble := _trouble(config, Instance(Pool.ALL, config.fast_port)):
+        print(trouble[0], file=sys.stderr)
+        return CONFIG_ERROR
+    return 0
+
+
+def _trouble(config: Config, instance: Instance) -> tuple[str, BaseException] | None:
+    """Why the routes cannot be served, for people, and as it was raised; None when they can."""
+    try:
+        application.make_app(config, instance)
+    except ConfigError as error:
+        return f"slowpool: {error}", error
+    except (Exception, SystemExit) as error:
+        frames = error.__traceback__
+        while frames and _is_of_the_import(frames.tb_frame.f_code.co_filename):
+            frames = frames.tb_next
+        text = "".join(traceback.format_exception(type(error), error, frames))
+        *_, last = traceback.format_exception_only(error)
+        return f"{text}slowpool: ROUTES={config.routes} cannot be imported: {last.strip()}", error
+    return None
+
+
+def _is_of_the_import(file: str) -> bool:
+    """Whether a frame is between here and the module of the routes."""
+    return file.startswith("<frozen importlib") or file in (
+        __file__,
+        application.__file__,
+        importlib.__file__,
+    )
 
 
 def _enter_sandbox(config: Config) -> Config:

@@ -1,5 +1,6 @@
 """The settings: each is defined once, here, and nothing else reads the environment."""
 
+import difflib
 import ipaddress
 import os
 import sys
@@ -8,7 +9,7 @@ from enum import StrEnum
 from typing import Annotated, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource, SettingsConfigDict
 
 from app.errors import ConfigError
 
@@ -17,6 +18,12 @@ STOP_MARGIN_SECONDS = 5
 
 MAX_CPU = 8191
 """The highest CPU number of any Linux (CONFIG_NR_CPUS)."""
+
+SIMILAR = 0.86
+"""How much a name must look like a setting's to be taken for it: of nine characters one may differ."""
+
+OF_OTEL = {f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT" for signal in ("TRACES", "METRICS", "LOGS")}
+"""Variables of OpenTelemetry's own that look like a setting."""
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 Count = Annotated[int, Field(ge=1, le=256)]
@@ -176,7 +183,8 @@ class Config(BaseSettings):
         80,
         ge=1,
         le=90_000,
-        description="what the engine gives a container to stop; more than the drain timeout + 10",
+        description="what the engine gives a container to stop, and the longest that a local run takes to; "
+        "more than the drain timeout + 10",
     )
     fast_block_budget_seconds: float = Field(
         0.25,
@@ -211,6 +219,25 @@ class Config(BaseSettings):
                 raise ConfigError(message) from error
             value = str(first["input"]).encode("unicode_escape").decode()
             raise ConfigError(f"{str(first['loc'][0]).upper()}={value}: {message}") from error
+
+    @classmethod
+    def in_environment(cls) -> dict[str, str]:
+        """All variables of the environment that are not empty, by their names in upper case."""
+        return {name.upper(): value for name, value in EnvSettingsSource(cls).env_vars.items() if value}
+
+    @classmethod
+    def in_file(cls) -> dict[str, str]:
+        """All variables of the file ``.env`` that are not empty, by their names as they stand there."""
+        source = DotEnvSettingsSource(cls, case_sensitive=True)
+        return {name: value for name, value in source.env_vars.items() if value}
+
+    @classmethod
+    def mistyped(cls) -> dict[str, str]:
+        """Name -> the setting that was probably meant, of variables that are set and are no settings."""
+        settings = [name.upper() for name in cls.model_fields]
+        names = {*cls.in_environment(), *map(str.upper, cls.in_file())} - {*settings, *OF_OTEL}
+        meant = {name: _meant(name, settings) for name in sorted(names)}
+        return {name: setting for name, setting in meant.items() if setting}
 
     @property
     def stop_wait_seconds(self) -> int:
@@ -288,6 +315,12 @@ class Config(BaseSettings):
         return self
 
 
+def name_mistyped() -> None:
+    """Say on stderr, a line for each, which variables are taken for a mistyped setting."""
+    for name, setting in Config.mistyped().items():
+        print(f"slowpool: {name} is no setting and changes nothing; is {setting} meant?", file=sys.stderr)
+
+
 def parse_cpus(text: str) -> frozenset[int]:
     """The CPU numbers of a list such as ``0,2-3``, the form of ``taskset -c``.
 
@@ -302,3 +335,14 @@ def parse_cpus(text: str) -> frozenset[int]:
             raise ValueError(f"the highest CPU number is {MAX_CPU}")
         cpus.update(range(int(first), int(last or first) + 1))
     return frozenset(cpus)
+
+
+def _meant(name: str, settings: list[str]) -> str:
+    """The setting that a name is taken for; empty for none."""
+    forms = [name + unit for unit in ("_SECONDS", "_BYTES", "_FILE")]
+    if name.endswith("Y"):
+        forms.append(name[:-1] + "IES")
+    if found := [form for form in forms if form in settings]:
+        return found[0]
+    candidates = [setting for setting in settings if setting[0] == name[0]]
+    return next(iter(difflib.get_close_matches(name, candidates, 1, SIMILAR)), "")

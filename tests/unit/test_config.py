@@ -169,6 +169,76 @@ def test_a_fraction_of_a_second_keeps_the_ladder(monkeypatch: pytest.MonkeyPatch
     assert config.drain_timeout_seconds < config.stop_wait_seconds < config.stop_grace_seconds
 
 
+@pytest.mark.parametrize(
+    ("name", "setting"),
+    [
+        ("SLOW_WORKER", "SLOW_WORKERS"),
+        ("slow_worker", "SLOW_WORKERS"),
+        ("HTTP_PROT", "HTTP_PORT"),
+        ("SLOW_TIMEOUT", "SLOW_TIMEOUT_SECONDS"),
+        ("SLOW_MAX_MEMORY", "SLOW_MAX_MEMORY_BYTES"),
+        ("ADMIN_PASSWORD", "ADMIN_PASSWORD_FILE"),
+        ("TRUSTED_PROXY", "TRUSTED_PROXIES"),
+        ("ROUTE", "ROUTES"),
+        ("LOGLEVEL", "LOG_LEVEL"),
+    ],
+)
+@pytest.mark.parametrize("where", ["environment", "file"])
+def test_a_mistyped_setting_is_found(
+    monkeypatch: pytest.MonkeyPatch, name: str, setting: str, where: str
+) -> None:
+    if where == "environment":
+        monkeypatch.setenv(name, "1")
+    else:
+        Path(".env").write_text(f"{name}=1\n")
+    assert Config.mistyped().get(name.upper()) == setting
+
+
+def test_an_instance_names_a_mistyped_setting(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("SLOW_WORKER=3\n")
+    done = run_app(tmp_path, ROUTES="no.such.module")
+    first, second = done.stderr.splitlines()
+    assert first == "slowpool: SLOW_WORKER is no setting and changes nothing; is SLOW_WORKERS meant?"
+    assert second.startswith("slowpool: ROUTES=no.such.module: ")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "DATABASE_URL",
+        "REDIS_PORT",
+        "FASTAPI_PORT",
+        "FLASK_PORT",
+        "FTP_PORT",
+        "SLOW_MODE",
+        "SLOW_QUERY",
+        "SHOP_WORKERS",
+        "SECRET_KEY",
+        "SERVER_PORT",
+        "ADMIN_EMAIL",
+        "CLIENT_SECRET",
+        "PUBLIC_HTTPS_PORT",
+        "ADMIN_ADDRESS",
+        "LISTEN_ADDRESS",
+        "STOP_WAIT_SECONDS",
+        "PROMETHEUS_PORT",
+        "GRAFANA_PORT",
+        "NGINX_IMAGE",
+        "FAST_REPLICAS",
+        "FAST_SERVICE_PORT",
+        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+        "OTEL_EXPORTER_OTLP_HEADERS",
+    ],
+)
+def test_a_variable_of_somebody_else_is_not_taken_for_a_setting(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, "1")
+    assert name not in Config.mistyped()
+
+
 def test_a_config_is_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
         Config.load().http_port = 1  # type: ignore[misc]  # that is the point

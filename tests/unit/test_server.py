@@ -2,11 +2,13 @@
 
 import asyncio
 import http.client
+import re
 import resource
 import signal
 import socket
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,8 +19,8 @@ from tornado.websocket import websocket_connect
 from app.config import Pool
 from tests.client import received, refuses, request
 from tests.gate import Gate
-from tests.process import APPS, Instance, app_environment
-from tests.support import wait_until
+from tests.process import APPS, Instance, Process, app_command, app_environment
+from tests.support import free_ports, wait_until
 
 CONTROLLED = "tests.apps.controlled"
 QUEUED = 700
@@ -212,6 +214,64 @@ def test_reload_restarts_an_instance_when_a_module_changes(tmp_path: Path) -> No
         wait_until(is_changed)
         instance.terminate()
         assert instance.wait(timeout=10) == 0
+
+
+@pytest.mark.parametrize(
+    ("broken", "reason"),
+    [
+        ("routes = [", "SyntaxError: "),
+        ("1 / 0", "ZeroDivisionError: "),
+        ("import missing_part", "there is no module 'missing_part'"),
+        ("x = 1", "has no list named 'routes'"),
+    ],
+)
+def test_reload_waits_for_the_next_change_while_the_code_is_broken(
+    tmp_path: Path, broken: str, reason: str
+) -> None:
+    module, changed = tmp_path / "shop.py", tmp_path / "changed"
+    good = "from app.handlers import Handler\nroutes = [('/ok', Handler)]\n"
+
+    def write(text: str) -> bool:
+        changed.write_text(text)
+        changed.replace(module)
+        return True
+
+    write(broken)
+    command = app_command(Pool.ALL, free_ports(), "--reload")
+    with Process(command, tmp_path, app_environment(tmp_path, {"ROUTES": "shop"})) as process:
+        process.wait_for_output(re.escape(reason))
+        process.wait_for_output("slowpool: waits for a change of the code")
+        write(good)
+        process.wait_for_output("is ready")
+
+        def waits_again() -> bool:  # autoreload notices no change before its first look at the file
+            return (
+                write(f"{broken}\n# {time.monotonic()}\n") and process.output.count("waits for a change") > 1
+            )
+
+        wait_until(waits_again)
+        write(good)
+        wait_until(lambda: process.output.count("is ready") > 1)
+        process.signal(signal.SIGTERM)
+        assert process.wait() == 0
+
+
+def test_reload_that_waits_can_be_stopped(tmp_path: Path) -> None:
+    command = app_command(Pool.FAST, free_ports(), "--reload")
+    with Process(command, tmp_path, app_environment(tmp_path, {"ROUTES": "missing"})) as process:
+        process.wait_for_output("slowpool: waits for a change of the code")
+        process.signal(signal.SIGINT)
+        assert process.wait() == 130
+        assert "Traceback" not in process.output
+
+
+def test_reload_finds_a_module_that_appears(tmp_path: Path) -> None:
+    command = app_command(Pool.FAST, free_ports(), "--reload")
+    with Process(command, tmp_path, app_environment(tmp_path, {"ROUTES": "shop.routes"})) as process:
+        process.wait_for_output("slowpool: waits for a change of the code")
+        (tmp_path / "shop").mkdir()
+        (tmp_path / "shop" / "routes.py").write_text("routes = []\n")
+        process.wait_for_output("is ready")
 
 
 def test_a_port_that_is_taken_is_one_line_and_exit_status_2() -> None:
