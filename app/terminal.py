@@ -13,6 +13,7 @@ from typing import Any
 from app.config import Config
 from app.errors import ConfigError
 from app.overview import LOOK_SECONDS, Overview
+from app.running import Run
 from app.untrusted import printable
 
 Json = dict[str, Any]
@@ -51,7 +52,12 @@ def main(arguments: Sequence[str]) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that does not know all of Unicode
     try:
-        return asyncio.run(_show(Config.load(), as_json=options.json, watch=options.watch))
+        config = Config.load()
+        if run := Run.find(config):
+            if stale := run.stale(config):
+                print(f"slowpool: {stale}", file=sys.stderr)
+            config = run.config
+        return asyncio.run(_show(config, as_json=options.json, watch=options.watch))
     except ConfigError as error:
         print(f"slowpool: {error}", file=sys.stderr)
         return 2

@@ -13,7 +13,8 @@ from supervisor.xmlrpc import Faults
 
 from app.config import Config, Pool
 from app.errors import ConfigError
-from deploy.supervise import CONTAINER_RUN_DIR, local_run_dir, supervisor_api
+from app.running import Run
+from deploy.supervise import CONTAINER_RUN_DIR, supervisor_api
 
 READY_SECONDS = 60.0
 """An instance that is not ready this long after its start does not come back."""
@@ -32,8 +33,11 @@ def main() -> int:
         return 2
     try:
         config = Config.load()
-        run_dir = local_run_dir(config)
-        return roll(supervisor_api(run_dir if run_dir.exists() else CONTAINER_RUN_DIR), pools)
+        run = Run.find(config)
+        if run and (stale := run.stale(config)):
+            print(f"rolling-restart: nothing was touched: {stale}", file=sys.stderr)
+            return 1
+        return roll(supervisor_api(run.folder if run else CONTAINER_RUN_DIR), pools)
     except ConfigError as error:
         print(f"rolling-restart: {error}", file=sys.stderr)
         return 2

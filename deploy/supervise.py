@@ -1,8 +1,8 @@
 """``python -m deploy.supervise fast|slow|local``: check the settings and run supervisor with them.
 
 ``fast`` and ``slow`` are a container of that pool; this process becomes supervisor. ``local`` is the
-whole system on this machine, nginx included; this process stays, says when it is up, and passes on
-the signals that end it.
+whole system on this machine, nginx included; this process stays, says when it is up, and ends it in
+order when it is told to, or at once when it is told to again.
 """
 
 import contextlib
@@ -18,14 +18,17 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
-from xmlrpc.client import Fault, ServerProxy  # nosec B411  # supervisor answers, nobody else
+from xmlrpc.client import ServerProxy  # nosec B411  # supervisor answers, nobody else
 
 from supervisor.xmlrpc import SupervisorTransport
 
-from app.config import Config, Instance, Pool
+from app.config import Config, Instance, Pool, name_mistyped
 from app.errors import ConfigError
+from app.running import Run, run_dir
 from app.scheduling import SHORT_SLICE_SECONDS, request_slice
+from deploy.checks import CheckFailed, check_nginx, check_routes
 from deploy.nginx_choice import choose_nginx
+from deploy.stop import Signals, say, stop
 
 ROOT = Path(__file__).resolve().parent.parent
 SUPERVISORD = [sys.executable, "-m", "supervisor.supervisord", "-c", "deploy/supervisord.conf"]
@@ -40,11 +43,6 @@ limit of 1024 is from the days of select(2)."""
 
 SOCKET_PATH_MAX = 90
 """Bytes of the path of a unix socket (108 on Linux), less what supervisor appends to it."""
-
-
-def local_run_dir(config: Config) -> Path:
-    """Where a local run keeps supervisor's socket and what nginx is configured from."""
-    return ROOT / ".run" / str(config.http_port)
 
 
 def supervisor_api(run_dir: Path) -> Any:
@@ -64,8 +62,11 @@ def raise_open_files() -> None:
 def main() -> int:
     """Run the programs that the command line names; returns the exit status."""
     os.chdir(ROOT)
+    for number in (signal.SIGTERM, signal.SIGHUP):  # until something is there that has to be ended in order
+        signal.signal(number, signal.default_int_handler)
     try:
         config = Config.load()
+        name_mistyped()
         raise_open_files()
         request_slice(SHORT_SLICE_SECONDS)  # inherited by all but the slow instances, which reset it
         match sys.argv[1:]:
@@ -73,18 +74,25 @@ def main() -> int:
                 return _run_local(config)
             case ["fast" | "slow" as pool]:
                 environ = _environ(config, CONTAINER_RUN_DIR, programs=pool, address="0.0.0.0")  # nosec B104  # in a container
+                check_routes(environ)
                 os.execve(sys.executable, SUPERVISORD, environ)
             case _:
                 raise ConfigError("usage: python -m deploy.supervise fast|slow|local")
     except ConfigError as error:
         print(f"slowpool: {error}", file=sys.stderr)
         return 2
+    except CheckFailed as error:
+        print(error, end="", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
 
 
 def _environ(config: Config, run_dir: Path, *, programs: str, address: str) -> dict[str, str]:
     """The environment of supervisor and of all that it starts."""
     run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     return {
+        **Config.in_file(),
         **os.environ,
         **config.environ(),
         "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}",
@@ -100,15 +108,16 @@ def _environ(config: Config, run_dir: Path, *, programs: str, address: str) -> d
 def _run_local(config: Config) -> int:
     instances = [*config.instances(Pool.FAST), *config.instances(Pool.SLOW)]
     _check_ports(config, instances)
-    run_dir = local_run_dir(config)
-    if len(os.fsencode(run_dir / "supervisor.sock")) > SOCKET_PATH_MAX:
+    folder = run_dir(config)
+    if len(os.fsencode(folder / "supervisor.sock")) > SOCKET_PATH_MAX:
         raise ConfigError(f"the path {ROOT} is too long for a unix socket; move the project")
-    environ = _environ(config, run_dir, programs="*", address="127.0.0.1")
+    environ = _environ(config, folder, programs="*", address="127.0.0.1")
     environ |= {"ADMIN_ADDRESS": "127.0.0.1", "RESOLVER": ""}
-    environ |= choose_nginx(environ, run_dir)
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: stop.set())
+    environ |= choose_nginx(environ, folder)
+    check_nginx(environ)
+    check_routes(environ)
+    Run.note(folder, config)
+    signals = Signals()
     supervisor = subprocess.Popen(
         SUPERVISORD,
         env=environ,
@@ -121,29 +130,28 @@ def _run_local(config: Config) -> int:
 
     probes = [f"http://127.0.0.1:{instance.port}/readyz" for instance in instances]
     probes.append(f"http://127.0.0.1:{config.admin_port}/livez")
-    while probes and supervisor.poll() is None and not stop.wait(0.05):
+    while probes and supervisor.poll() is None and not signals.stop:
+        time.sleep(0.05)
         probes = [url for url in probes if not _answers(url)]
     if not probes:
-        secure = f"https://localhost:{config.https_port}/" if config.tls_certificate else ""
-        _say(f"slowpool: is up, at {secure or f'http://localhost:{config.http_port}/'}")
-    while supervisor.poll() is None and not stop.wait(0.2):
-        pass
-    if stop.is_set():
-        _say("slowpool: drains and stops")
-        time.sleep(max(0, settled_at - time.monotonic()))
-        _close_websockets(run_dir)
-        supervisor.terminate()
-        return supervisor.wait()
+        say(f"slowpool: is up, at {public_url(config)}")
+    while supervisor.poll() is None and not signals.stop:
+        time.sleep(0.1)
+    if signals.stop:
+        return stop(supervisor, supervisor_api(folder), config, signals, settled_at)
     print("slowpool: ended because a program could not run; its reason stands above", file=sys.stderr)
     return supervisor.returncode or 1
 
 
-def _close_websockets(run_dir: Path) -> None:
-    """End what does not end by itself: nginx stops first, and waits for its connections."""
-    with contextlib.suppress(OSError, Fault):
-        api = supervisor_api(run_dir)
-        api.stopProcess("nginx:nginx", False)  # it takes no new ones from now on
-        api.signalProcessGroup("fast", "USR1")
+def public_url(config: Config) -> str:
+    """Where a browser on this machine finds the system, by a name that it answers to."""
+    names = config.server_names.replace(",", " ").split()
+    plain = [name for name in names if "*" not in name and name.strip(".")]
+    host = "localhost"
+    if names and host not in names:
+        host = plain[0].lstrip(".") if plain else names[0].replace("*", "www")
+    scheme, port = ("https", config.https_port) if config.tls_certificate else ("http", config.http_port)
+    return f"{scheme}://{host}:{port}/"
 
 
 def _pass_on(supervisor: subprocess.Popen[bytes]) -> None:
@@ -152,11 +160,6 @@ def _pass_on(supervisor: subprocess.Popen[bytes]) -> None:
     while data := os.read(supervisor.stdout.fileno(), 65536):
         with contextlib.suppress(OSError):
             os.write(1, data)
-
-
-def _say(line: str) -> None:
-    with contextlib.suppress(OSError):
-        os.write(1, f"{line}\n".encode())
 
 
 def _check_ports(config: Config, instances: list[Instance]) -> None:

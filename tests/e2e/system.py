@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -25,10 +25,17 @@ class System(Process):
     """``./deploy/local`` on ports of its own; up once entered, drained and gone once left.
 
     Leaving it sends what Ctrl-C does, and fails the test when the exit status is not 0 or a process
-    is left. With ``harmed`` the test ends it itself.
+    is left. With ``harmed`` the test ends it itself. The settings ``left_to_file`` come from its ``.env``.
     """
 
-    def __init__(self, folder: Path = ROOT, *, harmed: bool = False, **settings: object) -> None:
+    def __init__(
+        self,
+        folder: Path = ROOT,
+        *,
+        harmed: bool = False,
+        left_to_file: Collection[str] = (),
+        **settings: object,
+    ) -> None:
         self.settings = {**system_ports(settings), **settings}
         self.folder = folder
         self.port = int(str(self.settings["HTTP_PORT"]))
@@ -36,11 +43,13 @@ class System(Process):
         self._harmed = harmed
         self.family = Family()
         self.env = {**environment(self.settings), **self.family.environment}
+        for name in left_to_file:
+            del self.env[name]
         super().__init__([folder / "deploy" / "local"], folder, self.env)
 
     def __enter__(self) -> Self:
         try:
-            self.wait_for_output(r"^slowpool: is up, at https?://localhost:\d+/$", timeout=110)
+            self.wait_for_output(r"^slowpool: is up, at https?://[\w.-]+:\d+/$", timeout=110)
         except BaseException as error:
             self._clean_up()
             super().__exit__(type(error), error, error.__traceback__)
@@ -117,12 +126,14 @@ def is_ready(port: int, address: str = "127.0.0.1") -> bool:
         return False
 
 
-def run_to_its_end(folder: Path = ROOT, **settings: object) -> subprocess.CompletedProcess[str]:
+def run_to_its_end(
+    folder: Path = ROOT, *arguments: str, **settings: object
+) -> subprocess.CompletedProcess[str]:
     """``./deploy/local`` where it is expected to end by itself and to leave no process."""
     family = Family()
     try:
         done = subprocess.run(
-            [folder / "deploy" / "local"],
+            [folder / "deploy" / "local", *arguments],
             cwd=folder,
             env={**environment({**system_ports(settings), **settings}), **family.environment},
             stdin=subprocess.DEVNULL,

@@ -53,6 +53,43 @@ def test_what_has_been_accepted_is_answered_while_it_stops(
         assert "slowpool: drains and stops" in system.output
 
 
+@pytest.mark.parametrize("path", ["/wait", "/slow/task", "/slow/block"])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
+def test_it_says_what_it_waits_for_and_a_second_signal_ends_everything_at_once(
+    gate: Gate, background: ThreadPoolExecutor, number: signal.Signals, path: str
+) -> None:
+    system = System(harmed=True, ROUTES=CONTROLLED)
+    with system:
+        answer = background.submit(system.get, gate(path))
+        gate.wait_for(1)
+        system.signal(number)
+        line = system.wait_for_output(r"slowpool: waits for (fast|slow):\d+ \(.*, for \d+ s at most; ")
+        assert ("does not answer" if path == "/slow/block" else "open requests: 1") in line
+        wait_until(lambda: len(seconds_left(system)) > 1)
+        assert seconds_left(system) == sorted(set(seconds_left(system)), reverse=True)
+        system.signal(number)
+        system.wait(timeout=20)
+        assert "slowpool: ends at once, after a second signal" in system.output
+        assert "Traceback" not in system.output
+        assert not answer.exception() or isinstance(answer.exception(), OSError)
+    for port in (system.port, system.admin_port, *system.instances("fast"), *system.instances("slow")):
+        assert refuses(port)
+
+
+def test_a_stop_with_nothing_to_wait_for_waits_for_no_request() -> None:
+    with System(ROUTES=CONTROLLED) as system:
+        assert system.get("/echo").status == 200
+        assert system.stop() == 0
+        assert "open requests" not in system.output
+
+
+def seconds_left(system: System) -> list[int]:
+    """What it has said that it waits at most."""
+    return list(
+        map(int, re.findall(r"^slowpool: waits for .*, for (\d+) s at most", system.output, re.MULTILINE))
+    )
+
+
 def test_an_open_websocket_does_not_hold_up_the_stop_and_is_closed_with_going_away() -> None:
     async def talk(system: System) -> int | None:
         socket = await websocket_connect(f"ws://127.0.0.1:{system.port}/talk")
@@ -137,20 +174,14 @@ def test_a_wrong_setting_is_one_line_and_nothing_starts() -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
-@pytest.mark.parametrize(
-    ("routes", "reason"),
-    [
-        ("no.such.module", "ROUTES=no.such.module: there is no module 'no'"),
-        pytest.param("tests.apps.late_failure", "RuntimeError: the model is missing", marks=pytest.mark.long),
-    ],
-)
-def test_a_program_that_cannot_run_ends_everything_with_its_reason(routes: str, reason: str) -> None:
-    system = System(harmed=True, ROUTES=routes)
+def test_a_program_that_cannot_run_ends_everything_with_its_reason() -> None:
+    system = System(harmed=True, ROUTES="tests.apps.late_failure")
     try:
         assert system.wait(timeout=110) == 1
         lines = system.output.splitlines()
-        assert any(reason in line for line in lines)
+        assert any("RuntimeError: the model is missing" in line for line in lines)
         assert any(re.search(r"\S+ cannot be kept running: everything ends", line) for line in lines)
+        assert "Fault" not in system.output
         assert lines[-1] == "slowpool: ended because a program could not run; its reason stands above"
     finally:
         system.__exit__(None, None, None)

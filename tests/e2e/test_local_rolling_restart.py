@@ -1,13 +1,17 @@
 """``deploy/rolling-restart`` of a local run."""
 
+import json
 import os
+import stat
 import subprocess
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.system import System
+from tests.e2e.test_local_install import copy_checkout
 from tests.gate import Gate
 from tests.load import Client, Load, Outcome
 from tests.support import ROOT, free_ports
@@ -77,6 +81,55 @@ def test_an_instance_that_does_not_come_back_is_the_end_and_the_rest_is_untouche
         assert system.stop() == 0
 
 
+def test_a_setting_that_has_changed_is_refused_and_named(controlled: System) -> None:
+    before = pids(controlled)
+    done = run(controlled.port, SLOW_TIMEOUT_SECONDS="30", SLOW_QUEUE="8", SLOW_WORKERS="2")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        "rolling-restart: nothing was touched: settings have changed since ./deploy/local was started, "
+        "restart it: SLOW_WORKERS=1 (now: 2), SLOW_TIMEOUT_SECONDS=60 (now: 30)\n"
+    )
+    assert pids(controlled) == before
+
+
+def test_a_change_of_the_file_env_is_refused_until_it_is_taken_back(tmp_path: Path) -> None:
+    # pytest's own folders have paths too long for supervisor's socket.
+    with tempfile.TemporaryDirectory(prefix="slowpool-") as folder:
+        clone = Path(folder)
+        copy_checkout(clone)
+        (clone / ".venv").symlink_to(ROOT / ".venv")
+        file = clone / ".env"
+        file.write_text("SLOW_QUEUE=5\nSLOW_WORKERS=2\n")
+        changing = ("SLOW_QUEUE", "SLOW_WORKERS", "LOG_LEVEL", "HTTP_PORT")
+        with System(clone, left_to_file=changing[:3], SLOW_PROCESSES=1) as system:
+            before = pids(system)
+            assert stat.S_IMODE((clone / ".run" / str(system.port) / "settings.json").stat().st_mode) == 0o600
+
+            def ask(*command: str | Path) -> subprocess.CompletedProcess[str]:
+                env = {name: value for name, value in system.env.items() if name not in changing}
+                env["HTTP_PORT"] = str(system.port)
+                return subprocess.run(
+                    command, cwd=clone, env=env, capture_output=True, text=True, timeout=100
+                )
+
+            status = (clone / ".venv" / "bin" / "python", "-m", "app", "status", "--json")
+            assert ask(*status).stderr == ""
+            file.write_text("SLOW_QUEUE=6\nLOG_LEVEL=debug\n")
+            changes = "SLOW_WORKERS=2 (now: 1), SLOW_QUEUE=5 (now: 6), LOG_LEVEL=info (now: debug)"
+            done = ask(clone / "deploy" / "rolling-restart")
+            assert (done.returncode, done.stdout) == (1, "")
+            assert done.stderr.endswith(f"restart it: {changes}\n")
+            shown = ask(*status)
+            assert shown.returncode == 0
+            assert shown.stderr.endswith(f"restart it: {changes}\n")
+            pool = json.loads(shown.stdout)["pools"]["slow"]
+            assert (pool["places"], pool["workers"]) == (5, 2)
+            assert pids(system) == before
+            file.write_text("SLOW_QUEUE=5\nSLOW_WORKERS=2\n")
+            assert ask(*status).stderr == ""
+            assert ask(clone / "deploy" / "rolling-restart", "slow").returncode == 0
+
+
 def test_where_nothing_runs_it_says_so() -> None:
     done = run(free_ports())
     assert done.returncode == 1
@@ -102,11 +155,11 @@ def rolling_restart(system: System, *arguments: str) -> subprocess.CompletedProc
     return run(system.port, *arguments)
 
 
-def run(port: int, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run(port: int, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
     """Run it."""
     return subprocess.run(
         [ROOT / "deploy" / "rolling-restart", *arguments],
-        env={**os.environ, "HTTP_PORT": str(port)},
+        env={**os.environ, "HTTP_PORT": str(port), **settings},
         capture_output=True,
         text=True,
         timeout=100,
