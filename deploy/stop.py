@@ -6,11 +6,12 @@ import re
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
-from xmlrpc.client import Fault  # nosec B411  # supervisor answers, nobody else
+from xmlrpc.client import Error  # nosec B411  # supervisor answers, nobody else
 
 from app.config import Config
 
@@ -51,12 +52,17 @@ class Signals:
 
 
 def stop(
-    supervisor: subprocess.Popen[bytes], api: Any, config: Config, signals: Signals, settled_at: float
+    supervisor: subprocess.Popen[bytes],
+    api: Callable[[], Any],
+    config: Config,
+    signals: Signals,
+    settled_at: float,
 ) -> int:
     """Have supervisor end all programs, and return its exit status.
 
     It takes ``STOP_GRACE_SECONDS`` at most, after which, or at a second signal, everything ends at once.
-    Before ``settled_at`` supervisor is not told.
+    Before ``settled_at`` supervisor is not told. ``api`` connects to it, anew for each call: a connection
+    that has failed once is of no more use.
     """
     say("slowpool: drains and stops")
     ends_at = max(time.monotonic(), settled_at) + config.stop_grace_seconds
@@ -85,18 +91,18 @@ def say(line: str) -> None:
         os.write(1, f"{line}\n".encode())
 
 
-def _programs(api: Any) -> dict[str, int]:
+def _programs(api: Callable[[], Any]) -> dict[str, int]:
     """Name -> process of what supervisor runs; once it ends, it does not say."""
-    with contextlib.suppress(OSError, Fault):
-        return {one["name"]: one["pid"] for one in api.getAllProcessInfo() if one["pid"]}
+    with contextlib.suppress(OSError, HTTPException, Error):
+        return {one["name"]: one["pid"] for one in api().getAllProcessInfo() if one["pid"]}
     return {}
 
 
-def _close_websockets(api: Any) -> None:
+def _close_websockets(api: Callable[[], Any]) -> None:
     """End what does not end by itself: nginx stops first, and waits for its connections."""
-    with contextlib.suppress(OSError, Fault):
-        api.stopProcess("nginx:nginx", False)  # it takes no new ones from now on
-        api.signalProcessGroup("fast", "USR1")
+    with contextlib.suppress(OSError, HTTPException, Error):
+        api().stopProcess("nginx:nginx", False)  # it takes no new ones from now on
+        api().signalProcessGroup("fast", "USR1")
 
 
 def _say_what_is_waited_for(

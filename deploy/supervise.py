@@ -138,7 +138,10 @@ def _run_local(config: Config) -> int:
     while supervisor.poll() is None and not signals.stop:
         time.sleep(0.1)
     if signals.stop:
-        return stop(supervisor, supervisor_api(folder), config, signals, settled_at)
+        try:
+            return stop(supervisor, lambda: supervisor_api(folder), config, signals, settled_at)
+        finally:
+            supervisor.terminate()  # if it still runs, whatever has happened
     print("slowpool: ended because a program could not run; its reason stands above", file=sys.stderr)
     return supervisor.returncode or 1
 

@@ -135,6 +135,12 @@ def test_ctrl_c_while_it_starts_leaves_nothing() -> None:
         system.__exit__(None, None, None)
 
 
+def test_a_stop_without_the_socket_of_supervisor_leaves_nothing() -> None:
+    with System(ROUTES=CONTROLLED) as system:
+        (ROOT / ".run" / str(system.port) / "supervisor.sock").unlink()
+        assert system.stop() == 0
+
+
 def test_a_terminal_that_is_closed_ends_everything() -> None:
     with System(harmed=True) as system:
         system.signal(signal.SIGHUP)
