@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import importlib
 import logging
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -27,7 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments[:1] == ["capacity"]:
         return capacity.main(arguments[1:])
     if arguments == ["check"]:
-        return check()
+        status = check()
+        sys.stderr.flush()
+        os._exit(status)  # a thread that the routes' module has started would keep it
     parser = argparse.ArgumentParser(
         prog="python -m app",
         description="Run one slowpool instance. Settings: see the README.",

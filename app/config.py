@@ -162,8 +162,8 @@ class Config(BaseSettings):
         19,
         ge=0,
         le=19,
-        description="niceness of the workers and of their scheduling group; at 19 anything else that wants "
-        "to run interrupts them at once (`SCHED_IDLE`, Linux)",
+        description="niceness of the workers and of their scheduling group; at 19 they are `SCHED_IDLE` "
+        "too where that group is a cgroup, as in a container",
     )
     slow_cpus: str = Field(
         "", description="CPUs that the workers may use, such as `1-3` or `0,2`; empty: all"

@@ -23,8 +23,8 @@ MULTIPART_BYTES = 20 * 1024 * 1024
 """As large as nginx lets any body be."""
 
 MONOTONOUS_BYTES = 8 * 1024 * 1024
-"""The same with a boundary that ends in less than four different bytes of eight: a search for it can be slow.
-Those that clients make up end in random letters and digits."""
+"""The same with a boundary that has less than four different bytes among its last sixteen, or ends in a
+hyphen: a search for it can be slow. Those that clients make up end in random letters and digits."""
 
 MAX_CARRIAGE_RETURNS = 4 * 1024 * 1024
 """Each looks like the beginning of the end of a boundary, whatever the boundary is."""
@@ -34,8 +34,8 @@ PART_HEADER_BYTES = 2048
 HEADER_BYTES = 64 * 1024
 """Of all parts together."""
 
-PART_HEADER_FIELDS = 16
-"""Headers and parameters; browsers send four."""
+PART_HEADER_FIELDS = 32
+"""Headers and parameters, semicolons in a file's name among them; browsers send four."""
 
 BOUNDARY_BYTES = 70
 """RFC 2046, 5.1.1."""
@@ -121,7 +121,8 @@ class _Multipart:
     def __init__(self, boundary: bytes) -> None:
         self._delimiter = b"--" + boundary + b"\r\n"
         self._last_delimiter = b"--" + boundary + b"--"
-        self._max_bytes = MULTIPART_BYTES if len(set(boundary[-8:])) >= 4 else MONOTONOUS_BYTES
+        is_varied = len(set(boundary[-16:])) >= 4 and not boundary.endswith(b"-")
+        self._max_bytes = MULTIPART_BYTES if is_varied else MONOTONOUS_BYTES
         self._bytes = 0
         self._carriage_returns = 0
         self._parts = 0

@@ -15,7 +15,10 @@ class OwnNames:
 
     def __init__(self, config: Config) -> None:
         listed = config.server_names.replace(",", " ").split()
-        names = ["localhost", socket.gethostname(), config.fast_host, config.slow_host, *listed]
+        pools = [config.fast_host, config.slow_host]
+        # In Kubernetes a scraper may call fast.slowpool.svc.cluster.local also fast, or fast.slowpool.svc.
+        short = [name for pool in pools if ".svc." in pool for name in (pool.split(".")[0], _until_svc(pool))]
+        names = ["localhost", socket.gethostname(), *pools, *short, *listed]
         self._names = frozenset(name.lower() for name in names if name)
 
     def __contains__(self, host: str) -> bool:
@@ -25,6 +28,10 @@ class OwnNames:
             name = host
         name = name.lower().removesuffix(".")
         return _is_address(name) or not self._names.isdisjoint(_matches(name))
+
+
+def _until_svc(host: str) -> str:
+    return host[: host.index(".svc.") + len(".svc")]
 
 
 def _matches(name: str) -> list[str]:

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from pydantic import ValidationError
+
 from app.config import Config
+from app.errors import ConfigError
 
 RUNS = Path(__file__).resolve().parent.parent / ".run"
 
@@ -60,8 +63,13 @@ class Run:
 
     @property
     def config(self) -> Config:
-        """The settings that it has."""
-        return Config.model_validate({name.lower(): value for name, value in self.settings.items()})
+        """The settings that it has. Raises ConfigError when they are not valid here and now."""
+        try:
+            return Config.model_validate({name.lower(): value for name, value in self.settings.items()})
+        except ValidationError as error:
+            raise ConfigError(
+                "the settings of the running ./deploy/local are not valid any more; restart it"
+            ) from error
 
     def changes(self, config: Config) -> dict[str, tuple[str, str]]:
         """Name -> its value and that of ``config``, the settings of now.
@@ -83,7 +91,7 @@ class Run:
         if not changes:
             return ""
         listed = ", ".join(changes)
-        return f"settings have changed since ./deploy/local was started, restart it: {listed}"
+        return f"settings differ from those that ./deploy/local was started with, restart it: {listed}"
 
 
 def _text(value: object) -> str:

@@ -43,7 +43,7 @@ def check_routes(environ: Mapping[str, str]) -> None:
             check.wait()
         errors.seek(0)
         text = errors.read().decode(errors="replace")
-    if status == CONFIG_ERROR:
+    if status == CONFIG_ERROR and text:
         raise CheckFailed(text)
     if status:
         how = f"signal {-status}" if status < 0 else f"exit status {status}"

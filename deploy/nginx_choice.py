@@ -32,7 +32,7 @@ def choose_nginx(environ: Mapping[str, str], run_dir: Path) -> dict[str, str]:
         with_it = {**environ, "PATH": f"{folder}:{environ['PATH']}"}
         if not _faults(with_it) and _can_do(with_it):
             changed["PATH"] = with_it["PATH"]
-    if "HTTP2" not in environ and _faults({**environ, **changed}):
+    if not environ.get("HTTP2") and _faults({**environ, **changed}):
         changed["HTTP2"] = "off"
     return changed
 

@@ -43,9 +43,8 @@ def main() -> int:
         print(f"rolling-restart: {' '.join(error.cmd)}: {_reason(error.stderr)}", file=sys.stderr)
         return 1
     if unfit:
-        changes = ", ".join(f"{name}={old} (new: {new})" for name, (old, new) in unfit.items())
         print(
-            f"rolling-restart: nothing was touched, since nginx runs with {changes}; {_advice(unfit)}",
+            f"rolling-restart: nothing was touched, since nginx runs with {_text(unfit)}; {_advice(unfit)}",
             file=sys.stderr,
         )
         return 1
@@ -59,23 +58,42 @@ def main() -> int:
             failed = " ".join(error.cmd)
             print(f"rolling-restart: {service}: {failed}: {_reason(error.stderr)}", file=sys.stderr)
             return 1
+    if stale := stale_settings():
+        print(
+            f"rolling-restart: nginx still runs with {_text(stale)}; docker compose up -d --no-deps nginx "
+            "changes that, and refuses connections until the new one is there",
+            file=sys.stderr,
+        )
     return 0
 
 
 def unfit_settings() -> dict[str, tuple[str, str]]:
     """Name -> value in nginx's running container, and the new one, of what new instances do not fit."""
+    return {
+        name: (old, new)
+        for name, (old, new) in stale_settings().items()
+        if name in UPSTREAMS or (name in TIMEOUTS and _number(old) < _number(new))
+    }
+
+
+def stale_settings() -> dict[str, tuple[str, str]]:
+    """Name -> value in nginx's running container, and the new one, of the settings that have changed."""
     service = json.loads(docker("compose", "config", "--format", "json"))["services"].get("nginx")
-    containers = _containers("nginx")
-    if service is None or not containers:
+    if service is None:
         return {}  # another one is in front
-    unfit = {}
-    for found in json.loads(docker("inspect", *containers)):
+    stale = {}
+    containers = _containers("nginx")
+    for found in json.loads(docker("inspect", *containers)) if containers else []:
         running = dict(line.split("=", 1) for line in found["Config"]["Env"])
-        for name in (*UPSTREAMS, *TIMEOUTS):
-            old, new = running.get(name, ""), str(service["environment"].get(name, ""))
-            if old != new and not (name in TIMEOUTS and _number(old) >= _number(new)):
-                unfit[name] = (old, new)
-    return unfit
+        for name, value in service["environment"].items():
+            old, new = running.get(name, ""), "" if value is None else str(value)
+            if old != new:
+                stale[name] = (old, new)
+    return stale
+
+
+def _text(changes: dict[str, tuple[str, str]]) -> str:
+    return ", ".join(f"{name}={old} (new: {new})" for name, (old, new) in changes.items())
 
 
 def _advice(unfit: dict[str, tuple[str, str]]) -> str:

@@ -69,7 +69,7 @@ def stop(
     programs = _programs(api)
     busy = _open_requests(supervisor, programs)
     next_word_at = 0.0 if busy else max(time.monotonic(), settled_at) + QUIET_SECONDS
-    while time.monotonic() < settled_at:
+    while time.monotonic() < settled_at and not signals.force:
         next_word_at = _say_what_is_waited_for(supervisor, programs, ends_at, next_word_at)
         time.sleep(POLL_SECONDS)
     programs = _programs(api)  # some may have been about to start

@@ -17,10 +17,10 @@ import socket
 import sys
 import threading
 import time
+import xmlrpc.client  # nosec B411  # supervisor answers, nobody else
 from collections import Counter
 from pathlib import Path
 from typing import Any
-from xmlrpc.client import Fault  # nosec B411  # supervisor answers, nobody else
 
 from supervisor import childutils
 from supervisor.xmlrpc import Faults
@@ -97,7 +97,7 @@ def main() -> None:
 def _shut_down() -> None:
     try:
         _supervisor().shutdown()
-    except Fault as fault:
+    except xmlrpc.client.Fault as fault:
         if fault.faultCode != Faults.SHUTDOWN_STATE:  # else it has been told already
             raise
 
@@ -121,7 +121,7 @@ def _watch(name: str, port: int, hung_seconds: float, max_rss_bytes: int) -> Non
                 _kill(name)
             except Exception as error:  # it may have ended by itself, or supervisor is ending
                 log.warning("%s: %s", name, error)
-        except (Fault, OSError, http.client.HTTPException):
+        except (xmlrpc.client.Error, OSError, http.client.HTTPException):
             # It does not listen: it starts, drains or has died, and supervisor knows which, unless that ends.
             pass
 
@@ -165,7 +165,7 @@ def _restart(name: str) -> None:
         restart(_supervisor(), name)
     except DoesNotComeBack as error:
         log.error("%s does not come back: %s", name, error)
-    except (Fault, OSError, http.client.HTTPException):
+    except (xmlrpc.client.Fault, OSError, http.client.HTTPException):
         pass  # supervisor ends
     finally:
         one_at_a_time.release()

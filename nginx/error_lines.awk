@@ -21,7 +21,7 @@ BEGIN {
     if (message ~ /^[0-9]+\/[0-9]+\/[0-9]+ [0-9:]+ \[[a-z]+\] [0-9]+#[0-9]+: /) {
         time = $1 " " $2
         level = levels[substr($3, 2, length($3) - 2)]
-        sub(/^[^\]]*\] [0-9#]+: (\*[0-9]+ )?/, "", message)
+        sub(/^[^]]*\] [0-9#]+: (\*[0-9]+ )?/, "", message)
     } else if (message ~ /^nginx: \[[a-z]+\] /) {
         level = levels[substr($2, 2, length($2) - 2)]
         sub(/^nginx: \[[a-z]+\] /, "", message)

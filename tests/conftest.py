@@ -1,5 +1,6 @@
 """Fixtures for all tests."""
 
+import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -26,6 +27,8 @@ settings.load_profile("short")
 
 def pytest_configure(config: pytest.Config) -> None:
     raise_open_files()  # as for the system: nginx says so where its limit is too low
+    # A shell has what it starts in the background ignore it, and so would the programs that tests start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "slow: takes more than some 20 seconds")
     config.addinivalue_line(
         "markers", "long: left out with --short, as CI runs it; something shorter is there too"

@@ -33,6 +33,7 @@ ALL_HEADERS = HEADER_BYTES // MAX_PARTS
 
 LONGEST = b"a" + b"-" * 69
 HYPHENS = b"-" * 70
+RUN = b"-" * 54 + b"0123" + b"z" * 12
 USUAL = b"-" * 54 + b"9f86d081884c7d65"
 ATTACK = b"a" + b"-" * 7900
 
@@ -100,7 +101,7 @@ def _padded(start: bytes, length: int, pattern: bytes = b"x") -> bytes:
 
 def _everything() -> bytes:
     """As many parts, headers, parameters and bytes as may be."""
-    parameters = FILE + b";a=b" * 12
+    parameters = FILE + b";a=b" * 28
     headers = _padded(parameters + b"; filename*=utf-8''", ALL_HEADERS, b"%41")
     rest = multipart(USUAL, *[(headers, b"")] * (MAX_PARTS - 1))
     return multipart(USUAL, (FILE, filled(MOST_RETURNS, ROOM - len(rest))))[: -len(USUAL) - 6] + rest
@@ -134,6 +135,10 @@ HOSTILE = [
     _one("largest, the boundary but for its end", 200, USUAL, b"--" + USUAL + b"\r"),
     _one("largest, the boundary but for its beginning", 200, USUAL, USUAL[1:] + b"\r\n"),
     _one("largest, another form within", 200, USUAL, multipart(b"inner", *[(FILE, b"-" * 70)] * 50)),
+    _one("boundary with a run of one letter, hyphens", 200, RUN, b"-"),
+    _one("boundary with a run of one letter, that letter", 200, RUN, b"z"),
+    _one("boundary with a run of one letter, but for its beginning", 200, RUN, RUN[4:] + b"\r\n"),
+    _one("varied boundary that ends in a hyphen", 413, b"abcdefgh----", b"-"),
     _one("monotonous boundary, hyphens", 200, LONGEST, b"-", LESS_ROOM),
     _one("monotonous boundary, CRLF", 200, LONGEST, b"\r\n", LESS_ROOM),
     _one("boundary of hyphens, hyphens", 200, HYPHENS, b"-", LESS_ROOM),
@@ -155,11 +160,11 @@ HOSTILE = [
     _many("one part with the largest headers", 200, _padded(FILE + b"; x=", PART_HEADER_BYTES), 1),
     _many("one part with larger headers", 400, _padded(FILE + b"; x=", PART_HEADER_BYTES + 1), 1),
     _many("100 parts with the largest headers", 400, _padded(FILE + b"; x=", PART_HEADER_BYTES)),
-    _many("headers of many lines", 400, FILE + b"\r\na:" * 30),
-    _many("headers of many folded lines", 400, FILE + b"\r\n x" * 30),
-    _many("headers of many semicolons", 400, FILE + b";" * 30),
-    _many("the most lines", 200, FILE + b"\r\na:" * 13),
-    _many("the most parameters", 200, FILE + b";a=b" * 13),
+    _many("headers of many lines", 400, FILE + b"\r\na:" * 40),
+    _many("headers of many folded lines", 400, FILE + b"\r\n x" * 40),
+    _many("headers of many semicolons", 400, FILE + b";" * 40),
+    _many("the most lines", 200, FILE + b"\r\na:" * 29),
+    _many("the most parameters", 200, FILE + b";a=b" * 29),
     _many("the most escapes", 200, _padded(FILE + b"; filename*=utf-8''", ALL_HEADERS, b"%41")),
     _many("the most quotes", 200, _padded(FILE + b"; x=", ALL_HEADERS, b'"')),
     HostileForm("the most of everything", 200, content_type(USUAL), _everything),
@@ -199,6 +204,7 @@ HONEST = [
         lambda: multipart(b"x", (FILE, b"7")),
     ),
     HostileForm("the longest boundary", 200, content_type(LONGEST), lambda: multipart(LONGEST, (FILE, b"7"))),
+    _one("a boundary of a few digits", 200, b"-" * 26 + b"000017200000000011221122", bytes(range(256))),
     _one("a file of 20 MB", 200, b"9f86d081884c7d65", bytes(range(256))),
     _one("a short epilogue", 200, b"x", b"7", 10, b"an epilogue"),
     _many("100 parts", 200, FILE),

@@ -1,10 +1,11 @@
 """nginx/render, and what it makes."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,11 @@ class Nginx(Process):
             int(env[f"{name}_PORT"]) for name in ("HTTP", "ADMIN", "HTTPS")
         )
         super().__init__([ROOT / "nginx" / "start", folder], ROOT, env)
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)  # the workers of an nginx that is killed go on
 
 
 @contextmanager

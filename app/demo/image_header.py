@@ -66,7 +66,8 @@ class ImageHeader:
         """By how much a JPEG's decoder can shrink it when ``size`` pixels in each direction are enough."""
         if self.format != "JPEG":
             return 1
-        return next(scale for scale in (8, 4, 2, 1) if scale <= max(1, max(self.width, self.height) // size))
+        most = min(max(1, max(self.width, self.height) // size), self.width, self.height)
+        return next(scale for scale in (8, 4, 2, 1) if scale <= most)
 
     def factor(self, size: int) -> int:
         """By how much the decoded image can be shrunk after that."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from app.demo.strategies import PoolTestHandler, routes
-from tests.certificate import make_certificate
+from tests.certificate import make_certificate, needs_openssl
 from tests.e2e.system import System
 from tests.process import Instance
 from tests.support import ROOT, free_ports
@@ -67,6 +67,7 @@ def test_the_tester_client_fails_when_one_request_does(system: System) -> None:
     assert "/slow/no_such_strategy?id=1&n=6000: 404 " in done.stdout
 
 
+@needs_openssl
 def test_the_tester_client_speaks_tls(tmp_path: Path) -> None:
     certificate, key = tmp_path / "certificate", tmp_path / "key"
     make_certificate(certificate, key)

@@ -190,6 +190,16 @@ def test_a_full_tmpfs_of_the_instances_changes_nothing_not_even_for_a_restart(st
         assert stack.get(f"/fast?id={number}").text == f"fast result {number}"
 
 
+def test_workers_give_way_to_all_else_and_nothing_else_does(stack: Compose) -> None:
+    policies = (
+        "import glob, os; print(*[os.sched_getscheduler(int(p[6:])) for p in glob.glob('/proc/[0-9]*')])"
+    )
+    for service, workers in (("slow", 2), ("fast", 0)):
+        (container,) = stack.containers(service)
+        found = docker("exec", container["Id"], "python", "-c", policies).split()
+        assert found.count(str(os.SCHED_IDLE)) == workers
+
+
 def test_no_process_of_any_container_has_a_privilege(stack: Compose) -> None:
     fields = "Uid|Gid|Groups|Cap.*|NoNewPrivs|Seccomp"
     look = f"grep -hsE '^({fields}):' /proc/[0-9]*/status | tr -s '\\t ' ' ' | sort -u"

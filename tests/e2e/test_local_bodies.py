@@ -201,7 +201,9 @@ def test_without_an_instance_a_request_with_a_body_is_503(frail: Nginx, tmp_path
 @pytest.mark.parametrize("path", ["/_once/fast", "/_once/slow"])
 def test_the_locations_for_bodies_have_no_path_of_their_own(whole: Nginx, path: str) -> None:
     for body in BODIES:
-        assert ask(whole, path, "GET", body).status == 404
+        response = ask(whole, path, "GET", body)
+        assert response.status == 404
+        assert response.pool == "", "nginx has passed it on"
 
 
 def ask(server: Nginx, target: str, method: str, body: str) -> Response:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.certificate import make_certificate
+from tests.certificate import make_certificate, needs_openssl
 from tests.e2e.system import System, run_to_its_end
 from tests.support import ROOT, environment
 
@@ -54,6 +54,7 @@ def test_wrong_routes_are_one_message(
     assert done.stderr.count("Traceback") <= 1
 
 
+@needs_openssl
 def test_a_file_of_nginx_that_is_missing_or_wrong_is_one_line(tmp_path: Path) -> None:
     certificate, key, wrong = tmp_path / "certificate", tmp_path / "key", tmp_path / "wrong"
     make_certificate(certificate, key)

@@ -92,6 +92,7 @@ def test_a_setting_that_has_changed_is_refused_and_named(controlled: System) -> 
     assert pids(controlled) == before
 
 
+@pytest.mark.usefixtures("controlled")  # has made .venv
 def test_a_change_of_the_file_env_is_refused_until_it_is_taken_back(tmp_path: Path) -> None:
     # pytest's own folders have paths too long for supervisor's socket.
     with tempfile.TemporaryDirectory(prefix="slowpool-") as folder:

@@ -208,7 +208,10 @@ def test_a_certificate_that_is_renewed_is_picked_up_by_a_reload(
 
 
 @pytest.mark.skipif(not nginx_faults(), reason="this machine's nginx has no known faults")
-def test_an_nginx_with_known_faults_is_named_and_does_without_http_2(certificate: Certificate) -> None:
+def test_an_nginx_with_known_faults_is_named_and_does_without_http_2(
+    certificate: Certificate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HTTP2", raising=False)
     with System(TLS_CERTIFICATE=certificate.file, TLS_KEY=certificate.key) as system:
         context = certificate.trusting()
         context.set_alpn_protocols(["h2", "http/1.1"])

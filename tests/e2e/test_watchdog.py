@@ -165,7 +165,8 @@ def test_two_that_are_too_large_are_restarted_one_at_a_time() -> None:
         first = next(port for port in watched.ports if f"fast-{port}" in line)
         (second,) = set(watched.ports) - {first}
         watched.tell_one(second, "large")  # it would go at once
-        watched.process.wait_for_output(f"fast:fast-{first} ")
+        seen = watched.answers(second)
+        wait_until(lambda: watched.answers(second) > seen + 3)
         assert watched.pid(f"fast:fast-{second}") == before[second]
         watched.tell_one(first)
         watched.process.wait_for_output(rf"fast:fast-{second} has \d+ bytes of resident memory: restart")

@@ -68,6 +68,12 @@ def test_the_operator_can_have_http2_all_the_same(tmp_path: Path, environ: dict[
     assert environ["HTTP2"] == "on"
 
 
+def test_an_empty_variable_is_no_wish(tmp_path: Path, environ: dict[str, str]) -> None:
+    environ["HTTP2"] = ""
+    choose(environ, tmp_path)
+    assert environ["HTTP2"] == "off"
+
+
 def test_with_no_nginx_at_all_it_says_so(tmp_path: Path, environ: dict[str, str]) -> None:
     (tmp_path / "wheel" / "nginx").unlink()
     with pytest.raises(ConfigError, match="there is no nginx in PATH"):

@@ -382,3 +382,13 @@ def test_it_looks_like_the_image_in_every_mode_and_size(mode: str, size: int) ->
         assert result.size == wanted.size
         difference = ImageChops.difference(result.convert("L"), wanted)
     assert ImageStat.Stat(difference).mean[0] < 3
+
+
+@pytest.mark.parametrize("width", [1, 4, 7])
+def test_a_photo_that_is_narrower_than_its_decoder_can_shrink_is_shown_whole(width: int) -> None:
+    photo = Image.new("L", (width, 16_000))
+    photo.paste(255, (0, 8_000, width, 16_000))
+    with Image.open(io.BytesIO(thumbnail(encoded(photo, "JPEG"), 256))) as shown:
+        assert shown.height == 256
+        ends = [shown.convert("L").getpixel((0, y)) for y in (0, 100, 156, 255)]
+    assert [end > 127 for end in ends] == [False, False, True, True]

@@ -14,6 +14,7 @@ import pytest
 
 from app.config import Config
 from app.errors import DeadlinePassed, Draining, NotPicklable, PoolFull, WorkerDied, WorkerTraceback
+from app.worker_main import _has_cgroup_weight
 from app.workers import WorkerPool
 from tests import zoo
 from tests.support import ROOT
@@ -278,7 +279,8 @@ def test_a_worker_that_has_grown_is_replaced_after_its_job() -> None:
 def test_a_worker_gives_way_in_a_session_of_its_own_and_inherits_no_socket() -> None:
     async def scenario(pool: WorkerPool) -> None:
         policy, nice, autogroup, cpus, leads = await pool.run(zoo.priority)
-        assert (policy, nice) == (os.SCHED_IDLE, 19)
+        assert nice == 19
+        assert policy == (os.SCHED_IDLE if _has_cgroup_weight() else os.SCHED_OTHER)
         assert leads
         assert cpus == {0}
         if autogroup:
@@ -287,6 +289,28 @@ def test_a_worker_gives_way_in_a_session_of_its_own_and_inherits_no_socket() -> 
         assert len(sockets) == 3, "the channel, and the lifeline with its duplicate"
 
     with_pool(scenario, slow_cpus="0", slow_nice=19)
+
+
+@pytest.mark.parametrize(
+    ("cgroups", "weights", "expected"),
+    [
+        ("4:cpu,cpuacct:/\n0::/\n", [], False),
+        ("4:cpu,cpuacct:/docker/3f2a\n0::/\n", [], True),
+        ("4:cpuset:/docker/3f2a\n", [], False),
+        ("0::/\n", [], False),
+        ("0::/\n", ["."], True),
+        ("0::/user.slice/session.scope\n", ["user.slice"], True),
+        ("0::/user.slice/session.scope\n", ["system.slice"], False),
+    ],
+)
+def test_a_scheduling_group_is_a_cgroup_where_that_has_a_weight(
+    tmp_path: Path, cgroups: str, weights: list[str], expected: bool
+) -> None:
+    (tmp_path / "cgroup").write_text(cgroups)
+    for folder in weights:
+        (tmp_path / "fs" / folder).mkdir(parents=True)
+        (tmp_path / "fs" / folder / "cpu.weight").write_text("100\n")
+    assert _has_cgroup_weight(str(tmp_path / "cgroup"), str(tmp_path / "fs")) is expected
 
 
 def test_a_worker_that_need_not_give_way_is_scheduled_as_any_other_process() -> None:
