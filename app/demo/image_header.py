@@ -17,7 +17,7 @@ WEBP_DECODER_BYTES = 3 * 4
 """For each pixel: two in libwebp's animation decoder, which Pillow uses for all, and one in what that
 returns."""
 
-MAX_FACTOR = 64
+MAX_FACTOR = 16
 """So that one row of blocks of the largest image is still small."""
 
 
@@ -36,6 +36,7 @@ class ImageHeader:
     """A decoded pixel in memory. Pillow takes 4 bytes also for 3 channels."""
     decoder_bytes: int = 0
     """Beside the image. A JPEG that comes in several scans is kept as coefficients up to the last."""
+    frames: int = 1
     copies: int = 2
     """How often the file itself is in memory: as it came, and unpickled; a WebP's decoder has its own."""
 
@@ -105,7 +106,9 @@ class ImageHeader:
             width, height = (side & 0x3FFF for side in struct.unpack_from("<HH", data, 26))
         else:
             raise BadImage("the WebP image does not begin with one of its chunks VP8, VP8L and VP8X")
-        return cls("WEBP", width, height, decoder_bytes=WEBP_DECODER_BYTES * width * height, copies=4)
+        decoder_bytes = WEBP_DECODER_BYTES * width * height
+        frames = data.count(b"ANMF")  # of which a picture by itself has hardly one by chance
+        return cls("WEBP", width, height, decoder_bytes=decoder_bytes, frames=frames, copies=4)
 
     @classmethod
     def _jpeg(cls, data: bytes) -> Self:

@@ -117,8 +117,8 @@ DESCRIPTION: Json = {
                 requestBody={
                     "required": True,
                     "description": "a whole image of at most 20 MiB, 16384 pixels in each direction, 80 "
-                    "million pixels, and 210 MB of memory while it is decoded, which limits PNG (from "
-                    "37 million pixels), progressive JPEG (from 24 million) and WebP (from 7 million)",
+                    "million pixels, 1000 frames, and 210 MB of memory while it is decoded, which limits PNG "
+                    "(from 37 million pixels), progressive JPEG (from 24 million) and WebP (from 7 million)",
                     "content": {"image/jpeg": {}, "image/png": {}, "image/webp": {}},
                 },
             )

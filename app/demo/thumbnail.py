@@ -13,10 +13,10 @@ from app.demo.image_header import BadImage, ImageHeader
 
 MAX_SIDE = 16_384
 MAX_PIXELS = 80_000_000
+MAX_FRAMES = 1000
 MAX_BYTES = 210_000_000
-"""The largest image that is decoded: pixels in each direction and in all, and memory beside the worker's own
-30 MB, so that a worker stays below 256 MB. The memory is that of ``ImageHeader.memory_bytes``. It is what
-limits PNG, WebP and progressive JPEG."""
+"""The largest image that is decoded: pixels in each direction and in all, frames of a WebP (libwebp keeps a
+record of each), and ``ImageHeader.memory_bytes``. With a worker's own 30 MB that stays below 256 MB."""
 
 MAX_DATA_BYTES = 234_000_000
 """The whole data of the process while an image is decoded, for what its header does not say: metadata and
@@ -75,6 +75,8 @@ def _check(header: ImageHeader, size: int, data_bytes: int) -> None:
         raise ImageTooLarge(f"{measure}; the limit is {MAX_SIDE} in each direction")
     if header.pixels > MAX_PIXELS:
         raise ImageTooLarge(f"{measure}; the limit is {MAX_PIXELS // 10**6} million")
+    if header.frames > MAX_FRAMES:
+        raise ImageTooLarge(f"the image has {header.frames} frames; the limit is {MAX_FRAMES}")
     memory_bytes = header.memory_bytes(size, data_bytes)
     if memory_bytes > MAX_BYTES:
         raise ImageTooLarge(
