@@ -220,9 +220,10 @@ class _Priority:
 
     With CONFIG_SCHED_AUTOGROUP a session is scheduled as one group, and nice counts only inside it:
     sched(7), "The autogroup feature". A worker has a session of its own, so both are set. In a cgroup with a
-    weight, as in a container, there are no autogroups; at the lowest niceness a worker is then SCHED_IDLE, since
-    Linux takes a CPU that runs nothing else for an idle one. With autogroups that makes fast requests slower:
-    p99 with slow work on every core 2.5 instead of 1.3 times that without (300/s, medians of 9 rounds, 2 cores).
+    weight, as in a container, there are no autogroups; at the lowest niceness a worker is then SCHED_IDLE,
+    since Linux takes a CPU that runs nothing else for an idle one. With autogroups that makes fast requests
+    slower: p99 with slow work on every core was 2.5 instead of 1.4 times that without (300/s, medians of nine
+    alternating rounds, 2 cores).
     """
 
     def __init__(self, nice: int) -> None:
