@@ -69,10 +69,11 @@ def main() -> int:
 
 def unfit_settings() -> dict[str, tuple[str, str]]:
     """Name -> value in nginx's running container, and the new one, of what new instances do not fit."""
+    stale = stale_settings()
     return {
-        name: (old, new)
-        for name, (old, new) in stale_settings().items()
-        if name in UPSTREAMS or (name in TIMEOUTS and _number(old) < _number(new))
+        name: stale[name]
+        for name in (*UPSTREAMS, *TIMEOUTS)
+        if name in stale and (name in UPSTREAMS or _number(stale[name][0]) < _number(stale[name][1]))
     }
 
 

@@ -189,11 +189,12 @@ def send(port: int, data: bytes, *, tls: bool = False, source: str = "") -> None
     address = (source, 0) if source else None
     with (
         contextlib.suppress(OSError),  # nginx may close at any byte
-        socket.create_connection(("127.0.0.1", port), timeout=10, source_address=address) as plain,
+        socket.create_connection(("127.0.0.1", port), timeout=2, source_address=address) as plain,
         trusting().wrap_socket(plain) if tls else plain as connection,
     ):
         connection.sendall(data)
-        connection.shutdown(socket.SHUT_WR)
+        if not data.endswith(b"\r\n"):  # nginx would wait for more
+            connection.shutdown(socket.SHUT_WR)
         connection.recv(65536)
 
 

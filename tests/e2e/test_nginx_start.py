@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.client import exchange, refuses
+from tests.client import exchange, refuses, request
 from tests.nginx import LOCAL, Nginx, errors, nginx, render_environment
 from tests.support import ROOT, free_ports, wait_until
 
@@ -61,6 +61,13 @@ def test_a_reload_that_fails_says_why_and_nginx_goes_on(server: Nginx) -> None:
     assert (line["logger"], line["level"]) == ("nginx", "CRITICAL")
     assert line["message"].startswith('unknown directive "nonsense" in ')
     assert not refuses(server.port)
+
+
+def test_a_large_body_is_no_error(server: Nginx) -> None:
+    """nginx says of each that it is in a file, which would let a client fill the log."""
+    assert request(server.port, "/", "POST", body=b"x" * 1_000_000).status == 503
+    server.wait_for_output("Connection refused")
+    assert "temporary file" not in server.output
 
 
 @pytest.mark.parametrize("log_format", ["json", "console"])
