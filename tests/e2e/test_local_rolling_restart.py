@@ -86,8 +86,8 @@ def test_a_setting_that_has_changed_is_refused_and_named(controlled: System) -> 
     done = run(controlled.port, SLOW_TIMEOUT_SECONDS="30", SLOW_QUEUE="8", SLOW_WORKERS="2")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
-        "rolling-restart: nothing was touched: settings differ from those that ./deploy/local was started with, "
-        "restart it: SLOW_WORKERS=1 (now: 2), SLOW_TIMEOUT_SECONDS=60 (now: 30)\n"
+        "rolling-restart: nothing was touched: settings differ from those that ./deploy/local was "
+        "started with, restart it: SLOW_WORKERS=1 (now: 2), SLOW_TIMEOUT_SECONDS=60 (now: 30)\n"
     )
     assert pids(controlled) == before
 
