@@ -38,7 +38,7 @@ def test_a_form_is_taken_or_refused_before_it_is_parsed(uploads: Instance, form:
 @pytest.mark.parametrize("form", HONEST, ids=lambda form: form.name)
 def test_it_is_the_same_however_the_body_is_cut(form: HostileForm, size: int) -> None:
     body = form.body()
-    assert outcome(form, body, size) == form.status
+    assert outcome(form, body, max(size, len(body) // 20_000)) == form.status  # else 20 MB take a minute
 
 
 @pytest.mark.parametrize("size", [1, 7, 1000])
