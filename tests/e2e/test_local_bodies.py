@@ -1,7 +1,8 @@
 """What nginx makes of bodies of requests and headers of answers, before instances that a request can kill."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from tests.client import Response, exchange, request
 from tests.gate import Gate
 from tests.nginx import Nginx, nginx
 from tests.process import APPS, Process, app_command, app_environment
-from tests.support import free_ports
+from tests.support import free_ports, wait_until
 
 ROUTES = "tests.apps.edge"
 INSTANCES = 3
@@ -26,45 +27,67 @@ BODIES = {
 }
 
 
+@dataclass(frozen=True)
+class Edge:
+    """nginx, and the instances behind it."""
+
+    nginx: Nginx
+    instances: dict[Pool, list[Process]]
+
+    def kill(self, pool: Pool, count: int, gate: Gate) -> None:
+        """Let requests kill so many instances of a pool; return once all their connections are closed.
+
+        The kernel closes those of a process one after the other: the client can have its 502 before nginx
+        knows of the others, and lose its next request with one of them.
+        """
+        while len(gate.entered) < count:
+            response = request(self.nginx.port, gate(f"{POOLS[pool]}/die"), "POST", body=b"x")
+            assert response.status in (502, 503)
+        wait_until(lambda: sum(not instance.running for instance in self.instances[pool]) == count)
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
     """nginx and an instance of each pool, which no test harms."""
-    with edge(tmp_path_factory.mktemp("nginx"), 1) as server:
-        yield server
+    with edge(tmp_path_factory.mktemp("nginx"), 1) as whole:
+        yield whole.nginx
 
 
 @pytest.fixture
-def frail(tmp_path: Path) -> Iterator[Nginx]:
+def frail_edge(tmp_path: Path) -> Iterator[Edge]:
     """nginx and instances for one test to kill, to which nginx keeps connections."""
-    with edge(tmp_path / "nginx", INSTANCES) as server:
+    with edge(tmp_path / "nginx", INSTANCES) as frail:
         for prefix in POOLS.values():
             for _ in range(3 * INSTANCES):
-                assert request(server.port, f"{prefix}/seen").status == 200
-        yield server
+                assert request(frail.nginx.port, f"{prefix}/seen").status == 200
+        yield frail
 
 
-class edge(ExitStack):
+@pytest.fixture
+def frail(frail_edge: Edge) -> Nginx:
+    """The nginx of it."""
+    return frail_edge.nginx
+
+
+@contextmanager
+def edge(folder: Path, count: int) -> Iterator[Edge]:
     """nginx and so many instances of each pool."""
-
-    def __init__(self, folder: Path, count: int) -> None:
-        super().__init__()
-        folder.mkdir(exist_ok=True)
-        self._folder, self._count = folder, count
-
-    def __enter__(self) -> Nginx:  # type: ignore[override]  # what is used is nginx
-        settings: dict[str, object] = {}
+    folder.mkdir(exist_ok=True)
+    settings: dict[str, object] = {}
+    instances: dict[Pool, list[Process]] = {}
+    with ExitStack() as stack:
         for pool in POOLS:
-            first = free_ports(self._count)
-            settings |= {f"{pool.upper()}_PORT": first, f"{pool.upper()}_PROCESSES": self._count}
-            instances = [
-                self.enter_context(
+            first = free_ports(count)
+            settings |= {f"{pool.upper()}_PORT": first, f"{pool.upper()}_PROCESSES": count}
+            instances[pool] = [
+                stack.enter_context(
                     Process(app_command(pool, port), APPS, app_environment(APPS, {"ROUTES": ROUTES}))
                 )
-                for port in range(first, first + self._count)
+                for port in range(first, first + count)
             ]
-        for instance in instances:
+        for instance in [*instances[Pool.FAST], *instances[Pool.SLOW]]:
             instance.wait_for_output(" is ready$")
-        return self.enter_context(nginx(self._folder, settings))
+        yield Edge(stack.enter_context(nginx(folder, settings)), instances)
 
 
 @pytest.mark.parametrize("prefix", POOLS.values(), ids=POOLS)
@@ -175,25 +198,21 @@ def test_a_get_without_a_body_is_tried_again(frail: Nginx, tmp_path: Path, prefi
     assert len(gate.entered) > 1
 
 
-@pytest.mark.parametrize("prefix", POOLS.values(), ids=POOLS)
+@pytest.mark.parametrize("pool", POOLS)
 @pytest.mark.parametrize("method", ["GET", "PUT", "POST"])
 def test_a_request_with_a_body_finds_the_instance_that_is_left(
-    frail: Nginx, tmp_path: Path, prefix: str, method: str
+    frail_edge: Edge, gate: Gate, pool: Pool, method: str
 ) -> None:
-    killed = Gate(tmp_path / "killed")
-    while len(killed.entered) < INSTANCES - 1:
-        assert request(frail.port, killed(f"{prefix}/die"), "POST", body=b"x").status in (502, 503)
+    frail_edge.kill(pool, INSTANCES - 1, gate)
     for _ in range(20):
-        assert ask(frail, f"{prefix}/seen", method, "length").status == 200
+        assert ask(frail_edge.nginx, f"{POOLS[pool]}/seen", method, "length").status == 200
 
 
-@pytest.mark.parametrize("prefix", POOLS.values(), ids=POOLS)
-def test_without_an_instance_a_request_with_a_body_is_503(frail: Nginx, tmp_path: Path, prefix: str) -> None:
-    killed = Gate(tmp_path / "killed")
-    while len(killed.entered) < INSTANCES:
-        request(frail.port, killed(f"{prefix}/die"), "POST", body=b"x")
+@pytest.mark.parametrize("pool", POOLS)
+def test_without_an_instance_a_request_with_a_body_is_503(frail_edge: Edge, gate: Gate, pool: Pool) -> None:
+    frail_edge.kill(pool, INSTANCES, gate)
     for method in ("GET", "PUT", "POST"):
-        response = ask(frail, f"{prefix}/seen", method, "length")
+        response = ask(frail_edge.nginx, f"{POOLS[pool]}/seen", method, "length")
         assert (response.status, response.headers["Retry-After"]) == (503, "1")
         assert response.problem()["detail"] == "no instance takes requests at the moment"
 
