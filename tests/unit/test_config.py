@@ -185,12 +185,12 @@ def test_a_fraction_of_a_second_keeps_the_ladder(monkeypatch: pytest.MonkeyPatch
 )
 @pytest.mark.parametrize("where", ["environment", "file"])
 def test_a_mistyped_setting_is_found(
-    monkeypatch: pytest.MonkeyPatch, name: str, setting: str, where: str
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, setting: str, where: str
 ) -> None:
     if where == "environment":
         monkeypatch.setenv(name, "1")
     else:
-        Path(".env").write_text(f"{name}=1\n")
+        (tmp_path / ".env").write_text(f"{name}=1\n")
     assert Config.mistyped().get(name.upper()) == setting
 
 

@@ -11,7 +11,11 @@ from app import running
 from app.config import Config
 from app.running import Run, run_dir
 
-pytestmark = pytest.mark.usefixtures("nothing_set")
+
+@pytest.fixture(autouse=True)
+def env_file(nothing_set: None, tmp_path: Path) -> Path:
+    """The file ``.env`` of the folder that the test is in, which is not the project's."""
+    return tmp_path / ".env"
 
 
 @pytest.fixture
@@ -23,9 +27,9 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.fixture
-def started(runs: Path) -> Iterator[None]:
+def started(runs: Path, env_file: Path) -> Iterator[None]:
     """A run, started with SLOW_QUEUE=3 in ``.env``."""
-    Path(".env").write_text("SLOW_QUEUE=3\n")
+    env_file.write_text("SLOW_QUEUE=3\n")
     folder = run_dir(Config.load())
     folder.mkdir()
     Run.note(folder, Config.load())
@@ -55,8 +59,10 @@ def changes() -> dict[str, tuple[str, str]]:
         ("SLOW_QUEUE=3\nHTTP_PORT=9080\n", {"HTTP_PORT": ("8080", "9080")}),
     ],
 )
-def test_a_change_of_the_file_is_seen(file: str, expected: dict[str, tuple[str, str]]) -> None:
-    Path(".env").write_text(file)
+def test_a_change_of_the_file_is_seen(
+    env_file: Path, file: str, expected: dict[str, tuple[str, str]]
+) -> None:
+    env_file.write_text(file)
     assert changes() == expected
 
 
@@ -96,7 +102,7 @@ def test_what_an_ended_run_has_left_is_no_run(runs: Path) -> None:
 
 
 @pytest.mark.usefixtures("started")
-def test_a_run_of_a_release_that_noted_nothing_has_no_changes(runs: Path) -> None:
+def test_a_run_of_a_release_that_noted_nothing_has_no_changes(runs: Path, env_file: Path) -> None:
     (runs / "8080" / "settings.json").unlink()
-    Path(".env").write_text("SLOW_QUEUE=9\n")
+    env_file.write_text("SLOW_QUEUE=9\n")
     assert changes() == {}
