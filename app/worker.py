@@ -58,12 +58,13 @@ class Worker:
         self.reply = loop.create_future()
         channel, channel_there = socket.socketpair()
         max_bytes = self._config.slow_max_memory_bytes or _memory_bytes()
-        self._channel, _ = await loop.create_connection(lambda: _Channel(self, max_bytes), sock=channel)
-        self._lifeline, lifeline_there = socket.socketpair()
-        output, output_there = os.pipe()
-        with channel_there, lifeline_there:
+        with channel_there:
+            self._channel, _ = await loop.create_connection(lambda: _Channel(self, max_bytes), sock=channel)
+            self._lifeline, lifeline_there = socket.socketpair()
+            output, output_there = os.pipe()
             try:
-                self._process = self._spawn(channel_there, lifeline_there, output_there)
+                with lifeline_there:
+                    self._process = self._spawn(channel_there, lifeline_there, output_there)
             except OSError:
                 self._channel.abort()
                 self._lifeline.close()

@@ -14,6 +14,7 @@ import pytest
 
 from app.config import Config
 from app.errors import DeadlinePassed, Draining, NotPicklable, PoolFull, WorkerDied, WorkerTraceback
+from app.worker import Worker
 from app.worker_main import _has_cgroup_weight
 from app.workers import WorkerPool
 from tests import zoo
@@ -166,6 +167,20 @@ def test_a_slot_is_not_free_before_its_worker_is_gone() -> None:
         await until(lambda: not pool.running)
 
     with_pool(scenario, slow_queue=0)
+
+
+@pytest.mark.parametrize("turns", range(1, 8))
+def test_a_worker_whose_start_is_cancelled_leaves_no_socket_unclosed(turns: int) -> None:
+    async def scenario() -> None:
+        worker = Worker(Config(slow_nice=0))
+        starting = asyncio.create_task(worker.start())
+        for _ in range(turns):  # of the loop
+            await asyncio.sleep(0)
+        starting.cancel()
+        await asyncio.wait([starting])
+        await worker.stop(10)
+
+    asyncio.run(scenario())  # a ResourceWarning would be an error
 
 
 def test_a_full_pool_refuses_with_the_time_that_the_queue_ahead_takes() -> None:
