@@ -16,9 +16,6 @@ from app.server import serve
 
 log = logging.getLogger("slowpool")
 
-CONFIG_ERROR = 2
-"""Exit status for a wrong setting or command line, as argparse's own."""
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one instance until it is told to stop, or another command; returns the exit status."""
@@ -58,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         asyncio.run(serve(config, instance, reload=options.reload))
     except ConfigError as error:
         print(f"slowpool: {error}", file=sys.stderr)
-        return CONFIG_ERROR
+        return ConfigError.exit_status
     return 0
 
 
@@ -68,10 +65,10 @@ def check() -> int:
         config = Config.load()
     except ConfigError as error:
         print(f"slowpool: {error}", file=sys.stderr)
-        return CONFIG_ERROR
+        return ConfigError.exit_status
     if trouble := _trouble(config, Instance(Pool.ALL, config.fast_port)):
         print(trouble[0], file=sys.stderr)
-        return CONFIG_ERROR
+        return ConfigError.exit_status
     return 0
 
 

@@ -28,6 +28,9 @@ class SlowpoolError(Exception):
 class ConfigError(SlowpoolError):
     """A setting, or the module that ``ROUTES`` names, is wrong; the text says which and what to do."""
 
+    exit_status = 2
+    """Of a command that ends with it, as argparse's own for a wrong command line."""
+
 
 class RequestError(SlowpoolError, HTTPError):
     """A request that is answered with a status of its own.

@@ -60,7 +60,7 @@ def main(arguments: Sequence[str]) -> int:
         return asyncio.run(_show(config, as_json=options.json, watch=options.watch))
     except ConfigError as error:
         print(f"slowpool: {error}", file=sys.stderr)
-        return 2
+        return error.exit_status
     except KeyboardInterrupt:
         return 0
 

@@ -14,9 +14,6 @@ from app.errors import ConfigError
 ROUTES_SECONDS = 20.0
 """Routes that take longer to import are left to the instances."""
 
-CONFIG_ERROR = 2
-"""The exit status of what finds a setting wrong."""
-
 
 class CheckFailed(Exception):
     """Why the routes cannot be served: the whole text, a traceback included."""
@@ -43,7 +40,7 @@ def check_routes(environ: Mapping[str, str]) -> None:
             check.wait()
         errors.seek(0)
         text = errors.read().decode(errors="replace")
-    if status == CONFIG_ERROR and text:
+    if status == ConfigError.exit_status and text:
         raise CheckFailed(text)
     if status:
         how = f"signal {-status}" if status < 0 else f"exit status {status}"

@@ -23,7 +23,6 @@ def choose_nginx(environ: Mapping[str, str], run_dir: Path) -> dict[str, str]:
 
     ``environ`` has all settings, and the wheel's nginx first in its PATH. Raises ConfigError without any.
     """
-    changed = {}
     if machines := _machines_nginx(environ):
         folder = run_dir / "bin"
         folder.mkdir(exist_ok=True)
@@ -31,10 +30,8 @@ def choose_nginx(environ: Mapping[str, str], run_dir: Path) -> dict[str, str]:
         (folder / "nginx").symlink_to(machines)
         with_it = {**environ, "PATH": f"{folder}:{environ['PATH']}"}
         if not _faults(with_it) and _can_do(with_it):
-            changed["PATH"] = with_it["PATH"]
-    if not environ.get("HTTP2") and _faults({**environ, **changed}):
-        changed["HTTP2"] = "off"
-    return changed
+            return {"PATH": with_it["PATH"]}
+    return {"HTTP2": "off"} if not environ.get("HTTP2") and _faults(environ) else {}
 
 
 def _machines_nginx(environ: Mapping[str, str]) -> str | None:

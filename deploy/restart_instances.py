@@ -40,7 +40,7 @@ def main() -> int:
         return roll(supervisor_api(run.folder if run else CONTAINER_RUN_DIR), pools)
     except ConfigError as error:
         print(f"rolling-restart: {error}", file=sys.stderr)
-        return 2
+        return error.exit_status
     except OSError:
         where = f"no ./deploy/local with HTTP_PORT={config.http_port} runs, and this is not in a container"
         print(f"rolling-restart: {where}", file=sys.stderr)

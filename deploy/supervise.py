@@ -80,10 +80,10 @@ def main() -> int:
                 raise ConfigError("usage: python -m deploy.supervise fast|slow|local")
     except ConfigError as error:
         print(f"slowpool: {error}", file=sys.stderr)
-        return 2
+        return error.exit_status
     except CheckFailed as error:
         print(error, end="", file=sys.stderr)
-        return 2
+        return ConfigError.exit_status
     except KeyboardInterrupt:
         return 130
 

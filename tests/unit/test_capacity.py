@@ -9,6 +9,7 @@ import pytest
 
 from app import __main__, capacity
 from app.capacity import fewest, one_queue, shortest_queue
+from app.errors import ConfigError
 from tests.bench import capacity as comparison
 from tests.bench import report
 from tests.bench.simulate import Pool, Shortest, Trace, at_load, poisson, simulate
@@ -106,7 +107,7 @@ def test_bad_input_is_one_clear_line(
 ) -> None:
     with pytest.raises(SystemExit) as exit:
         __main__.main(["capacity", *arguments])
-    assert exit.value.code == __main__.CONFIG_ERROR
+    assert exit.value.code == ConfigError.exit_status
     assert capsys.readouterr() == ("", f"slowpool: {complaint}\n")
 
 
@@ -116,7 +117,7 @@ def test_a_wrong_setting_is_one_clear_line_too(
     monkeypatch.setenv("SLOW_WORKERS", "0")
     with pytest.raises(SystemExit) as exit:
         __main__.main(["capacity", *LOAD])
-    assert exit.value.code == __main__.CONFIG_ERROR
+    assert exit.value.code == ConfigError.exit_status
     assert capsys.readouterr().err.startswith("slowpool: SLOW_WORKERS=0: ")
 
 
