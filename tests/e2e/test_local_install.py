@@ -11,11 +11,12 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
-from tests.e2e.system import System, run_to_its_end
+from tests.e2e.system import System, run_to_its_end, session
 from tests.process import Process
-from tests.support import ROOT
+from tests.support import ROOT, wait_until
 
 
 @pytest.fixture
@@ -93,6 +94,33 @@ def test_an_index_that_is_silent_is_named_while_pip_still_waits_for_it(
             local.signal(signal.SIGINT)
             assert local.wait() == 130
             assert "Traceback" not in local.output
+
+
+def test_a_signal_while_it_installs_ends_all_that_it_has_started(clone: Path) -> None:
+    with Process([clone / "deploy" / "local"], clone, os.environ) as local:
+        pip = wait_until(lambda: [one for one in session_of(local.pid) if "ensurepip" in command(one)])
+        try:
+            for process in pip:
+                process.suspend()  # so that it does not end by itself
+            local.signal(signal.SIGINT)
+            assert local.wait() == 130
+            wait_until(lambda: not session_of(local.pid))
+        finally:
+            for process in session_of(local.pid):
+                process.kill()
+
+
+def session_of(leader: int) -> list[psutil.Process]:
+    """The processes of a session."""
+    return [process for process in psutil.process_iter() if session(process.pid) == leader]
+
+
+def command(process: psutil.Process) -> list[str]:
+    """The command line of a process; empty when it has gone."""
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
 
 
 def test_a_package_that_the_index_does_not_have_is_no_fault_of_the_network(
