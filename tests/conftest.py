@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from deploy.supervise import raise_open_files
-from tests.gate import Gate
+from deploy.supervise.run import raise_open_files
+from slowpool.config import Config
+from tests.support.gate import Gate
 
 # What hypothesis feeds to a test is the same each time. With --hypothesis-profile=long it is more, and new in
 # each run; what failed is printed.
@@ -90,3 +91,11 @@ def background() -> Iterator[ThreadPoolExecutor]:
     """Threads for requests that wait."""
     with ThreadPoolExecutor(300) as executor:
         yield executor
+
+
+@pytest.fixture
+def nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Neither the environment nor a file ``.env`` says anything."""
+    for name in Config.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.chdir(tmp_path)

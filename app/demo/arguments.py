@@ -2,8 +2,8 @@
 
 import re
 
-from app.errors import BadArgument
-from app.handlers import Handler
+from slowpool.errors import BadArgument
+from slowpool.web import Handler
 
 
 def job_id(handler: Handler) -> str:

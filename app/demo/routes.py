@@ -4,13 +4,13 @@ from pathlib import Path
 
 from tornado.web import StaticFileHandler
 
-from app.demo import strategies
-from app.demo.arguments import job_id
-from app.demo.image_header import BadImage
-from app.demo.openapi import DESCRIPTION
-from app.demo.thumbnail import ImageTooLarge, thumbnail
-from app.errors import BadArgument, ContentTooLarge
-from app.handlers import Handler, PageHandler, SlowHandler
+from demo import strategies
+from demo.arguments import job_id
+from demo.image_header import BadImage
+from demo.openapi import DESCRIPTION
+from demo.thumbnail import ImageTooLarge, thumbnail
+from slowpool.errors import BadArgument, ContentTooLarge
+from slowpool.web import Handler, PageHandler, SlowHandler
 
 STATIC = Path(__file__).parent / "static"
 IMAGE_BYTES = 20 * 1024 * 1024

@@ -18,9 +18,9 @@ from typing import Any, TypeVar
 
 from tornado.ioloop import IOLoop
 
-from app.demo.arguments import job_id, size
-from app.demo.tasks import factorials
-from app.handlers import SlowHandler
+from demo.arguments import job_id, size
+from demo.tasks import factorials
+from slowpool.web import SlowHandler
 
 R = TypeVar("R")
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from PIL import ExifTags, Image, ImageOps
 
-from app.demo.image_header import BadImage, ImageHeader
+from demo.image_header import BadImage, ImageHeader
 
 MAX_SIDE = 16_384
 MAX_PIXELS = 80_000_000

@@ -5,7 +5,7 @@ import os
 import time
 from pathlib import Path
 
-from app.handlers import Handler
+from slowpool.web import Handler
 
 
 class OkHandler(Handler):

@@ -6,7 +6,7 @@ from pathlib import Path
 from tornado.web import HTTPError, RedirectHandler, RequestHandler, StaticFileHandler
 from tornado.websocket import WebSocketHandler
 
-from app.handlers import Handler, SlowHandler
+from slowpool.web import Handler, SlowHandler
 
 
 class FailingHandler(RequestHandler):

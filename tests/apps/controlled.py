@@ -11,8 +11,8 @@ from pathlib import Path
 
 from tornado.websocket import WebSocketHandler
 
-from app.errors import BadArgument
-from app.handlers import Handler, SlowHandler
+from slowpool.errors import BadArgument
+from slowpool.web import Handler, SlowHandler
 
 
 class WaitHandler(Handler):

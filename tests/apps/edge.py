@@ -4,7 +4,7 @@
 import os
 import signal
 
-from app.handlers import Handler, SlowHandler
+from slowpool.web import Handler, SlowHandler
 from tests.apps.controlled import enter
 
 

@@ -2,7 +2,7 @@
 
 import time
 
-from app.handlers import Handler, SlowHandler
+from slowpool.web import Handler, SlowHandler
 
 MARKUP = "<img src=x onerror=\"document.title='owned'\">"
 

@@ -1,6 +1,6 @@
 """An instance that grows when it is told to."""
 
-from app.handlers import Handler
+from slowpool.web import Handler
 
 leaked: list[bytes] = []
 

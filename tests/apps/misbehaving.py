@@ -2,8 +2,8 @@
 
 import threading
 
-from app.handlers import SlowHandler
-from tests import zoo
+from slowpool.web import SlowHandler
+from tests.apps import zoo
 
 
 class ZooHandler(SlowHandler):

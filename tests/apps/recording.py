@@ -7,7 +7,7 @@ import os
 import time
 from pathlib import Path
 
-from app.handlers import Handler, SlowHandler
+from slowpool.web import Handler, SlowHandler
 
 LARGE = b"x" * (1 << 19)
 

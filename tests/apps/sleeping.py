@@ -2,7 +2,7 @@
 
 import time
 
-from app.handlers import SlowHandler
+from slowpool.web import SlowHandler
 
 
 class SleepHandler(SlowHandler):

@@ -3,7 +3,7 @@
 from tornado.http1connection import HTTP1Connection
 from tornado.web import RequestHandler, stream_request_body
 
-from app.handlers import Handler
+from slowpool.web import Handler
 
 
 class FormHandler(Handler):

@@ -2,8 +2,8 @@
 
 import time
 
-from app.handlers import Handler, SlowHandler
-from tests import zoo
+from slowpool.web import Handler, SlowHandler
+from tests.apps import zoo
 
 
 class ReportHandler(Handler):

@@ -7,8 +7,8 @@ import json
 import os
 import uuid
 
-from app.handlers import Handler, SlowHandler
-from app.handlers.base import request_id
+from slowpool.web import Handler, SlowHandler
+from slowpool.web.handlers import request_id
 
 
 class WitnessHandler(Handler):

@@ -1,4 +1,4 @@
-"""How good the figures of ``python -m app capacity`` are: formulas, simulation and the real system, compared.
+"""How good the figures of ``python -m slowpool capacity`` are: formulas, simulation and the real system, compared.
 
 python -m tests.bench.capacity simulated   some minutes
 python -m tests.bench.capacity real        ten minutes of a quiet machine
@@ -24,12 +24,12 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from app import capacity
-from app.capacity import Wait
+from slowpool import capacity
+from slowpool.capacity import Wait
 from tests.bench import report
 from tests.bench.simulate import Outcome, Pool, at_load, poisson, simulate
-from tests.e2e.system import System
-from tests.support import ROOT
+from tests.support.basics import ROOT
+from tests.support.system import System
 
 Json = dict[str, Any]
 
@@ -101,7 +101,7 @@ def timed(pool: Pool, load: float, scv: float) -> Json:
 
 
 def expected(workers: int, load: float, each: int, scv: float = 1) -> Wait:
-    """What app/capacity.py says of a pool; ``each`` is 0 for one queue. In times of a mean job."""
+    """What app/slowpool/capacity.py says of a pool; ``each`` is 0 for one queue. In times of a mean job."""
     rate = workers * load
     sizes = capacity.shortest_queue(rate, 1, scv, each) if each else capacity.one_queue(rate, 1, scv)
     return next(wait for size, wait in sizes if size == workers)
@@ -210,7 +210,7 @@ def section(content: Json) -> str:
     )
     return f"""
 ```console
-$ python -m app capacity {COMMAND}
+$ python -m slowpool capacity {COMMAND}
 {output.getvalue()}```
 
 The times of a fast request are those of the reference machine of [the benchmark](../tests/bench/REPORT.md), in
@@ -220,7 +220,7 @@ containers; measure your own handlers and give `--loop-ms`, `--instance-cpu-ms` 
 another instance has become free. With one worker an instance it then waits for about as long as a job takes, where
 with one queue it would be gone soon; with four it is a quarter. So a large pool does best with several workers an
 instance (`SLOW_WORKERS`). p95 of the wait, in times of a mean job (Poisson arrivals, exponential times), as
-`python -m app capacity` has it and as the simulation does:
+`python -m slowpool capacity` has it and as the simulation does:
 
 {waits_table(figures)}
 ![p95 of the wait by load and size](plots/waits.svg)

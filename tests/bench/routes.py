@@ -3,9 +3,9 @@
 import os
 import time
 
-from app.demo.routes import FastHandler
-from app.demo.strategies import WorkerHandler
-from app.handlers import SlowHandler
+from demo.routes import FastHandler
+from demo.strategies import WorkerHandler
+from slowpool.web import SlowHandler
 
 
 def spin(pid_file: str) -> None:

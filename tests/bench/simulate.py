@@ -1,7 +1,7 @@
 """The slow pool as nginx feeds it, simulated: up to 10,000 instances in seconds.
 
 nginx gives each request to the instance with the fewest open ones (least_conn), where it runs, waits in a
-bounded queue until its deadline, or is refused: app/workers.py in 60 lines, and no process is started.
+bounded queue until its deadline, or is refused: slowpool/workers/pool.py in 60 lines; no process is started.
 
 python -m tests.bench.simulate --instances 10000 --workers 1 --load 0.95
 """
@@ -28,7 +28,7 @@ NO_LIMIT = 10**9
 
 @dataclass(frozen=True, kw_only=True)
 class Pool:
-    """What is simulated; the settings of an instance as in app/config.py."""
+    """What is simulated; the settings of an instance as in app/slowpool/config.py."""
 
     instances: int
     workers: int = 1

@@ -15,9 +15,9 @@ import urllib.request
 from pathlib import Path
 from statistics import median
 
-from app.config import Config
-from app.errors import DeadlinePassed
-from app.workers import WorkerPool
+from slowpool.config import Config
+from slowpool.errors import DeadlinePassed
+from slowpool.workers.pool import WorkerPool
 from tests.bench import systems
 
 

@@ -66,7 +66,7 @@ def slowpool(**settings: object) -> Iterator[Running]:
             url=f"http://127.0.0.1:{HTTP_PORT}",
             direct=f"http://127.0.0.1:{FAST_PORT}",
             start_seconds=start_seconds,
-            instances=lambda: _matching(_below(running), r"-m app --pool=fast"),
+            instances=lambda: _matching(_below(running), r"-m slowpool serve --pool=fast"),
             workers=lambda: _matching(_below(running), r"literal_eval"),
             all=lambda: _below(running),
         )
@@ -110,13 +110,13 @@ def slowpool_in_compose() -> Iterator[Running]:
 @contextlib.contextmanager
 def one_tornado(workers: str = "") -> Iterator[Running]:
     """One Tornado process with every route, as most applications begin; by what its workers are known."""
-    command = [sys.executable, "-m", "app", "--pool=all", f"--port={HTTP_PORT}"]
+    command = [sys.executable, "-m", "slowpool", "serve", "--pool=all", f"--port={HTTP_PORT}"]
     with _started(command, _environ(SLOW_WORKERS=CORES)) as running:
         yield Running(
             url=f"http://127.0.0.1:{HTTP_PORT}",
             direct=f"http://127.0.0.1:{HTTP_PORT}",
             start_seconds=_first_answer(running, HTTP_PORT),
-            instances=lambda: _matching(_below(running), r"-m app --pool=all"),
+            instances=lambda: _matching(_below(running), r"-m slowpool serve --pool=all"),
             workers=lambda: _matching(_below(running), workers) if workers else [],
             all=lambda: _below(running),
         )
@@ -127,7 +127,9 @@ def tornado_round_robin() -> Iterator[Running]:
     """Four Tornado processes behind nginx, every one of them for everything."""
     ports = range(BACKEND_PORT, BACKEND_PORT + 4)
     with contextlib.ExitStack() as stack:
-        commands = [[sys.executable, "-m", "app", "--pool=all", f"--port={port}"] for port in ports]
+        commands = [
+            [sys.executable, "-m", "slowpool", "serve", "--pool=all", f"--port={port}"] for port in ports
+        ]
         start = time.perf_counter()
         instances = [stack.enter_context(_started(command, _environ())) for command in commands]
         nginx = stack.enter_context(_nginx(list(ports)))
@@ -262,7 +264,7 @@ def _environ(**settings: object) -> dict[str, str]:
         "SLOW_TIMEOUT_SECONDS": 60,
         "DRAIN_TIMEOUT_SECONDS": 65,
         "SLOW_PER_CLIENT": 0,  # all the load comes from one address
-        "ROUTES": "app.demo.routes",
+        "ROUTES": "demo.routes",
     }
     return {**os.environ, **{name: str(value) for name, value in {**ours, **settings}.items()}}
 

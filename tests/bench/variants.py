@@ -2,10 +2,10 @@
 
 import sys
 
-from app import __main__ as app
-from app.application import Application
-from app.loop_watch import LoopWatch
-from app.metrics import Metrics
+from slowpool import __main__ as app
+from slowpool.observe.loop_watch import LoopWatch
+from slowpool.observe.metrics import Metrics
+from slowpool.web.application import Application
 
 
 def without_metrics() -> None:

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from app import __main__, capacity
-from app.capacity import fewest, one_queue, shortest_queue
-from app.errors import ConfigError
+from slowpool import __main__, capacity
+from slowpool.capacity import fewest, one_queue, shortest_queue
+from slowpool.errors import ConfigError
 from tests.bench import capacity as comparison
 from tests.bench import report
 from tests.bench.simulate import Pool, Shortest, Trace, at_load, poisson, simulate

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from app.config import Config, Instance, Pool, parse_cpus
-from app.errors import ConfigError
-from tests.process import run_app
+from slowpool.config import Config, Instance, Pool, parse_cpus
+from slowpool.errors import ConfigError
+from tests.support.process import run_app
 
 CONTRACT = {
     "HTTP_PORT": 8080,
@@ -40,7 +40,7 @@ CONTRACT = {
     "SLOW_SANDBOX": True,
     "SLOW_NICE": 19,
     "SLOW_CPUS": "",
-    "ROUTES": "app.demo.routes",
+    "ROUTES": "demo.routes",
     "DRAIN_TIMEOUT_SECONDS": 65,
     "STOP_GRACE_SECONDS": 80,
     "FAST_BLOCK_BUDGET_SECONDS": 0.25,

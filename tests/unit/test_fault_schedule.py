@@ -7,10 +7,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.e2e.fault_schedule import Findings
-from tests.e2e.targets import Kill
-from tests.load import Client, Load, Outcome, Request
-from tests.support import wait_until
+from tests.support.basics import wait_until
+from tests.support.fault_schedule import Findings
+from tests.support.load import Client, Load, Outcome, Request
+from tests.support.targets import Kill
 
 GET = Client("GET", "/record", 1)
 POST = Client("POST", "/record", 1)

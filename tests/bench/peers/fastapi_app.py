@@ -6,7 +6,7 @@ https://fastapi.tiangolo.com/async/
 from fastapi import FastAPI
 from fastapi.responses import PlainTextResponse
 
-from app.demo.tasks import factorials
+from demo.tasks import factorials
 
 app = FastAPI()
 

@@ -7,7 +7,7 @@ from fastapi import FastAPI
 from fastapi.responses import PlainTextResponse
 from gunicorn.dirty import DirtyApp, get_dirty_client_async
 
-from app.demo.tasks import factorials
+from demo.tasks import factorials
 
 app = FastAPI()
 

@@ -7,8 +7,8 @@ import asyncio
 import logging
 import sys
 
-from app.application import State, make_app
-from app.config import Config, Instance, Pool
+from slowpool.config import Config, Instance, Pool
+from slowpool.web.application import State, make_app
 
 
 async def main() -> None:

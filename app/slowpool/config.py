@@ -1,0 +1,348 @@
+"""The settings: each is defined once, here, and nothing else reads the environment."""
+
+import difflib
+import ipaddress
+import os
+import sys
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated, Self
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource, SettingsConfigDict
+
+from slowpool.errors import ConfigError
+
+STOP_MARGIN_SECONDS = 5
+"""How much longer each rung of the ladder of times is than the one below it."""
+
+MAX_CPU = 8191
+"""The highest CPU number of any Linux (CONFIG_NR_CPUS)."""
+
+SIMILAR = 0.86
+"""How much a name must look like a setting's to be taken for it: of nine characters one may differ."""
+
+OF_OTEL = {f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT" for signal in ("TRACES", "METRICS", "LOGS")}
+"""Variables of OpenTelemetry's own that look like a setting."""
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+Count = Annotated[int, Field(ge=1, le=256)]
+Host = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")]
+Limit = Annotated[int, Field(ge=0, le=65535)]
+File = Annotated[str, Field(pattern=r"^[^\s\"$\\;{}]*$")]
+
+
+class Pool(StrEnum):
+    """The tag of an instance; ``all`` is one process with both pools' routes, for development."""
+
+    FAST = "fast"
+    SLOW = "slow"
+    ALL = "all"
+
+
+class LogFormat(StrEnum):
+    """How log lines look."""
+
+    JSON = "json"
+    CONSOLE = "console"
+
+
+class LogLevel(StrEnum):
+    """The least serious lines that are logged."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One Tornado process: its pool, where it listens, and the replica that it is in, if any."""
+
+    pool: Pool
+    port: int
+    address: str = "127.0.0.1"
+    replica: str = ""
+
+    def __str__(self) -> str:
+        return ":".join(filter(None, [self.pool, str(self.port), self.replica]))
+
+
+class Config(BaseSettings):
+    """All settings of a deployment, frozen; the variable of a field is its name in upper case.
+
+    An empty variable counts as unset. A file ``.env`` in the working directory is read too; the
+    environment wins over it.
+    """
+
+    model_config = SettingsConfigDict(frozen=True, env_file=".env", env_ignore_empty=True, extra="ignore")
+
+    http_port: Port = Field(8080, description="port of the public server")
+    admin_port: Port = Field(8081, description="port of the admin server, published on 127.0.0.1 only")
+    https_port: Port = Field(8443, description="port of the public server when there is a certificate")
+    tls_certificate: File = Field(
+        "",
+        description="file of the certificate and its chain (PEM); `HTTP_PORT` then redirects to `HTTPS_PORT`",
+    )
+    tls_key: File = Field("", description="file of the certificate's key (PEM)")
+    server_names: str = Field(
+        "",
+        pattern=r"^[A-Za-z0-9.*_-]*([ ,]+[A-Za-z0-9.*_-]+)*$",
+        description="the names that this server has, such as `shop.example, *.shop.example`; a request for "
+        "another is answered 421; empty: any",
+    )
+    trusted_proxies: str = Field(
+        "",
+        description="addresses or networks, such as `10.0.0.0/8`, whose `X-Forwarded-For` and "
+        "`X-Forwarded-Proto` are believed; empty: none",
+    )
+    slow_per_client: Limit = Field(
+        4, description="slow requests that one client address may have open; one more is answered 429; 0: any"
+    )
+    client_rate: Limit = Field(
+        0,
+        description="requests a second that one client address may send, with bursts of as many; "
+        "more are answered 429; 0: any",
+    )
+    client_connections: Limit = Field(
+        0,
+        description="requests that one client address may have open, each stream of HTTP/2 counted; "
+        "one more is answered 429; 0: any",
+    )
+    admin_password_file: File = Field(
+        "",
+        description="file of the password that the admin server asks for, user `admin`; empty: it asks "
+        "for none",
+    )
+    fast_processes: Count = Field(2, description="fast instances per replica")
+    slow_processes: Count = Field(2, description="slow instances per replica")
+    fast_port: Port = Field(8001, description="port of the first fast instance")
+    slow_port: Port = Field(8101, description="port of the first slow instance")
+    fast_host: Host = Field(
+        "127.0.0.1", description="name or address of the fast pool's replicas; compose sets it"
+    )
+    slow_host: Host = Field(
+        "127.0.0.1", description="name or address of the slow pool's replicas; compose sets it"
+    )
+    slow_workers: Count = Field(1, description="workers per slow instance")
+    slow_queue: int = Field(
+        8,
+        ge=0,
+        le=100_000,
+        description="jobs that may wait per slow instance; one more is answered 503",
+    )
+    slow_timeout_seconds: float = Field(
+        60, ge=0.001, le=86_400, description="from a job's arrival to its answer, waiting included"
+    )
+    slow_max_jobs: int = Field(
+        0, ge=0, description="jobs after which a worker is replaced by a fresh one; 0: never"
+    )
+    slow_max_rss_bytes: int = Field(
+        0,
+        ge=0,
+        description="resident memory above which a worker is replaced after its job; 0: never",
+    )
+    slow_max_memory_bytes: int = Field(
+        0,
+        ge=0,
+        le=2**63 - 1,  # setrlimit takes no more
+        description="memory that a worker may take at all, beyond it a task gets a MemoryError "
+        "(`RLIMIT_DATA`); 0: no limit",
+    )
+    instance_max_rss_bytes: int = Field(
+        0, ge=0, description="resident memory above which an instance is restarted, drained first; 0: never"
+    )
+    slow_sandbox: bool = Field(
+        True,
+        description="1: a slow instance and its workers open no Unix socket, supervisor's among them, and "
+        "see into no other process (Linux); 0: they may",
+    )
+    slow_nice: int = Field(
+        19,
+        ge=0,
+        le=19,
+        description="niceness of the workers and of their scheduling group; at 19 they are `SCHED_IDLE` "
+        "too where that group is a cgroup, as in a container",
+    )
+    slow_cpus: str = Field(
+        "", description="CPUs that the workers may use, such as `1-3` or `0,2`; empty: all"
+    )
+    routes: str = Field(
+        "demo.routes",
+        pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$",
+        description="the module whose `routes` are served",
+    )
+    drain_timeout_seconds: float = Field(
+        65,
+        gt=0,
+        le=86_400,
+        description="after SIGTERM, the most that an instance waits for what it has accepted",
+    )
+    stop_grace_seconds: int = Field(
+        80,
+        ge=1,
+        le=90_000,
+        description="what the engine gives a container to stop, and the longest that a local run takes to; "
+        "more than the drain timeout + 10",
+    )
+    fast_block_budget_seconds: float = Field(
+        0.25,
+        ge=0,
+        le=3600,
+        description="a fast handler that blocks its instance for longer is logged, with its stack; 0: never",
+    )
+    log_format: LogFormat = Field(
+        LogFormat.JSON, description="`json`: an object a line; `console`: for people"
+    )
+    log_level: LogLevel = Field(LogLevel.INFO, description="`debug`, `info`, `warning` or `error`")
+    otel_exporter_otlp_endpoint: str = Field(
+        "",
+        pattern=r"^(https?://\S+)?$",
+        description="where OpenTelemetry traces are sent (OTLP over HTTP), such as `http://collector:4318`; "
+        "empty: none",
+    )
+    debug: bool = Field(False, description="1: the answer to a failed request holds its traceback")
+
+    @classmethod
+    def load(cls) -> Self:
+        """Read and check the environment.
+
+        Raises ConfigError, one line that names the first wrong variable and says what it may be.
+        """
+        try:
+            return cls()
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            message = first["msg"].removeprefix("Value error, ")
+            if not first["loc"]:  # from a check over several settings, which names them itself
+                raise ConfigError(message) from error
+            value = str(first["input"]).encode("unicode_escape").decode()
+            raise ConfigError(f"{str(first['loc'][0]).upper()}={value}: {message}") from error
+
+    @classmethod
+    def in_environment(cls) -> dict[str, str]:
+        """All variables of the environment that are not empty, by their names in upper case."""
+        return {name.upper(): value for name, value in EnvSettingsSource(cls).env_vars.items() if value}
+
+    @classmethod
+    def in_file(cls) -> dict[str, str]:
+        """All variables of the file ``.env`` that are not empty, by their names as they stand there."""
+        source = DotEnvSettingsSource(cls, case_sensitive=True)
+        return {name: value for name, value in source.env_vars.items() if value}
+
+    @classmethod
+    def mistyped(cls) -> dict[str, str]:
+        """Name -> the setting that was probably meant, of variables that are set and are no settings."""
+        settings = [name.upper() for name in cls.model_fields]
+        names = {*cls.in_environment(), *map(str.upper, cls.in_file())} - {*settings, *OF_OTEL}
+        meant = {name: _meant(name, settings) for name in sorted(names)}
+        return {name: setting for name, setting in meant.items() if setting}
+
+    @property
+    def stop_wait_seconds(self) -> int:
+        """supervisor's ``stopwaitsecs``: what an instance gets to drain before it is killed."""
+        return int(self.drain_timeout_seconds) + STOP_MARGIN_SECONDS
+
+    @property
+    def worker_cpus(self) -> frozenset[int]:
+        """The CPUs of ``slow_cpus``; empty for no restriction."""
+        return parse_cpus(self.slow_cpus)
+
+    def instances(self, pool: Pool) -> list[Instance]:
+        """The instances of one pool in one replica."""
+        first, count = {
+            Pool.FAST: (self.fast_port, self.fast_processes),
+            Pool.SLOW: (self.slow_port, self.slow_processes),
+        }[pool]
+        return [Instance(pool, first + index) for index in range(count)]
+
+    def environ(self) -> dict[str, str]:
+        """Every setting under its variable's name, for the programs that supervisor starts."""
+        return {name.upper(): str(value) for name, value in self.model_dump().items()}
+
+    @field_validator("slow_cpus")
+    @classmethod
+    def _check_cpus(cls, value: str) -> str:
+        cpus = parse_cpus(value)
+        if sys.platform == "linux" and not cpus <= os.sched_getaffinity(0):
+            available = ",".join(map(str, sorted(os.sched_getaffinity(0))))
+            raise ValueError(f"the CPUs here are {available}")
+        return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _check_networks(cls, value: str) -> str:
+        for network in value.replace(",", " ").split():
+            try:
+                ipaddress.ip_network(network)
+            except ValueError as error:
+                raise ValueError(f"{error}; write addresses or networks such as 10.0.0.0/8") from error
+        return value
+
+    @model_validator(mode="after")
+    def _check_tls(self) -> Self:
+        if bool(self.tls_certificate) != bool(self.tls_key):
+            names = ["TLS_CERTIFICATE", "TLS_KEY"] if self.tls_certificate else ["TLS_KEY", "TLS_CERTIFICATE"]
+            value = self.tls_certificate or self.tls_key
+            raise ValueError(f"{names[0]}={value} needs {names[1]} too")
+        return self
+
+    @model_validator(mode="after")
+    def _check_ladder(self) -> Self:
+        if self.slow_timeout_seconds > self.drain_timeout_seconds:
+            raise ValueError(
+                f"DRAIN_TIMEOUT_SECONDS={self.drain_timeout_seconds:g} must be at least "
+                f"SLOW_TIMEOUT_SECONDS={self.slow_timeout_seconds:g}, or draining cuts off jobs"
+            )
+        if self.stop_grace_seconds <= self.stop_wait_seconds + STOP_MARGIN_SECONDS:
+            raise ValueError(
+                f"STOP_GRACE_SECONDS={self.stop_grace_seconds} must be more than "
+                f"{self.stop_wait_seconds + STOP_MARGIN_SECONDS}, which is "
+                f"DRAIN_TIMEOUT_SECONDS + {2 * STOP_MARGIN_SECONDS}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_ports(self) -> Self:
+        for pool in (Pool.FAST, Pool.SLOW):
+            instances = self.instances(pool)
+            if instances[-1].port > 65535:
+                raise ValueError(
+                    f"{pool.upper()}_PORT={instances[0].port} is too high for "
+                    f"{len(instances)} instances: ports end at 65535"
+                )
+        return self
+
+
+def name_mistyped() -> None:
+    """Say on stderr, a line for each, which variables are taken for a mistyped setting."""
+    for name, setting in Config.mistyped().items():
+        print(f"slowpool: {name} is no setting and changes nothing; is {setting} meant?", file=sys.stderr)
+
+
+def parse_cpus(text: str) -> frozenset[int]:
+    """The CPU numbers of a list such as ``0,2-3``, the form of ``taskset -c``.
+
+    Raises ValueError when the text is not such a list.
+    """
+    cpus: set[int] = set()
+    for part in filter(None, text.split(",")):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
+            raise ValueError("not a list of CPUs such as 1-3 or 0,2")
+        if int(last or first) > MAX_CPU:
+            raise ValueError(f"the highest CPU number is {MAX_CPU}")
+        cpus.update(range(int(first), int(last or first) + 1))
+    return frozenset(cpus)
+
+
+def _meant(name: str, settings: list[str]) -> str:
+    """The setting that a name is taken for; empty for none."""
+    forms = [name + unit for unit in ("_SECONDS", "_BYTES", "_FILE")]
+    if name.endswith("Y"):
+        forms.append(name[:-1] + "IES")
+    if found := [form for form in forms if form in settings]:
+        return found[0]
+    candidates = [setting for setting in settings if setting[0] == name[0]]
+    return next(iter(difflib.get_close_matches(name, candidates, 1, SIMILAR)), "")

@@ -1,0 +1,181 @@
+"""Form: looks at the body of a form while it comes, and refuses one whose parsing would block the loop.
+
+Tornado parses a form at once, when its body is complete, and before it knows the handler. Its search for the
+last boundary is quadratic (``bytes.rfind``), and each header of a part costs microseconds. What these limits
+let through takes at most 50 ms of it; ``python -m tests.bench.forms`` measures that.
+"""
+
+from typing import Protocol
+
+from tornado.httputil import (
+    HTTPHeaders,
+    ParseBodyConfig,
+    ParseMultipartConfig,
+    ParseUrlEncodedConfig,
+    set_parse_body_config,
+)
+
+from slowpool.errors import BadArgument, ContentTooLarge
+
+URLENCODED_BYTES = 1024 * 1024
+MAX_FIELDS = 1000
+MULTIPART_BYTES = 20 * 1024 * 1024
+"""As large as nginx lets any body be."""
+
+MONOTONOUS_BYTES = 8 * 1024 * 1024
+"""The same with a boundary that has less than four different bytes among its last sixteen, or ends in a
+hyphen: a search for it can be slow. Those that clients make up end in random letters and digits."""
+
+MAX_CARRIAGE_RETURNS = 4 * 1024 * 1024
+"""Each looks like the beginning of the end of a boundary, whatever the boundary is."""
+
+MAX_PARTS = 100
+PART_HEADER_BYTES = 2048
+HEADER_BYTES = 64 * 1024
+"""Of all parts together."""
+
+PART_HEADER_FIELDS = 32
+"""Headers and parameters, semicolons in a file's name among them; browsers send four."""
+
+BOUNDARY_BYTES = 70
+"""RFC 2046, 5.1.1."""
+
+EPILOGUE_BYTES = 4096
+"""The closing boundary is in the last so many bytes, where a search from the end finds it."""
+
+CONTENT_TYPE_BYTES = 1024
+
+
+class Form(Protocol):
+    """A body of a form that is being received."""
+
+    def feed(self, chunk: bytes) -> None:
+        """Look at the next bytes. Raises BadArgument or ContentTooLarge."""
+
+    def end(self) -> None:
+        """The body is complete. Raises BadArgument."""
+
+
+def limit_parsing() -> None:
+    """Tornado's own limits, for this process: they hold for query strings too."""
+    set_parse_body_config(
+        ParseBodyConfig(
+            # It counts what is before the first boundary too.
+            multipart=ParseMultipartConfig(max_parts=MAX_PARTS + 1, max_part_header_size=PART_HEADER_BYTES),
+            urlencoded=ParseUrlEncodedConfig(max_arguments=MAX_FIELDS),
+        )
+    )
+
+
+def form(headers: HTTPHeaders) -> Form | None:
+    """The form that Tornado will parse for these headers; None when it parses nothing.
+
+    Raises BadArgument for a form that is compressed, and for a boundary that is missing or too long.
+    """
+    content_type = headers.get("Content-Type", "")
+    urlencoded = content_type.startswith("application/x-www-form-urlencoded")
+    if not urlencoded and not content_type.startswith("multipart/form-data"):
+        return None
+    if "Content-Encoding" in headers:  # Tornado parses none of these
+        raise BadArgument("a form must not have a Content-Encoding")
+    return _UrlEncoded() if urlencoded else _Multipart(_boundary(content_type))
+
+
+def _boundary(content_type: str) -> bytes:
+    """As Tornado finds it: the first that is not empty, in quotes or not, and in lower case."""
+    if len(content_type) <= CONTENT_TYPE_BYTES:
+        for field in content_type.split(";"):
+            name, _, value = field.strip().partition("=")
+            if name == "boundary" and value:
+                if value.startswith('"') and value.endswith('"'):
+                    value = value[1:-1]
+                if 1 <= len(boundary := value.encode()) <= BOUNDARY_BYTES:
+                    return boundary
+                break
+    raise BadArgument(
+        f"the Content-Type of a multipart form must have a boundary of 1 to {BOUNDARY_BYTES} bytes "
+        f"(RFC 2046, 5.1.1) and at most {CONTENT_TYPE_BYTES} bytes in all"
+    )
+
+
+class _UrlEncoded:
+    def __init__(self) -> None:
+        self._bytes = 0
+        self._fields = 1
+
+    def feed(self, chunk: bytes) -> None:
+        self._bytes += len(chunk)
+        self._fields += chunk.count(b"&")
+        if self._bytes > URLENCODED_BYTES:
+            raise ContentTooLarge(
+                f"an url-encoded form may have {URLENCODED_BYTES} bytes; send more as multipart/form-data"
+            )
+        if self._fields > MAX_FIELDS:
+            raise BadArgument(f"an url-encoded form may have {MAX_FIELDS} fields")
+
+    def end(self) -> None:
+        pass
+
+
+class _Multipart:
+    def __init__(self, boundary: bytes) -> None:
+        self._delimiter = b"--" + boundary + b"\r\n"
+        self._last_delimiter = b"--" + boundary + b"--"
+        is_varied = len(set(boundary[-16:])) >= 4 and not boundary.endswith(b"-")
+        self._max_bytes = MULTIPART_BYTES if is_varied else MONOTONOUS_BYTES
+        self._bytes = 0
+        self._carriage_returns = 0
+        self._parts = 0
+        self._header_bytes = 0
+        self._in_header = False
+        self._rest = b""  # the header that has begun, or what may be the beginning of a delimiter
+        self._tail = b""
+
+    def feed(self, chunk: bytes) -> None:
+        self._bytes += len(chunk)
+        if self._bytes > self._max_bytes:
+            raise ContentTooLarge(
+                f"a multipart form with this boundary may have {self._max_bytes} bytes; send a larger file "
+                "as the body itself, or to a handler with @stream_request_body"
+            )
+        self._carriage_returns += chunk.count(b"\r")
+        if self._carriage_returns > MAX_CARRIAGE_RETURNS:
+            raise BadArgument(f"a multipart form may have {MAX_CARRIAGE_RETURNS} carriage returns")
+        self._tail = (self._tail + chunk[-EPILOGUE_BYTES:])[-EPILOGUE_BYTES:]
+        data = self._rest + chunk
+        at = 0
+        while True:
+            if self._in_header:
+                end = data.find(b"\r\n\r\n", at, at + PART_HEADER_BYTES + 4)
+                if end < 0:
+                    if len(data) >= at + PART_HEADER_BYTES + 4:
+                        raise BadArgument(f"the headers of a part may have {PART_HEADER_BYTES} bytes")
+                    break
+                self._header_bytes += end - at
+                if self._header_bytes > HEADER_BYTES:
+                    raise BadArgument(f"the headers of all parts may have {HEADER_BYTES} bytes")
+                if data.count(b"\n", at, end) + data.count(b";", at, end) >= PART_HEADER_FIELDS:
+                    raise BadArgument(f"a part may have {PART_HEADER_FIELDS} headers and parameters")
+                at, self._in_header = end, False
+            else:
+                found = data.find(self._delimiter, at)
+                if found < 0:
+                    at = max(at, len(data) - len(self._delimiter) + 1)
+                    break
+                if not self._parts and found + self._bytes != len(data):
+                    raise BadArgument("a multipart form must begin with its boundary")
+                self._parts += 1
+                if self._parts > MAX_PARTS:
+                    raise BadArgument(f"a multipart form may have {MAX_PARTS} parts")
+                at, self._in_header = found + len(self._delimiter), True
+        self._rest = data[at:]
+
+    def end(self) -> None:
+        if self._last_delimiter not in self._tail:
+            raise BadArgument(
+                f"a multipart form must have its closing boundary in its last {EPILOGUE_BYTES} bytes"
+            )
+        if not self._parts and (
+            self._bytes > EPILOGUE_BYTES or not self._tail.startswith(self._last_delimiter)
+        ):
+            raise BadArgument("a multipart form must begin with its boundary")

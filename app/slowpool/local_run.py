@@ -1,0 +1,103 @@
+"""The settings that a local run was started with, so that a later change of them is noticed."""
+
+import json
+import os
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from pydantic import ValidationError
+
+from slowpool.config import Config
+from slowpool.errors import ConfigError
+
+RUNS = Path(__file__).resolve().parents[2] / ".run"
+
+
+def run_dir(config: Config) -> Path:
+    """Where a local run keeps supervisor's socket and what nginx is configured from."""
+    return RUNS / str(config.http_port)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run of ``./deploy/local``.
+
+    ``settings`` are the variables of all settings that it has, ``file`` those that ``.env`` had then.
+    """
+
+    folder: Path
+    settings: dict[str, str]
+    file: dict[str, str]
+
+    @classmethod
+    def note(cls, folder: Path, config: Config) -> None:
+        """Leave the settings in a run's folder, for its user alone."""
+        content = {"settings": config.environ(), "file": _settings_in_file()}
+        file = os.open(folder / "settings.json", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(file, "w") as stream:
+            json.dump(content, stream)
+
+    @classmethod
+    def find(cls, config: Config) -> Self | None:
+        """The run with these settings' ``HTTP_PORT``, or the only one if ``.env`` has had another then."""
+        if run := cls._read(run_dir(config)):
+            return run
+        if "HTTP_PORT" in config.in_environment():
+            return None
+        runs = [run for folder in RUNS.glob("*") if (run := cls._read(folder))]
+        return runs[0] if len(runs) == 1 and "HTTP_PORT" in runs[0].changes(config) else None
+
+    @classmethod
+    def _read(cls, folder: Path) -> Self | None:
+        try:
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.connect(f"{folder}/supervisor.sock")
+        except OSError:
+            return None
+        file = folder / "settings.json"
+        # A run of a release that left none has the settings of now, as far as can be known.
+        content = json.loads(file.read_text()) if file.exists() else {"settings": {}, "file": {}}
+        return cls(folder, content["settings"], content["file"])
+
+    @property
+    def config(self) -> Config:
+        """The settings that it has. Raises ConfigError when they are not valid here and now."""
+        try:
+            return Config.model_validate({name.lower(): value for name, value in self.settings.items()})
+        except ValidationError as error:
+            raise ConfigError(
+                "the settings of the running ./deploy/local are not valid any more; restart it"
+            ) from error
+
+    def changes(self, config: Config) -> dict[str, tuple[str, str]]:
+        """Name -> its value and that of ``config``, the settings of now.
+
+        A variable that was set only in the environment in which it was started has not changed.
+        """
+        environment, file = config.in_environment(), _settings_in_file()
+        then, now = self.config.model_dump(), config.model_dump()
+        return {
+            name.upper(): (_text(then[name]), _text(now[name]))
+            for name in now
+            if (name.upper() in environment or file.get(name.upper()) != self.file.get(name.upper()))
+            and then[name] != now[name]
+        }
+
+    def stale(self, config: Config) -> str:
+        """What has changed and what to do about it, one line; empty when nothing has."""
+        changes = [f"{name}={old} (now: {new})" for name, (old, new) in self.changes(config).items()]
+        if not changes:
+            return ""
+        listed = ", ".join(changes)
+        return f"settings differ from those that ./deploy/local was started with, restart it: {listed}"
+
+
+def _text(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float | bool) else str(value)
+
+
+def _settings_in_file() -> dict[str, str]:
+    known = {name.upper() for name in Config.model_fields}
+    return {name.upper(): value for name, value in Config.in_file().items() if name.upper() in known}

@@ -1,0 +1,120 @@
+"""What an instance has done in the last ten minutes, in steps of a few seconds."""
+
+import math
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from slowpool.observe.untrusted import MAX_TEXT, Count, Seconds, Text
+
+STEP_SECONDS = 5
+"""Steps begin at whole multiples of this by the clock, so that those of several instances can be added up."""
+
+STEPS = 600 // STEP_SECONDS
+
+FINEST_SECONDS = 0.0001
+FACTOR = 1.25
+"""Each latency bucket's bound is this times the one below it: a quantile is right to within 25 %."""
+
+
+BUCKETS = 150
+"""The bound of the last is some hundred years."""
+
+Bucket = Annotated[int, Field(ge=0, lt=BUCKETS)]
+
+
+@dataclass
+class Step:
+    """Counts of one step; of what goes up and down, the most that was seen. Another instance's is checked."""
+
+    requests: Count = 0
+    errors: Count = 0  # answered 500, 502 or 504
+    refused: Count = 0  # answered 503
+    lag_seconds: Seconds = 0
+    waiting: Count = 0
+    running: Count = 0
+    latency: dict[Bucket, Count] = field(default_factory=dict)  # bucket -> requests
+    blocks: dict[Text, Seconds] = field(default_factory=dict)  # route -> the longest, in seconds
+
+    def add(self, other: "Step") -> None:
+        """Add another instance's, or another time's: what goes up and down is added up too."""
+        self.requests += other.requests
+        self.errors += other.errors
+        self.refused += other.refused
+        self.lag_seconds = max(self.lag_seconds, other.lag_seconds)
+        self.waiting += other.waiting
+        self.running += other.running
+        for bucket, count in other.latency.items():
+            self.latency[bucket] = self.latency.get(bucket, 0) + count
+        for route, seconds in other.blocks.items():
+            self.blocks[route] = max(seconds, self.blocks.get(route, 0))
+
+    def quantile(self, fraction: float) -> float | None:
+        """The latency in seconds that this fraction of the requests did not exceed; None without any."""
+        below, wanted = 0, math.ceil(fraction * sum(self.latency.values()))
+        for bucket in sorted(self.latency):
+            below += self.latency[bucket]
+            if below >= wanted:
+                return FINEST_SECONDS * FACTOR**bucket
+        return None
+
+
+class History:
+    """The steps of one instance."""
+
+    def __init__(self) -> None:
+        self._steps: dict[int, Step] = {}
+
+    def now(self) -> Step:
+        """The step of this moment."""
+        number = step_number()
+        step = self._steps.get(number)
+        if step is None:
+            step = self._steps[number] = Step()
+            for old in [old for old in self._steps if old <= number - STEPS]:
+                del self._steps[old]
+        return step
+
+    def add_request(self, status: int, seconds: float) -> None:
+        """A request was answered."""
+        step = self.now()
+        step.requests += 1
+        step.refused += status == 503
+        step.errors += status in (500, 502, 504)
+        if status == 503:
+            return  # how long a refusal takes says nothing about the work
+        bucket = math.ceil(math.log(max(seconds, FINEST_SECONDS) / FINEST_SECONDS, FACTOR))
+        bucket = min(max(0, bucket), BUCKETS - 1)
+        step.latency[bucket] = step.latency.get(bucket, 0) + 1
+
+    def add_sample(self, lag_seconds: float, waiting: int, running: int) -> None:
+        """The event loop was this late, and so many jobs wait and run."""
+        step = self.now()
+        step.lag_seconds = max(step.lag_seconds, lag_seconds)
+        step.waiting = max(step.waiting, waiting)
+        step.running = max(step.running, running)
+
+    def add_block(self, route: str, seconds: float) -> None:
+        """A handler of this route has blocked the loop."""
+        blocks, route = self.now().blocks, route[:MAX_TEXT]
+        blocks[route] = max(seconds, blocks.get(route, 0))
+
+    def since(self, number: int) -> dict[int, dict[str, Any]]:
+        """The steps from this number on, for JSON."""
+        return {at: asdict(step) for at, step in self._steps.items() if at >= number}
+
+
+def step_number() -> int:
+    """The number of the present step, the same everywhere where the clocks are right."""
+    return int(time.time()) // STEP_SECONDS
+
+
+def total(steps: Iterable[Step]) -> Step:
+    """All of them in one."""
+    sum_of_all = Step()
+    for step in steps:
+        sum_of_all.add(step)
+    return sum_of_all

@@ -1,0 +1,91 @@
+"""The log: one line for each event on stdout, as JSON or for people.
+
+Whatever a client sends, a line of JSON is valid UTF-8, and one for people has no control characters; what
+Tornado itself logs holds no query.
+"""
+
+import io
+import logging
+import re
+import sys
+from typing import Any, TextIO
+
+from pythonjsonlogger.json import JsonFormatter
+
+from slowpool.config import Config, LogFormat
+
+JSON_NAMES = {"levelname": "level", "name": "logger", "exc_info": "exception"}
+
+
+def set_up(config: Config, pool: str, instance: str, stream: TextIO = sys.stdout) -> None:
+    """Log to the stream from now on, in the format and from the level of the settings.
+
+    A line has what its call gives as ``extra``: ``request_id``, ``route``, ``seconds`` and the like.
+    """
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(encoding="utf-8")  # whatever the locale says
+    handler = logging.StreamHandler(stream)
+    handler.addFilter(_without_query)
+    if config.log_format is LogFormat.JSON:
+        handler.setFormatter(
+            _Json(
+                "{levelname}{name}{message}",
+                style="{",
+                rename_fields=JSON_NAMES,
+                static_fields={"pool": pool, "instance": instance},
+                timestamp="time",
+            )
+        )
+    else:
+        text = f"%(asctime)s %(levelname)s {instance} %(name)s [%(request_id)s] %(message)s"
+        handler.setFormatter(_Console(text, defaults={"request_id": "-"}))
+    logging.captureWarnings(True)
+    logging.basicConfig(level=config.log_level.upper(), handlers=[handler])
+
+
+def _without_query(record: logging.LogRecord) -> bool:
+    """Cut out of Tornado's own lines what a client has sent: queries, and what was no HTTP."""
+    if record.name.partition(".")[0] == "tornado":
+        text = record.getMessage()
+        if text.startswith("Malformed HTTP message"):
+            text = re.split("['\"]", text)[0].rstrip(" :")
+        record.msg, record.args = re.sub(r"\?[^ \n]*", "?…", text), None
+    return True
+
+
+class _Json(JsonFormatter):
+    """All that is not ASCII is escaped; what is no character, half of a surrogate pair, is replaced."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return _JSON_ESCAPES.sub(_escape_json, super().format(record))
+
+
+class _Console(logging.Formatter):
+    """A line for each event, and after it the lines of its traceback."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return _UNPRINTABLE.sub(_escape, super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:
+        return _UNPRINTABLE_IN_LINES.sub(_escape, super().formatException(ei))
+
+    def formatStack(self, stack_info: str) -> str:
+        return _UNPRINTABLE_IN_LINES.sub(_escape, super().formatStack(stack_info))
+
+
+def _escape_json(found: re.Match[str]) -> str:
+    if found[0] == "\x7f":
+        return r"\u007f"
+    return r"\ufffd" if found["half"] else found[0]
+
+
+def _escape(found: re.Match[str]) -> str:
+    return found[0].encode("unicode_escape").decode()
+
+
+_JSON_ESCAPES = re.compile(r"\\\\|\\ud[89ab]..\\ud[c-f]..|(?P<half>\\ud[89a-f]..)|\x7f")
+# Controls but for tabs, other ends of lines, what turns the direction of the text, halves of surrogate pairs.
+_UNPRINTABLE = re.compile(
+    "[\x00-\x08\n-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+_UNPRINTABLE_IN_LINES = re.compile(_UNPRINTABLE.pattern.replace("\n-", "\x0b-"))

@@ -1,0 +1,118 @@
+"""LoopWatch: how late the event loop is, and which handler made it late."""
+
+import asyncio
+import logging
+import selectors
+import sys
+import threading
+import time
+import traceback
+from dataclasses import dataclass
+from types import FrameType
+
+from tornado.web import RequestHandler
+
+from slowpool.observe.metrics import Metrics
+from slowpool.web.handlers import route_of
+
+log = logging.getLogger("slowpool.loop")
+
+BEAT_SECONDS = 0.05
+"""How often the loop says that it turns: of a block, up to this much is not seen."""
+
+LOGGED_ALREADY_AFTER_SECONDS = 5.0
+"""A block that lasts longer is logged before it has ended, since it may end with a kill."""
+
+
+@dataclass
+class Block:
+    """A block that is going on: whose it is, and the stack of the loop's thread, innermost last."""
+
+    due: float  # the beat that it holds up, on the monotonic clock
+    route: str
+    stack: str
+    logged: bool = False
+
+
+class LoopWatch:
+    """Watches the event loop that it is made in.
+
+    The loop beats; a thread looks from time to time whether a beat is more than ``budget_seconds`` late, and
+    if so what the loop's thread does at that moment. Nothing else is paid for while nothing blocks. With a
+    budget of 0 there is no such thread.
+    """
+
+    def __init__(self, metrics: Metrics, budget_seconds: float) -> None:
+        self._metrics = metrics
+        self._budget_seconds = budget_seconds
+        self._loop = asyncio.get_running_loop()
+        self._thread_id = threading.get_ident()
+        self._block: Block | None = None
+        self._stopped = threading.Event()
+        self._due = self._loop.time()
+        self._timer = self._loop.call_at(self._due, self._beat)
+        if budget_seconds:
+            threading.Thread(target=self._watch, name="loop-watch", daemon=True).start()
+
+    def close(self) -> None:
+        """Watch no longer."""
+        self._stopped.set()
+        self._timer.cancel()
+
+    def _beat(self) -> None:
+        now = self._loop.time()
+        late_seconds = max(0.0, now - self._due)
+        self._metrics.sample(late_seconds)
+        block, self._block = self._block, None
+        if block:
+            self._metrics.blocked(block.route, late_seconds)
+            _log(block, f"blocked its instance for {late_seconds:.2f} s", late_seconds)
+        self._due = now + BEAT_SECONDS
+        self._timer = self._loop.call_at(self._due, self._beat)
+
+    def _watch(self) -> None:
+        """In the thread."""
+        while not self._stopped.wait(min(self._budget_seconds, 1) / 4):
+            due, block = self._due, self._block
+            late_seconds = time.monotonic() - due
+            if late_seconds <= self._budget_seconds:
+                continue
+            if block is None or block.due != due:
+                frame = sys._current_frames().get(self._thread_id)
+                if frame is None or frame.f_code is _SELECT.__code__:
+                    continue  # the process did not run: there was no CPU for it, or it was stopped
+                found = Block(due, *_handler(frame))
+                if self._due == due:  # still the same block
+                    self._block = found
+            elif late_seconds > LOGGED_ALREADY_AFTER_SECONDS and not block.logged:
+                block.logged = True
+                _log(block, f"has blocked its instance for {late_seconds:.2f} s so far", late_seconds)
+
+
+_SELECT = selectors.DefaultSelector.select
+"""Where the loop waits for something to do."""
+
+
+def _log(block: Block, what: str, seconds: float) -> None:
+    log.warning(
+        "%s %s; slow work belongs in the slow pool. It was at:\n%s",
+        block.route or "something other than a handler",
+        what,
+        block.stack.rstrip(),
+        extra={"route": block.route, "seconds": round(seconds, 3)},
+    )
+
+
+def _handler(innermost: FrameType) -> tuple[str, str]:
+    """The route of the handler that runs in this stack, and the stack from there on.
+
+    Without a handler, the route is empty and the stack is whole.
+    """
+    frame: FrameType | None = innermost
+    depth = 0
+    while frame:
+        if frame.f_code is RequestHandler._execute.__code__:
+            route = route_of(frame.f_locals["self"].request) or ""
+            return route, "".join(traceback.format_stack(innermost, limit=depth))
+        frame, depth = frame.f_back, depth + 1
+    return "", "".join(traceback.format_stack(innermost))

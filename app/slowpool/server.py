@@ -1,0 +1,200 @@
+"""One instance from start to end: load, listen, serve, SIGTERM, drain, exit."""
+
+import asyncio
+import contextlib
+import errno
+import gc
+import logging
+import signal
+import socket
+from collections.abc import Coroutine
+from typing import Any
+
+from tornado import autoreload
+from tornado.httpserver import HTTPServer
+from tornado.httputil import HTTPConnection, HTTPMessageDelegate
+from tornado.ioloop import IOLoop
+from tornado.iostream import IOStream
+from tornado.netutil import bind_sockets
+
+from slowpool.config import Config, Instance, Pool
+from slowpool.errors import ConfigError
+from slowpool.http.forms import limit_parsing
+from slowpool.http.guard import RequestGuard
+from slowpool.linux.scheduling import SHORT_SLICE_SECONDS, request_slice
+from slowpool.observe.loop_watch import LoopWatch
+from slowpool.web.application import Application, State, make_app
+from slowpool.web.handlers import GOING_AWAY
+
+log = logging.getLogger("slowpool")
+
+BACKLOG = 1024
+"""Connections that the kernel holds for an instance that is busy for a moment."""
+
+IDLE_CONNECTION_SECONDS = 60
+"""When an idle connection is closed. Far above nginx's upstream ``keepalive_timeout`` of 3 s: nginx
+closes first, so that no request is ever sent on a connection that is being closed here."""
+
+ACCEPT_PAUSE_SECONDS = 0.5
+"""Where no connection can be accepted for want of open files or memory, how long until the next try."""
+
+LAST_ANSWERS_SECONDS = 1.0
+"""After the drain timeout, what the answers to the jobs that it has cut off get to leave."""
+
+
+async def serve(config: Config, instance: Instance, *, reload: bool = False) -> None:
+    """Run one instance until SIGTERM or SIGINT, then drain it; SIGUSR1 closes its WebSockets alone.
+
+    Raises ConfigError when the routes are wrong or the port is taken.
+    """
+    request_slice(SHORT_SLICE_SECONDS if instance.pool is Pool.FAST else 0)
+    limit_parsing()
+    app = make_app(config, instance)
+    server = _ConnectionCountingServer(app)
+    stop = _Stop()
+    if instance.pool is not Pool.FAST:
+        await _first(app.workers.start(), stop.requested.wait())
+    gc.collect()
+    gc.freeze()  # what is there by now stays: to look through it again and again would stop the loop for 6 ms
+    sockets = _bind(instance)  # bound last: whoever can connect finds an instance that is ready
+    server.add_sockets(sockets)
+    app.state = State.READY
+    # A slow instance may block: /slow does, on purpose.
+    budget_seconds = 0 if instance.pool is Pool.SLOW else config.fast_block_budget_seconds
+    loop_watch = LoopWatch(app.metrics, budget_seconds)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, _close_websockets, app)
+    log.info("%s is ready", instance)
+    if reload:
+        autoreload.start()
+
+    await stop.requested.wait()
+    loop_watch.close()
+    await _drain(app, server, sockets, stop, config.drain_timeout_seconds)
+
+    app.state = State.STOPPED
+    log.info("%s has stopped", instance)
+
+
+async def _drain(
+    app: Application,
+    server: "_ConnectionCountingServer",
+    sockets: list[socket.socket],
+    stop: "_Stop",
+    timeout_seconds: float,
+) -> None:
+    """Take nothing new, finish what was accepted; cut it short at the timeout or a second signal."""
+    app.state = State.DRAINING
+    log.info("%s drains %d connections", app.instance, server.connections)
+    _accept_pending(server, sockets)
+    server.stop()
+    _close_websockets(app)
+    await _first(_all_gone(app, server), stop.forced.wait(), timeout_seconds=timeout_seconds)
+    if server.connections:
+        reason = "a second signal" if stop.forced.is_set() else f"{timeout_seconds:g} s"
+        log.warning("%s cuts %d connections after %s", app.instance, server.connections, reason)
+    await app.workers.close()  # a job that is cut off here is still answered, with 503
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(server.idle.wait(), LAST_ANSWERS_SECONDS)
+    await server.close_all_connections()
+
+
+async def _all_gone(app: Application, server: "_ConnectionCountingServer") -> None:
+    await server.idle.wait()
+    while app.websockets:  # each ends within the 5 s that Tornado gives its client to answer
+        await asyncio.sleep(0.05)
+
+
+def _close_websockets(app: Application) -> None:
+    for websocket in list(app.websockets):
+        websocket.close(GOING_AWAY, "going away")
+
+
+async def _first(*waits: Coroutine[Any, Any, Any], timeout_seconds: float | None = None) -> None:
+    """Return when the first of the waits ends, or at the timeout."""
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    try:
+        await asyncio.wait(tasks, timeout=timeout_seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+def _bind(instance: Instance) -> list[socket.socket]:
+    try:
+        bound = bind_sockets(instance.port, instance.address, family=socket.AF_INET, backlog=BACKLOG)
+    except OSError as error:
+        raise ConfigError(f"cannot listen on {instance.address}:{instance.port}: {error.strerror}") from error
+    return [_Listener(fileno=sock.detach()) for sock in bound]
+
+
+def _accept_pending(server: HTTPServer, sockets: list[socket.socket]) -> None:
+    """Take over the connections that the kernel has accepted for us: closing would reset them."""
+    for sock in sockets:
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                connection, address = sock.accept()
+                connection.setblocking(False)
+                server.handle_stream(IOStream(connection), address)
+
+
+class _Listener(socket.socket):
+    """Pauses when no connection can be accepted: Tornado would try again and again, and log each try."""
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        try:
+            return super().accept()
+        except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                raise
+            log.error(
+                "cannot accept a connection, next try in %g s: %s", ACCEPT_PAUSE_SECONDS, error.strerror
+            )
+            loop = IOLoop.current()
+            loop.update_handler(self, 0)
+            loop.call_later(ACCEPT_PAUSE_SECONDS, self._resume)
+            raise BlockingIOError from error
+
+    def _resume(self) -> None:
+        if self.fileno() >= 0:  # not closed meanwhile
+            IOLoop.current().update_handler(self, IOLoop.READ)
+
+
+class _Stop:
+    """SIGTERM or SIGINT: the first asks for a drain, a second one for an end at once."""
+
+    def __init__(self) -> None:
+        self.requested = asyncio.Event()
+        self.forced = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_signal)
+
+    def _on_signal(self) -> None:
+        (self.forced if self.requested.is_set() else self.requested).set()
+
+
+class _ConnectionCountingServer(HTTPServer):
+    """Knows how many connections are open; ``idle`` is set while there is none."""
+
+    def initialize(self, app: Application) -> None:  # type: ignore[override]  # Tornado's constructor
+        # A loop that computes inline for as long as a job may take finds requests behind it, not idleness.
+        idle_seconds = app.config.slow_timeout_seconds + IDLE_CONNECTION_SECONDS
+        super().initialize(app, xheaders=True, idle_connection_timeout=idle_seconds)
+        self._app = app
+        self.connections = 0
+        self.idle = asyncio.Event()
+        self.idle.set()
+
+    def handle_stream(self, stream: IOStream, address: tuple[str, int]) -> None:
+        self.connections += 1
+        self.idle.clear()
+        super().handle_stream(stream, address)
+
+    def start_request(self, server_conn: object, request_conn: HTTPConnection) -> HTTPMessageDelegate:
+        return RequestGuard(super().start_request(server_conn, request_conn), self._app, request_conn)
+
+    def on_close(self, server_conn: object) -> None:
+        super().on_close(server_conn)
+        self.connections -= 1
+        if not self.connections:
+            self.idle.set()

@@ -1,0 +1,280 @@
+"""Handler, and SlowHandler for what runs in the slow pool."""
+
+import asyncio
+import json
+import logging
+import re
+import traceback
+import uuid
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
+
+from tornado import web
+from tornado.httputil import HTTPServerRequest
+from tornado.routing import PathMatches
+from tornado.websocket import WebSocketHandler
+
+from slowpool.errors import BadArgument, ClientGone, Misdirected, RequestError
+from slowpool.observe import tracing
+from slowpool.workers.pool import Job
+
+if TYPE_CHECKING:
+    from slowpool.web.application import Application
+
+log = logging.getLogger("slowpool")
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+
+PAGE_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+"""https://cheatsheetseries.owasp.org/cheatsheets/HTTP_Headers_Cheat_Sheet.html"""
+
+GOING_AWAY = 1001
+"""WebSocket close code of an endpoint that goes away (RFC 6455, 7.4.1)."""
+
+
+class Handler(web.RequestHandler):
+    """A handler whose errors are answered as application/problem+json (RFC 9457)."""
+
+    application: "Application"
+
+    def text(self, text: str) -> None:
+        """Answer with plain text."""
+        self.set_header("Content-Type", "text/plain; charset=utf-8")
+        self.finish(text)
+
+    def integer(self, name: str, default: int, minimum: int, maximum: int) -> int:
+        """An integer argument. Raises BadArgument when it is none, or out of its bounds."""
+        value = self.get_argument(name, str(default), strip=False)
+        if not re.fullmatch(r"-?[0-9]{1,18}", value) or not minimum <= int(value) <= maximum:
+            raise BadArgument(f"{name} must be an integer from {minimum} to {maximum}")
+        return int(value)
+
+    def decode_argument(self, value: bytes, name: str | None = None) -> str:
+        try:
+            return value.decode()
+        except UnicodeDecodeError as error:
+            raise BadArgument(f"{name or 'the path'} is not UTF-8") from error
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        error = kwargs.get("exc_info", (None, None, None))[1]
+        detail = None
+        if isinstance(error, RequestError):
+            detail = error.detail
+            for name, value in error.headers().items():
+                self.set_header(name, value)
+        elif isinstance(error, web.MissingArgumentError):
+            detail = f"the argument {error.arg_name} is missing"
+        elif status_code == 405:
+            allowed = ", ".join(self._allowed_methods())
+            self.set_header("Allow", allowed)
+            detail = f"this path answers {allowed} only"
+        problem: dict[str, object] = {
+            "type": "about:blank",
+            "title": HTTPStatus(status_code).phrase if status_code in _STATUSES else "Error",
+            "status": status_code,
+            "request_id": request_id(self.request),
+        }
+        if detail:
+            problem["detail"] = detail
+        if error is not None and status_code == 500 and self.application.config.debug:
+            problem["traceback"] = traceback.format_exception(error)
+        self.set_header("Content-Type", "application/problem+json")
+        self.finish(json.dumps(problem))
+
+    def log_exception(self, typ: Any, value: BaseException | None, tb: Any) -> None:
+        """Log what went wrong, with the request's id and without its path and query."""
+        route = route_of(self.request)
+        extra = {"request_id": request_id(self.request), "route": route}
+        if isinstance(value, web.HTTPError):
+            if value.log_message:
+                log.info("%s %s: %s", self.request.method, route, value.get_message(), extra=extra)
+        else:
+            message = "%s %s: uncaught exception"
+            log.error(message, self.request.method, route, exc_info=value, extra=extra)
+
+    def _allowed_methods(self) -> list[str]:
+        unimplemented = web.RequestHandler._unimplemented_method
+        return [
+            method
+            for method in self.SUPPORTED_METHODS
+            if getattr(type(self), method.lower()) is not unimplemented
+        ]
+
+
+class PageHandler(Handler):
+    """A handler of a page, or of a part of it: the browser takes all of it from this server alone, and runs
+    nothing that stands in the page itself.
+    """
+
+    def set_default_headers(self) -> None:
+        for name, value in PAGE_HEADERS.items():
+            self.set_header(name, value)
+
+
+class SlowHandler(Handler):
+    """A handler of the slow pool: its pattern begins with ``/slow``."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._jobs: set[Job[Any]] = set()
+        self._job_headers: dict[str, str] = {}
+        self.wait_seconds = self.run_seconds = 0.0  # of all its jobs
+        self._client_gone = False
+        super().__init__(*args, **kwargs)
+
+    async def run(self, task: Callable[[*Ts], T], *args: *Ts) -> T:
+        """Run a task in a worker process and return what it returns.
+
+        The task is a plain function of an importable module; it may block as long as it likes. What it
+        raises is raised here. The deadline counts from the request's arrival; when it passes, or when
+        the client goes away, the worker is killed. Raises what WorkerPool.run does, and ClientGone.
+        """
+        if self._client_gone:
+            raise ClientGone("the client closed the connection")
+        job = self.application.workers.submit(
+            task,
+            *args,
+            timeout=self._timeout_seconds() - self.request.request_time(),
+            request_id=request_id(self.request),
+            route=route_of(self.request) or "",
+        )
+        self._jobs.add(job)
+        try:
+            return await job.result()
+        except asyncio.CancelledError:
+            if self._client_gone:
+                raise ClientGone("the client closed the connection") from None
+            raise
+        finally:
+            self._jobs.discard(job)
+            self.wait_seconds += job.wait_seconds
+            self.run_seconds += job.run_seconds
+            self._job_headers["Server-Timing"] = (
+                f"queue;dur={self.wait_seconds * 1000:.1f}, run;dur={self.run_seconds * 1000:.1f}"
+            )
+            self._set_job_headers()
+            tracing.job(job)
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        self._set_job_headers()  # Tornado has cleared them
+        super().write_error(status_code, **kwargs)
+
+    def on_connection_close(self) -> None:
+        self._client_gone = True
+        for job in self._jobs:
+            job.cancel()
+
+    def _timeout_seconds(self) -> float:
+        """The configured timeout, or less if the client prefers: ``Prefer: wait=N``, RFC 7240, 4.3."""
+        configured = self.application.config.slow_timeout_seconds
+        for preference in _PREFERENCE.findall(",".join(self.request.headers.get_list("Prefer"))):
+            name, _, value = preference.partition(";")[0].partition("=")
+            seconds = value.strip().strip('"')
+            if name.strip().lower() == "wait" and re.fullmatch("[0-9]{1,9}", seconds):
+                if int(seconds) < configured:
+                    self._job_headers["Preference-Applied"] = f"wait={seconds}"
+                return min(configured, int(seconds))
+        return configured
+
+    def _set_job_headers(self) -> None:
+        for name, value in self._job_headers.items():
+            self.set_header(name, value)
+
+
+class NotFoundHandler(Handler):
+    """404 for a path without a route, whatever the method."""
+
+    def prepare(self) -> None:
+        raise web.HTTPError(404)
+
+
+class RefusedHandler(Handler):
+    """The answer to a request that was refused before any handler was chosen."""
+
+    def initialize(self, error: RequestError) -> None:
+        self._error = error
+
+    def prepare(self) -> None:
+        raise self._error
+
+
+class MisdirectedHandler(Handler):
+    """421 for a slow route on an instance that is not of the slow pool."""
+
+    def prepare(self) -> None:
+        raise Misdirected(
+            f"{self.request.path} belongs to the slow pool and this is {self.application.instance}; "
+            "ask nginx, which routes it",
+            "belongs to the slow pool",
+        )
+
+
+class SystemHandler(Handler):
+    """Mixed into each handler of the system's own routes: 421 for a name that is not this machine's."""
+
+    def prepare(self) -> None:
+        if self.request.host not in self.application.own_names:
+            raise Misdirected(
+                "this route answers to localhost, to addresses and to the names of SERVER_NAMES only"
+            )
+
+
+class TrackedWebSocket(WebSocketHandler):
+    """Lets the server find the open WebSockets, to end them with a close code when it drains."""
+
+    application: "Application"
+
+    def open(self, *args: str, **kwargs: str) -> Any:
+        self.application.websockets.add(self)
+        return super().open(*args, **kwargs)
+
+    def on_close(self) -> None:
+        self.application.websockets.discard(self)
+        super().on_close()
+
+
+def request_id(request: HTTPServerRequest) -> str:
+    """The request's id: nginx's, or one made here when the request did not come through nginx."""
+    return str(request.headers.setdefault("X-Request-ID", uuid.uuid4().hex))
+
+
+def route_of(request: HTTPServerRequest) -> str | None:
+    """The template of the route that a request has matched, such as ``/slow/report/{}``.
+
+    Empty when there is none; None for a route of the system's own, which is neither counted nor logged.
+    """
+    route: str | None = getattr(request, "route", "")
+    return route
+
+
+class RouteMatches(PathMatches):
+    """Notes on each request which route it has matched; ``route`` is what route_of returns."""
+
+    def __init__(self, pattern: str, route: str | None) -> None:
+        super().__init__(pattern)
+        self._route = route
+
+    def match(self, request: HTTPServerRequest) -> dict[str, Any] | None:
+        found = super().match(request)
+        if found is not None:
+            request.route = self._route  # type: ignore[attr-defined]  # Tornado has no place for it
+        return found
+
+
+def route_template(pattern: str) -> str:
+    """``/slow/report/{}`` or ``/slow/report/{name}`` for a route's regular expression."""
+    template = re.sub(r"\((?:\?P<(\w+)>)?[^()]*\)", lambda group: f"{{{group[1] or ''}}}", pattern)
+    return re.sub(r"\\(.)", r"\1", template.removeprefix("^").removesuffix("$"))
+
+
+_STATUSES = frozenset(HTTPStatus)
+_PREFERENCE = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*"?)+')  # a comma within quotes parts nothing

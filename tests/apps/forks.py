@@ -1,0 +1,171 @@
+"""Tasks that fork, each in one way: the zoo's other house."""
+
+import ctypes
+import multiprocessing
+import os
+import pickle
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+from slowpool.workers.child import REPLY, RESULT
+from tests.apps import zoo
+
+FORKS: dict[str, Callable[[], int]] = {
+    "os.fork": os.fork,
+    "os.forkpty": lambda: os.forkpty()[0],
+    "libc": lambda: int(ctypes.PyDLL(None).fork()),  # Python does not notice
+}
+
+
+def forks(by: str) -> str:
+    """The child comes back from the task as well, before its parent."""
+    if child := FORKS[by]():
+        os.waitpid(child, 0)
+        return "the parent's"
+    return "the child's"
+
+
+def forks_and_comes_back_late(by: str, seconds: float) -> str:
+    """The child comes back from the task while the next job runs."""
+    if FORKS[by]():
+        return "the parent's"
+    time.sleep(seconds)
+    return "the child's"
+
+
+def forks_and_raises(by: str) -> int:
+    """The exit status of a child that raises."""
+    if child := FORKS[by]():
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    raise ValueError("the child's")
+
+
+def forks_and_exits(by: str) -> int:
+    if child := FORKS[by]():
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    sys.exit(5)
+
+
+def forks_and_executes_nothing(by: str) -> int:
+    if child := FORKS[by]():
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    os.execvp("slowpool-no-such-program", ["slowpool-no-such-program"])
+    raise AssertionError("unreachable")
+
+
+def forks_and_forks_again(by: str) -> str:
+    """As a daemon does, and both children come back."""
+    if child := FORKS[by]():
+        os.waitpid(child, 0)
+        return "the parent's"
+    if child := FORKS[by]():
+        os.waitpid(child, 0)
+    return "a child's"
+
+
+def forks_in_a_thread() -> str:
+    thread = threading.Thread(target=forks, args=["os.fork"])
+    thread.start()
+    thread.join()
+    return "the parent's"
+
+
+class ForksWhenPickled:
+    def __init__(self, by: str) -> None:
+        self._by = by
+
+    def __reduce__(self) -> tuple[type[str], tuple[str]]:
+        return str, (forks(self._by),)
+
+
+def returns_what_forks_when_pickled(by: str) -> ForksWhenPickled:
+    return ForksWhenPickled(by)
+
+
+def uses_forked_processes() -> list[int]:
+    context = multiprocessing.get_context("fork")
+    failing = context.Process(target=zoo.raises)
+    failing.start()
+    failing.join()
+    with ProcessPoolExecutor(2, mp_context=context) as processes:
+        return [failing.exitcode or 0, *processes.map(abs, [-1, -2])]
+
+
+def starts_programs() -> list[str]:
+    """With a function of ours between fork and exec; with one that raises; with all files left open."""
+    outputs = [subprocess.check_output(["echo", "one"], preexec_fn=os.setsid, text=True)]
+    try:
+        subprocess.run(["echo", "two"], preexec_fn=zoo.raises)
+    except subprocess.SubprocessError:
+        outputs.append("raised")
+    names = subprocess.check_output(["ls", "-l", "/proc/self/fd"], close_fds=False, text=True)
+    channel, _ = channel_and_number()
+    name = os.readlink(f"/proc/self/fd/{channel.fileno()}")
+    return [*outputs, "inherited" if name in names else "not inherited"]
+
+
+def says_and_forks(by: str) -> None:
+    """Print before, and in the child after, while the output is buffered."""
+    print("said before")
+    if child := FORKS[by]():
+        os.waitpid(child, 0)
+    else:
+        print("said by the child")
+
+
+def channel_and_number() -> tuple[socket.socket, int]:
+    """What the worker itself has: its channel, and the number of the job that runs."""
+    frame = sys._getframe()
+    while "channel" not in frame.f_locals or "number" not in frame.f_locals:
+        assert frame.f_back
+        frame = frame.f_back
+    return frame.f_locals["channel"], frame.f_locals["number"]
+
+
+def leaves_a_child_that_sends(what: str, when: str, path: str = "") -> str:
+    """A child of which Python does not know sends ``what`` into the channel of its worker.
+
+    It does so before this job's reply, after it, or once the file ``path`` is there.
+    """
+    channel, number = channel_and_number()
+    child = FORKS["libc"]()
+    if child:
+        if when == "before":
+            os.waitpid(child, 0)
+        return "the parent's"
+    body = pickle.dumps("the child's")
+    header = REPLY.pack(RESULT, number, 0, len(body))
+    guess = REPLY.pack(RESULT, number + 1 & 2**64 - 1, 0, len(body))
+    absurd = REPLY.pack(RESULT, number, 0, 2**62)
+    data = {
+        "a byte": b"R",
+        "half a header": header[:11],
+        "a reply": header + body,
+        "a reply to the next job": guess + body,
+        "half a reply": header + body[:-3],
+        "two replies": 2 * (header + body),
+        "rubbish": bytes(range(256)) * 64,
+        "an absurd size": absurd,
+        "an absurd size and much": absurd + bytes(64 << 20),
+        "another kind": b"S" + header[1:] + body,
+    }[what]
+    if when == "after":
+        time.sleep(0.2)
+    while when == "next" and not os.path.exists(path):
+        time.sleep(0.01)
+    try:
+        channel.sendall(data)
+    finally:
+        os._exit(0)
+
+
+def touches_and_sleeps(path: str, seconds: float) -> str:
+    Path(path).touch()
+    time.sleep(seconds)
+    return "slept"

@@ -1,0 +1,513 @@
+"""Every configuration file: no unknown keys, and figures that belong together do."""
+
+import configparser
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import crossplane.analyzer
+import pytest
+import yaml
+from supervisor.options import ServerOptions
+
+from deploy.supervise import replace_containers, run
+from slowpool.config import Config
+from tests.support.basics import DEFAULTS, ROOT, environment
+from tests.support.certificate import make_certificate
+from tests.support.engine import needs_compose
+from tests.support.nginx import (
+    DOCKER,
+    LOCAL,
+    Directive,
+    directives,
+    errors,
+    parse,
+    render,
+    render_environment,
+    seconds,
+)
+
+COMPOSE = ROOT / "docker-compose.yml"
+SUPERVISOR_FILES = [ROOT / "deploy" / "supervisord.conf", *(ROOT / "deploy" / "programs").glob("*.conf")]
+
+# https://supervisord.org/configuration.html, of version 4.3
+PROGRAM_KEYS = """
+    command process_name numprocs numprocs_start priority autostart startsecs startretries autorestart
+    exitcodes stopsignal stopwaitsecs stopasgroup killasgroup user redirect_stderr
+    stdout_logfile stdout_logfile_maxbytes stdout_logfile_backups stdout_capture_maxbytes
+    stdout_events_enabled stdout_syslog
+    stderr_logfile stderr_logfile_maxbytes stderr_logfile_backups stderr_capture_maxbytes
+    stderr_events_enabled stderr_syslog
+    environment directory umask serverurl
+"""
+SUPERVISOR_KEYS = {
+    "unix_http_server": "file chmod chown username password",
+    "supervisord": """
+        logfile logfile_maxbytes logfile_backups loglevel pidfile umask nodaemon silent minfds minprocs
+        nocleanup childlogdir user directory strip_ansi environment identifier
+    """,
+    "supervisorctl": "serverurl username password prompt history_file",
+    "rpcinterface": "supervisor.rpcinterface_factory retries",
+    "program": PROGRAM_KEYS,
+    "eventlistener": PROGRAM_KEYS + "buffer_size events result_handler",
+    "include": "files",
+}
+
+# Newer than crossplane's list: https://nginx.org/en/docs/dirindex.html
+NEW_DIRECTIVES = {"add_header_inherit", "http2", "keepalive_min_timeout", "max_headers"}
+SERVER_PARAMETERS = {"max_fails", "fail_timeout", "resolve"}
+
+OBSERVABILITY = ROOT / "deploy" / "observability"
+DATA_SOURCE = OBSERVABILITY / "grafana" / "datasources" / "prometheus.yml"
+DASHBOARDS = OBSERVABILITY / "grafana" / "dashboards" / "slowpool.yml"
+
+EDGE = {
+    "HTTP_PORT",
+    "HTTPS_PORT",
+    "TLS_CERTIFICATE",
+    "TLS_KEY",
+    "TRUSTED_PROXIES",
+    "SLOW_PER_CLIENT",
+    "CLIENT_RATE",
+    "CLIENT_CONNECTIONS",
+    "ADMIN_PORT",
+    "ADMIN_PASSWORD_FILE",
+}
+"""The settings that are nginx's alone."""
+
+EVERYTHING_ON: dict[str, object] = {
+    "SERVER_NAMES": "shop.example, *.shop.example",
+    "TRUSTED_PROXIES": "10.0.0.0/8, 192.0.2.7, 2001:db8::/32",
+    "CLIENT_RATE": 10,
+    "CLIENT_CONNECTIONS": 20,
+}
+
+LADDERS: list[dict[str, object]] = [
+    {},
+    {"SLOW_TIMEOUT_SECONDS": 10.5, "DRAIN_TIMEOUT_SECONDS": 20.9, "STOP_GRACE_SECONDS": 40},
+    {"SLOW_TIMEOUT_SECONDS": 900, "DRAIN_TIMEOUT_SECONDS": 900, "STOP_GRACE_SECONDS": 911},
+]
+
+
+def test_no_configuration_file_is_left_unchecked() -> None:
+    kept_apart = {"tests"}  # and what begins with a dot
+    found = {
+        file.relative_to(ROOT)
+        for pattern in ("*.conf", "*.y*ml", "*.toml", "*.ini", "*.cfg", "Dockerfile*")
+        for file in ROOT.rglob(pattern)
+    }
+    found = {file for file in found if not kept_apart & set(file.parts) and not str(file).startswith(".")}
+    checked = {
+        COMPOSE,
+        *(ROOT / "deploy" / "compose").glob("*.yml"),
+        ROOT / "pyproject.toml",
+        *DOCKERFILES,
+        *SUPERVISOR_FILES,
+        *NGINX_FILES,
+    }
+    checked |= {
+        OBSERVABILITY / name for name in ("prometheus.yml", "alerts.yml")
+    }  # tests/deploy/test_observability.py
+    checked |= {DATA_SOURCE, DASHBOARDS}
+    checked |= {*(ROOT / "deploy" / "kubernetes").rglob("*.yaml")}  # tests/deploy/test_kubernetes.py
+    checked |= {*(ROOT / "deploy" / "swarm").glob("*.yml")}  # tests/deploy/test_stack_file.py
+    assert found == {file.relative_to(ROOT) for file in checked}
+
+
+@pytest.mark.parametrize("file", SUPERVISOR_FILES, ids=lambda file: file.name)
+def test_a_supervisor_file_has_only_keys_that_supervisor_knows(file: Path) -> None:
+    parser = configparser.ConfigParser(interpolation=None, inline_comment_prefixes=(";", "#"))
+    parser.read_string(file.read_text())
+    assert parser.sections()
+    for section in parser.sections():
+        known = SUPERVISOR_KEYS[section.partition(":")[0]]
+        assert set(parser[section]) <= set(known.split()), section
+
+
+@pytest.mark.parametrize(
+    ("programs", "expected"),
+    [
+        ("fast", ["fast-8001", "fast-8002"]),
+        ("slow", ["slow-8101", "slow-8102", "slow-8103"]),
+        ("*", ["fast-8001", "fast-8002", "nginx", "slow-8101", "slow-8102", "slow-8103"]),
+    ],
+)
+def test_supervisor_runs_the_instances_of_the_settings_and_the_watchdog(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, programs: str, expected: list[str]
+) -> None:
+    found = supervised(monkeypatch, tmp_path, programs, {"SLOW_PROCESSES": 3})
+    assert sorted(found) == sorted([*expected, "watchdog"])
+    for name, process in found.items():
+        if name != "watchdog":
+            assert process.autorestart is not False
+            assert process.stopsignal
+        if name.startswith(("fast-", "slow-")):
+            pool, port = name.split("-")
+            assert process.command.startswith(f"python -m slowpool serve --pool={pool} --port={port} ")
+            replica = "" if programs == "*" else socket.gethostname()
+            assert process.command.endswith(f" --replica={replica}")
+            assert process.killasgroup
+            assert not process.stopasgroup
+
+
+def test_nginx_is_stopped_before_the_instances(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    found = supervised(monkeypatch, tmp_path, "*", {})
+    assert all(
+        process.priority < found["nginx"].priority for name, process in found.items() if name != "nginx"
+    )
+
+
+@pytest.mark.parametrize("where", [DOCKER, LOCAL], ids=["docker", "local"])
+def test_the_nginx_configuration_has_only_directives_and_parameters_that_are_known(
+    tmp_path: Path, where: dict[str, str]
+) -> None:
+    done = render(tmp_path, render_environment(everything_on(tmp_path), where))
+    assert (done.returncode, errors(done)) == (0, [])
+    known = set(crossplane.analyzer.DIRECTIVES) | NEW_DIRECTIVES
+    for directive in directives(tmp_path):
+        if any(block.startswith(("map ", "geo ")) for block in directive.blocks):
+            continue  # values, not directives
+        assert directive.name in known, directive
+        if directive.name == "server" and directive.arguments:
+            parameters = {argument.partition("=")[0] for argument in directive.arguments[1:]}
+            assert parameters <= SERVER_PARAMETERS, directive
+
+
+def test_every_nginx_file_is_included(tmp_path: Path) -> None:
+    assert render(tmp_path, render_environment(everything_on(tmp_path))).returncode == 0
+    included = {Path(file["file"]).relative_to(tmp_path) for file in parse(tmp_path)["config"]}
+    files = {file.relative_to(ROOT / "nginx") for file in NGINX_FILES}
+    generated = {file.relative_to(tmp_path) for file in (tmp_path / "rendered").glob("*.conf")}
+    assert included == files | generated
+
+
+@pytest.mark.parametrize("settings", LADDERS, ids=["default", "short", "long"])
+def test_the_ladder_of_times_holds_over_all_files(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, settings: dict[str, object]
+) -> None:
+    ladder = Ladder.of(monkeypatch, tmp_path, settings)
+    assert ladder.slow_timeout < ladder.slow_read_timeout
+    assert ladder.slow_timeout <= ladder.drain_timeout
+    for stop_wait in ladder.stop_waits:
+        assert ladder.drain_timeout < ladder.nginx_shutdown_timeout < stop_wait
+        assert all(stop_wait < period for period in ladder.stop_grace_periods)
+
+
+@needs_compose
+def test_docker_compose_knows_every_key_of_the_compose_file() -> None:
+    done = compose_config(COMPOSE)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+
+
+@needs_compose
+def test_docker_compose_refuses_a_key_that_it_does_not_know(tmp_path: Path) -> None:
+    file = tmp_path / "docker-compose.yml"
+    file.write_text(COMPOSE.read_text().replace("stop_grace_period", "stop_grace_perid"))
+    done = compose_config(file)
+    assert done.returncode != 0
+    assert "stop_grace_perid" in done.stderr
+
+
+@pytest.mark.usefixtures("nothing_set")
+def test_compose_passes_every_setting_to_the_instances_with_its_default() -> None:
+    services = compose()["services"]
+    for pool in ("fast", "slow"):
+        passed = services[pool]["environment"]
+        assert passed.keys() == DEFAULTS.keys()
+        assert {passed[name] for name in EDGE} == {""}  # whatever .env has
+        assert (passed["FAST_HOST"], passed["SLOW_HOST"]) == ("fast", "slow")
+        for name in passed.keys() - EDGE - {"FAST_HOST", "SLOW_HOST"}:
+            assert_is_setting(name, passed[name])
+
+
+@pytest.mark.usefixtures("nothing_set")
+def test_compose_passes_nginx_what_it_renders_from_with_its_default() -> None:
+    passed = compose()["services"]["nginx"]["environment"]
+    script = (ROOT / "nginx" / "render").read_text()
+    needed = set(re.findall(r"\b(?:whole|host|seconds|file|list) ([A-Z_]+)|fail \"([A-Z_]+)=", script))
+    assert {name for names in needed for name in names} - {"NAME", ""} == passed.keys()
+    of_the_container = {
+        "HTTPS_PORT": 8443,
+        "HTTP_PORT": 8080,
+        "ADMIN_PORT": 8081,
+        "ADMIN_ADDRESS": "0.0.0.0",
+        "FAST_HOST": "fast",
+        "SLOW_HOST": "slow",
+    }
+    assert of_the_container.items() <= passed.items()
+    mounted = {
+        "TLS_CERTIFICATE": "tls_certificate",
+        "TLS_KEY": "tls_key",
+        "ADMIN_PASSWORD_FILE": "admin_password",
+    }
+    for name, secret in mounted.items():
+        assert passed[name] == f"${{{name}:+/run/secrets/{secret}}}"
+        assert compose()["secrets"][secret] == {"file": f"${{{name}:-/dev/null}}"}
+    for name in passed.keys() & DEFAULTS.keys() - of_the_container.keys() - mounted.keys():
+        assert_is_setting(name, passed[name])
+
+
+def test_compose_publishes_the_ports_of_the_settings_and_the_admin_port_on_loopback_only() -> None:
+    services = compose()["services"]
+    assert services["nginx"]["ports"] == [
+        "${HTTP_PORT:-8080}:8080",
+        "127.0.0.1:${ADMIN_PORT:-8081}:8081",
+    ]
+    assert not any("ports" in services[pool] for pool in ("fast", "slow"))
+
+
+@needs_compose
+@pytest.mark.usefixtures("nothing_set")
+@pytest.mark.parametrize(
+    ("certificate", "published"), [("", {"8080", "8081"}), ("/certificate.pem", {"8080", "8081", "9443"})]
+)
+def test_compose_publishes_the_port_for_tls_only_with_a_certificate(
+    monkeypatch: pytest.MonkeyPatch, certificate: str, published: set[str]
+) -> None:
+    monkeypatch.setenv("TLS_CERTIFICATE", certificate)
+    monkeypatch.setenv("HTTPS_PORT", "9443")
+    done = compose_config(COMPOSE, "--format=json")
+    assert done.returncode == 0, done.stderr
+    ports = json.loads(done.stdout)["services"]["nginx"]["ports"]
+    assert {port.get("published") for port in ports} == published
+
+
+def test_the_settings_that_a_roll_compares_are_those_that_nginx_and_the_instances_share() -> None:
+    shared = compose()["x-settings"].keys() - {"LOG_FORMAT", "SERVER_NAMES"}  # which fit in any order
+    assert shared == {*replace_containers.UPSTREAMS, *replace_containers.TIMEOUTS}
+
+
+def test_every_container_is_hardened_and_limited() -> None:
+    for service in compose()["services"].values():
+        assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", service["user"])
+        assert service["read_only"] is True
+        assert service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges:true"]
+        assert service["init"] is True
+        assert service["mem_limit"]
+        assert service["pids_limit"]
+        assert service["healthcheck"]["test"][0] == "CMD"
+        assert "cap_add" not in service
+        assert "privileged" not in service
+
+
+def test_the_slow_pool_yields_the_cpu_to_all_others() -> None:
+    shares = {name: service.get("cpu_shares") for name, service in compose()["services"].items()}
+    assert {name: value for name, value in shares.items() if value is not None} == {"slow": 2}
+
+
+def test_grafana_finds_prometheus_and_the_dashboard_finds_both() -> None:
+    services = compose()["services"]
+    (source,) = yaml.safe_load(DATA_SOURCE.read_text())["datasources"]
+    dashboard = json.loads(DASHBOARDS.with_suffix(".json").read_text())
+    assert {panel["datasource"]["uid"] for panel in dashboard["panels"]} == {source["uid"]}
+    assert source["url"] == "http://prometheus:9090"
+    assert "./deploy/observability/grafana:/etc/grafana/provisioning:ro" in services["grafana"]["volumes"]
+    (provider,) = yaml.safe_load(DASHBOARDS.read_text())["providers"]
+    assert provider["options"]["path"] == "/etc/grafana/provisioning/dashboards"
+    for service in ("prometheus", "grafana"):
+        assert services[service]["profiles"] == ["observability"]
+        assert all(port.startswith("127.0.0.1:") for port in services[service]["ports"])
+
+
+def test_the_example_env_file_has_every_setting_commented_with_its_default() -> None:
+    lines = (ROOT / ".env.example").read_text().splitlines()
+    found = {match[1]: match[2] for line in lines if (match := SETTING.fullmatch(line))}
+    assert found.keys() == DEFAULTS.keys() | IMAGES.keys()
+    assert all(line.startswith("#") for line in lines if line)
+
+
+def test_each_image_is_a_setting_with_one_default() -> None:
+    lines = (ROOT / ".env.example").read_text().splitlines()
+    shown = {match[1]: match[2] for line in lines if (match := SETTING.fullmatch(line))}
+    assert shown.items() >= IMAGES.items()
+    for file in DOCKERFILES:
+        bases = re.findall(r"^ARG (\w+)=(\S+)\nFROM \$\{\1\}$", file.read_text(), re.MULTILINE)
+        assert len(bases) == file.read_text().count("FROM ")
+        assert dict(bases).items() <= IMAGES.items()
+    for service in compose()["services"].values():
+        images = service["build"]["args"] if "build" in service else {"": service["image"]}
+        for argument, image in images.items():
+            match = VARIABLE.fullmatch(image)
+            assert match, image
+            assert argument in ("", match[1])
+
+
+@pytest.mark.usefixtures("nothing_set")
+def test_the_example_env_file_uncommented_changes_nothing(tmp_path: Path) -> None:
+    lines = (ROOT / ".env.example").read_text().splitlines()
+    file = tmp_path / ".env"
+    file.write_text("\n".join(line.removeprefix("# ") for line in lines if SETTING.fullmatch(line)))
+    assert Config(_env_file=file) == Config.model_construct()
+
+
+def test_each_setting_of_the_example_env_file_stands_below_a_comment() -> None:
+    lines = (ROOT / ".env.example").read_text().splitlines()
+    for number, line in enumerate(lines):
+        if SETTING.fullmatch(line):
+            above = [text for text in lines[:number] if not SETTING.fullmatch(text)]
+            assert re.match(r"# \w", above[-1]), line
+
+
+def test_each_dependency_is_pinned_and_says_what_it_is_for() -> None:
+    text = (ROOT / "pyproject.toml").read_text()
+    for name, version in requirements():
+        if name.startswith("slowpool["):
+            continue
+        line = next(line for line in text.splitlines() if line.strip().startswith(f'"{name}'))
+        assert re.search(r'",\s+# \w', line), line
+        assert version or name.startswith("types-") or name == "crossplane", line
+
+
+@pytest.mark.parametrize("lock", ["base", "local", "otel", "dev", "bench"])
+def test_the_lock_files_have_what_pyproject_asks_for(lock: str) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = {
+        "base": ["demo"],
+        "local": ["demo", "local"],
+        "otel": ["demo", "otel"],
+        "dev": ["local", "otel", "dev"],
+    }
+    wanted = list(project["dependencies"])
+    for extra in extras.get(lock, ["local", "bench"]):
+        wanted += project["optional-dependencies"][extra]
+    text = (ROOT / "deploy" / "requirements" / f"{lock}.lock").read_text()
+    locked = re.findall(r"^([a-z0-9._-]+)==(\S+)", text, re.MULTILINE)
+    for requirement in wanted:
+        name, _, version = requirement.partition("==")
+        if not name.startswith("slowpool["):
+            assert (name, version) in locked if version else name in dict(locked), requirement
+
+
+@pytest.mark.parametrize("file", ["deploy/Dockerfile", "nginx/Dockerfile"])
+def test_hadolint_has_nothing_to_say(file: str) -> None:
+    hadolint = Path(sys.executable).parent / "hadolint"
+    done = subprocess.run([hadolint, ROOT / file], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+DOCKERFILES = [ROOT / "deploy" / "Dockerfile", ROOT / "nginx" / "Dockerfile"]
+IMAGES = dict(re.findall(r"\$\{(\w+_IMAGE):-([^}]+)\}", COMPOSE.read_text()))
+NGINX_FILES = list((ROOT / "nginx").rglob("*.conf"))
+SETTING = re.compile(r"# ([A-Z][A-Z_]*)=(.*)")
+VARIABLE = re.compile(r"\$\{([A-Z_]+):-([^}]*)\}")
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """The times that belong together, in seconds, as the programs get them."""
+
+    slow_timeout: float
+    drain_timeout: float
+    slow_read_timeout: float
+    nginx_shutdown_timeout: float
+    stop_waits: list[int]
+    stop_grace_periods: list[float]
+
+    @classmethod
+    def of(cls, monkeypatch: pytest.MonkeyPatch, folder: Path, settings: dict[str, object]) -> "Ladder":
+        env = render_environment(settings, DOCKER)
+        nginx = folder / "nginx"
+        assert render(nginx, env).returncode == 0
+        processes = supervised(monkeypatch, folder, "*", settings)
+        services = compose()["services"].values()
+        config = Config.load()
+        return cls(
+            config.slow_timeout_seconds,
+            config.drain_timeout_seconds,
+            seconds(slow_read_timeout(directives(nginx))),
+            seconds(one(directives(nginx), "worker_shutdown_timeout")),
+            [process.stopwaitsecs for name, process in processes.items() if name != "watchdog"],
+            [seconds(expand(service["stop_grace_period"], env)) for service in services],
+        )
+
+
+def supervised(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, programs: str, settings: dict[str, object]
+) -> dict[str, Any]:
+    """Process name -> its configuration, as supervisor itself reads its files."""
+    for name, value in environment(settings).items():
+        monkeypatch.setenv(name, value)
+    config = Config.load()
+    env = run._environ(config, folder / "run", programs=programs, address="127.0.0.1")
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    options = ServerOptions()
+    options.realize(["-c", str(ROOT / "deploy" / "supervisord.conf")])
+    groups = options.process_group_configs
+    return {process.name: process for group in groups for process in group.process_configs}
+
+
+def slow_read_timeout(found: list[Directive]) -> str:
+    """The ``proxy_read_timeout`` of every location that passes to the slow pool."""
+    slow = {
+        directive.blocks
+        for directive in found
+        if directive.name == "proxy_pass" and directive.arguments == ["http://slow"]
+    }
+    timeouts = [
+        (directive.blocks, directive.arguments[0])
+        for directive in found
+        if directive.name == "proxy_read_timeout" and directive.blocks in slow
+    ]
+    assert {blocks for blocks, _ in timeouts} == slow
+    (timeout,) = {timeout for _, timeout in timeouts}
+    return timeout
+
+
+def everything_on(folder: Path) -> dict[str, object]:
+    """Settings that make nginx/render write all that it can; their files are made in the folder."""
+    make_certificate(folder / "certificate", folder / "key")
+    (folder / "password").write_text("secret")
+    files = {"TLS_CERTIFICATE": "certificate", "TLS_KEY": "key", "ADMIN_PASSWORD_FILE": "password"}
+    return {**EVERYTHING_ON, **{name: folder / file for name, file in files.items()}}
+
+
+def one(found: list[Directive], name: str) -> str:
+    """The argument of a directive that stands once."""
+    ((argument,),) = [directive.arguments for directive in found if directive.name == name]
+    return argument
+
+
+def compose() -> dict[str, Any]:
+    """The compose file, its variables as they stand."""
+    parsed: dict[str, Any] = yaml.safe_load(COMPOSE.read_text())
+    return parsed
+
+
+def compose_config(file: Path, option: str = "--quiet") -> subprocess.CompletedProcess[str]:
+    """Have docker compose read a file."""
+    command = ["docker", "compose", "--file", str(file), "--project-directory", str(ROOT)]
+    return subprocess.run(
+        [*command, "config", option], env=os.environ, capture_output=True, text=True, timeout=30
+    )
+
+
+def expand(text: str, env: dict[str, str]) -> str:
+    """Put the variables into a value of the compose file."""
+    return VARIABLE.sub(lambda match: env.get(match[1]) or match[2], text)
+
+
+def assert_is_setting(name: str, value: str) -> None:
+    """The compose file passes a variable on under its own name, with the default of Config."""
+    match = VARIABLE.fullmatch(str(value))
+    assert match, f"{name}: {value}"
+    assert match[1] == name
+    default = Config.model_validate({name.lower(): match[2]} if match[2] else {})
+    assert getattr(default, name.lower()) == DEFAULTS[name]
+
+
+def requirements() -> list[tuple[str, str]]:
+    """Name and version of each dependency in pyproject.toml."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    groups = [project["dependencies"], *project["optional-dependencies"].values()]
+    parts = [requirement.partition("==") for group in groups for requirement in group]
+    return [(name, version) for name, _, version in parts if name != "slowpool[local]"]

@@ -1,0 +1,563 @@
+"""The unchanged docker-compose.yml on a real engine."""
+
+import contextlib
+import json
+import os
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from tests.support.basics import ROOT, free_ports, wait_until
+from tests.support.client import refuses, request
+from tests.support.compose import Compose, address, docker, log, moment
+from tests.support.engine import needs_engine
+from tests.support.system import is_ready
+
+pytestmark = [needs_engine, pytest.mark.slow, pytest.mark.timeout(300)]
+
+FOLLOWED_WITHIN_SECONDS = 3
+PLANTED = "a-secret-that-nobody-passed-on"
+SERVICES = ("nginx", "fast", "slow")
+TARGETS = {"fast": "/fast?id=7", "slow": "/slow_threaded?id=7&n=9"}
+
+
+@pytest.fixture(scope="module")
+def project() -> Iterator[Compose]:
+    with Compose() as project:
+        project.env["DATABASE_PASSWORD"] = PLANTED
+        project("up", "--build", "--detach", "--wait", "--wait-timeout=200")
+        yield project
+
+
+@pytest.fixture
+def stack(project: Compose) -> Compose:
+    """The system with one replica of each pool, all healthy, whatever the test before has done."""
+    scale(project, fast=1, slow=1)
+    project("up", "--detach", "--no-build", "--wait", "--wait-timeout=100")
+    return project
+
+
+@pytest.fixture
+def slow_port() -> int:
+    return free_ports()
+
+
+@pytest.fixture
+def misbehaving(project: Compose, slow_port: int) -> Iterator[str]:
+    """A container of the slow service with ``tests.apps.misbehaving``, apart from those behind nginx."""
+    options = ["--env=ROUTES=tests.apps.misbehaving", "--env=SLOW_PROCESSES=1"]
+    options += [f"--volume={ROOT}/tests:/srv/tests:ro", f"--publish=127.0.0.1:{slow_port}:8101"]
+    container = project("run", "--detach", "--no-deps", *options, "slow").stdout.strip()
+    try:
+        wait_until(lambda: is_ready(slow_port))
+        yield container
+    finally:
+        docker("rm", "--force", container)
+
+
+def test_all_is_healthy_and_answers(stack: Compose) -> None:
+    for service in SERVICES:
+        (container,) = stack.containers(service)
+        assert container["State"]["Health"]["Status"] == "healthy"
+        assert container["RestartCount"] == 0
+    assert stack.get("/fast?id=7").text == "fast result 7"
+    for path in ("/slow", "/slow_threaded"):
+        response = stack.get(f"{path}?id=7&n=9")
+        assert re.fullmatch(r"slow result 7 <--- \d\.\d{3} s", response.text)
+
+
+@pytest.mark.parametrize(
+    ("path", "pool"),
+    [
+        ("/fast", "fast"),
+        ("/SLOW", "fast"),
+        ("/slow", "slow"),
+        ("/slow_x", "slow"),
+        ("/slow/x", "slow"),
+        ("//slow", "slow"),
+        ("/%73low", "slow"),
+        ("/x/../slow", "slow"),
+    ],
+)
+def test_a_path_is_answered_by_its_pool(stack: Compose, path: str, pool: str) -> None:
+    assert stack.get(path).pool == pool
+
+
+def test_the_status_page_and_the_terminal_show_every_replica_and_what_nginx_counts(stack: Compose) -> None:
+    scale(stack, fast=2, slow=1)
+    for path, kind in (("/status", "text/html"), ("/status/static/status.js", "text/javascript")):
+        response = request(stack.admin_port, path)
+        assert (response.status, response.headers["Content-Type"].partition(";")[0]) == (200, kind)
+    assert re.match(r"Active connections: \d+", request(stack.admin_port, "/status/nginx").text)
+
+    def all_ready() -> bool:
+        shown = stack("exec", "-T", "fast", "python", "-m", "slowpool", "status", "--json", check=False)
+        content = json.loads(shown.stdout)
+        found = {(one["address"], one["name"]) for one in content["instances"] if one["state"] == "ready"}
+        return shown.returncode == 0 and found == {
+            (address, f"{pool}:{port}")
+            for pool, first in (("fast", 8001), ("slow", 8101))
+            for address in stack.addresses(pool)
+            for port in (first, first + 1)
+        }
+
+    wait_until(all_ready)
+
+
+def test_when_no_fast_instance_is_left_a_slow_one_serves_the_status_page(stack: Compose) -> None:
+    scale(stack, fast=0, slow=1)
+    wait_until(lambda: request(stack.admin_port, "/status").headers["X-Served-By"].startswith("slow:"))
+
+
+def test_every_line_on_stdout_is_a_json_object_and_the_request_id_joins_them(stack: Compose) -> None:
+    stack.get("/slow_threaded?id=7&n=9", headers={"X-Request-ID": "from-the-edge"})
+
+    def lines() -> list[dict[str, Any]]:
+        every = [json.loads(line) for service in SERVICES for line in stdout(stack, service)]
+        return [line for line in every if line.get("request_id") == "from-the-edge"]
+
+    wait_until(lambda: {line["logger"] for line in lines()} == {"nginx", "slowpool.access"})
+    (instance,) = {line["instance"] for line in lines()}
+    (container,) = stack.containers("slow")
+    assert instance in {f"slow:{port}:{container['Id'][:12]}" for port in (8101, 8102)}
+
+
+def test_the_instances_own_routes_are_not_published(stack: Compose) -> None:
+    for path in ("/livez", "/readyz", "/metrics", "/status"):
+        response = stack.get(path)
+        assert (response.status, response.pool) == (404, "")
+        assert response.problem()
+
+
+def test_the_admin_port_is_published_on_loopback_only(stack: Compose) -> None:
+    assert request(stack.admin_port, "/livez").text == "ok"
+    assert request(stack.port, "/fast?id=7", address="127.0.0.2").status == 200
+    assert refuses(stack.admin_port, "127.0.0.2")
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_container_is_hardened(stack: Compose, service: str) -> None:
+    (container,) = stack.containers(service)
+    host = container["HostConfig"]
+    assert container["Config"]["User"] == "10001:10001"
+    assert host["ReadonlyRootfs"] is True
+    assert host["CapDrop"] == ["ALL"]
+    assert not host["CapAdd"]
+    assert host["SecurityOpt"] == ["no-new-privileges:true"]
+    assert host["Init"] is True
+    assert host["Memory"] > 0
+    assert host["PidsLimit"] > 0
+    assert host["Privileged"] is False
+    look = "touch /srv/x /x /tmp/x 2>&1; rm /tmp/x"
+    assert docker("exec", container["Id"], "sh", "-c", look).splitlines() == [
+        "touch: cannot touch '/srv/x': Read-only file system",
+        "touch: cannot touch '/x': Read-only file system",
+    ]
+
+
+def test_the_soft_limit_of_open_files_is_raised_to_the_hard_one(stack: Compose) -> None:
+    """tests/deploy/health.yml sets both."""
+    processes = {"nginx": "[n]ginx: worker", "fast": "[-]-pool=fast", "slow": "[-]-pool=slow"}
+    for service, process in processes.items():
+        look = f"cat $(grep -l -e '{process}' /proc/[0-9]*/cmdline | sed s,cmdline,limits,)"
+        limits = stack("exec", "-T", service, "sh", "-c", look).stdout
+        assert set(re.findall(r"^Max open files +(\d+) +(\d+)", limits, re.M)) == {("17000", "17000")}
+
+
+def test_a_full_tmpfs_of_nginx_refuses_what_must_be_buffered_and_nothing_else(stack: Compose) -> None:
+    small, large = b"x" * 1_000, b"x" * 1_000_000
+    with full_tmpfs(stack, "nginx"):
+        for number in range(10):
+            response = stack.get(f"/fast?id={number}", body=large)
+            assert (response.status, response.headers["Retry-After"]) == (503, "1")
+            assert response.problem()
+            assert stack.get(f"/fast?id={number}", body=small).text == f"fast result {number}"
+            assert stack.get(f"/slow_threaded?id={number}&n=9").text.startswith(f"slow result {number} <")
+    wait_until(lambda: stack.get("/fast?id=7", body=large).text == "fast result 7", 5)
+
+
+def test_a_full_tmpfs_of_the_instances_changes_nothing_not_even_for_a_restart(stack: Compose) -> None:
+    with contextlib.ExitStack() as full:
+        for pool in TARGETS:
+            full.enter_context(full_tmpfs(stack, pool))
+        for number in range(10):
+            assert stack.get(f"/fast?id={number}", body=b"x" * 1_000_000).text == f"fast result {number}"
+            assert stack.get(f"/slow_threaded?id={number}&n=9").text.startswith(f"slow result {number} <")
+        assert stack("exec", "-T", "fast", "deploy/rolling-restart").returncode == 0
+    for number in range(10):
+        assert stack.get(f"/fast?id={number}").text == f"fast result {number}"
+
+
+def test_a_worker_gives_way_to_all_else(stack: Compose) -> None:
+    """In this stack SLOW_NICE is 0, so this process takes a worker's priority."""
+    take = (
+        "import os; from slowpool.workers.child import _Priority as P; P(19); print(os.sched_getscheduler(0))"
+    )
+    (container,) = stack.containers("slow")
+    assert int(docker("exec", container["Id"], "python", "-c", take)) == os.SCHED_IDLE
+
+
+def test_no_process_of_any_container_has_a_privilege(stack: Compose) -> None:
+    fields = "Uid|Gid|Groups|Cap.*|NoNewPrivs|Seccomp"
+    look = f"grep -hsE '^({fields}):' /proc/[0-9]*/status | tr -s '\\t ' ' ' | sort -u"
+    for service in SERVICES:
+        (container,) = stack.containers(service)
+        assert set(docker("exec", container["Id"], "sh", "-c", look).splitlines()) == {
+            "Uid: 10001 10001 10001 10001",
+            "Gid: 10001 10001 10001 10001",
+            "Groups: 10001 ",
+            *(f"Cap{kind}: {0:016}" for kind in ("Inh", "Prm", "Eff", "Bnd", "Amb")),
+            "NoNewPrivs: 1",
+            "Seccomp: 2",  # the engine's own filter at least
+        }
+
+
+def test_neither_the_engine_nor_the_image_tells_what_was_not_passed_on(stack: Compose) -> None:
+    for service in SERVICES:
+        told = exposed(*stack.containers(service))
+        assert "DRAIN_TIMEOUT_SECONDS=65" in told
+        assert PLANTED not in told
+
+
+def test_a_worker_writes_to_memory_alone_and_does_not_reach_supervisor(
+    misbehaving: str, slow_port: int
+) -> None:
+    def run(task: str) -> str:
+        return request(slow_port, f"/slow/zoo/{task}").text
+
+    assert run("writable_places") == "['/dev/mqueue', '/dev/shm', '/tmp']"
+    assert run("calls_supervisor") == "EACCES"
+    assert run("has_its_instance_call_supervisor") == "EACCES"
+    assert run("uses_processes") == "[1, 2]"
+    # What is not in the sandbox does reach it.
+    ask = "from tests.apps.zoo import calls_supervisor; print(calls_supervisor())"
+    url = "SUPERVISOR_SERVER_URL=unix:///tmp/slowpool/supervisor.sock"
+    assert docker("exec", f"--env={url}", misbehaving, "python", "-c", ask) == "connected\n"
+
+
+@pytest.mark.long  # the fault schedule scales too
+def test_nginx_follows_as_replicas_come_and_go_and_no_request_fails(
+    stack: Compose, background: ThreadPoolExecutor
+) -> None:
+    with Traffic(stack, background) as traffic:
+        scale(stack, fast=3, slow=2)
+        assert (len(stack.containers("fast")), len(stack.containers("slow"))) == (3, 2)
+        wait_until(lambda: traffic.find_delays() == 6)  # two instances in each of three new replicas
+        scale(stack, fast=1, slow=1)
+        traffic.wait_for_more()
+        assert traffic.statuses() == {"GET": {200}, "POST": {405}}
+    late = {name: seconds for name, seconds in traffic.delays.items() if seconds > FOLLOWED_WITHIN_SECONDS}
+    assert not late
+
+
+def test_a_pool_scaled_to_nothing_is_503_at_once_and_comes_back(
+    stack: Compose, background: ThreadPoolExecutor
+) -> None:
+    scale(stack, fast=1, slow=0)
+    for method in ("GET", "POST", "GET"):
+        start = time.monotonic()
+        response = stack.get(TARGETS["slow"], method)
+        assert time.monotonic() - start < 2
+        assert response.status == 503
+        assert response.headers["Retry-After"] == "1"
+        assert response.problem()["detail"] == "no instance takes requests at the moment"
+        assert stack.get(TARGETS["fast"]).status == 200
+    answered = background.submit(time_of_answer, stack, TARGETS["slow"])
+    scale(stack, fast=1, slow=1)
+    answered_at = answered.result()
+    (container,) = stack.containers("slow")
+    assert answered_at - min(ready_times(container).values()) < FOLLOWED_WITHIN_SECONDS
+
+
+def test_it_comes_up_in_any_order(stack: Compose) -> None:
+    stack("stop")
+    stack("up", "--detach", "--no-build", "--no-deps", "nginx")
+    wait_until(lambda: not refuses(stack.port))
+    for target in TARGETS.values():
+        wait_until(lambda: status(stack, target) == 503)  # noqa: B023  # waits here
+    for pool in ("slow", "fast"):
+        stack("up", "--detach", "--no-build", "--no-deps", pool)
+        answered_at = time_of_answer(stack, TARGETS[pool])
+        (container,) = stack.containers(pool)
+        assert answered_at - min(ready_times(container).values()) < FOLLOWED_WITHIN_SECONDS
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can take the DNS from a container")
+def test_while_dns_fails_it_serves_whom_it_knows_and_then_follows_within_3_s(stack: Compose) -> None:
+    (nginx,), (old,) = stack.containers("nginx"), stack.containers("fast")
+    with without_dns(nginx):
+        time.sleep(3)  # by then nginx has asked and got nothing
+        for target in TARGETS.values():
+            assert stack.get(target).status == 200
+        scale(stack, fast=2, slow=1)
+        new = next(found for found in stack.containers("fast") if found["Id"] != old["Id"])
+        wait_until(lambda: len(ready_times(new)) == 2)
+        docker("kill", old["Id"])
+        for method in ("GET", "POST"):
+            start = time.monotonic()
+            response = stack.get(TARGETS["fast"], method)
+            assert time.monotonic() - start < 2
+            assert (response.status, response.headers["Retry-After"]) == (503, "1")
+    back = time.time()
+    assert time_of_answer(stack, TARGETS["fast"]) - back < FOLLOWED_WITHIN_SECONDS
+
+
+def test_stopping_answers_what_has_been_accepted_and_ends_all_within_the_grace_period(
+    stack: Compose, background: ThreadPoolExecutor
+) -> None:
+    answer = background.submit(stack.get, "/slow_threaded?id=7&n=6000")
+    (slow,) = stack.containers("slow")
+    wait_until(lambda: "R" in docker("top", slow["Id"], "-o", "pid,stat"), what="a worker that runs")
+    start = time.monotonic()
+    stack("stop")
+    assert time.monotonic() - start < 80
+    assert answer.result().status == 200
+    for service in SERVICES:
+        (container,) = stack.containers(service)
+        assert container["State"]["Status"] == "exited"
+        assert (service, container["State"]["ExitCode"]) == (service, 0)
+        assert not container["State"]["OOMKilled"]
+
+
+@pytest.mark.long  # the fault schedule rolls too
+def test_all_replicas_are_replaced_and_no_request_is_lost(
+    stack: Compose, background: ThreadPoolExecutor
+) -> None:
+    scale(stack, fast=2, slow=1)
+    before = {pool: names(stack, pool) for pool in TARGETS}
+    with Traffic(stack, background) as traffic:
+        done = rolling_restart(stack)
+        assert (done.returncode, done.stderr) == (0, "")
+        traffic.wait_for_more()
+        assert traffic.statuses() == {"GET": {200}, "POST": {405}}
+    for pool in TARGETS:
+        assert len(names(stack, pool)) == len(before[pool])
+        assert not names(stack, pool) & before[pool]
+    after = {pool: names(stack, pool) for pool in TARGETS}
+    scale(stack, fast=2, slow=1)  # Compose takes them for what it would have made itself
+    assert {pool: names(stack, pool) for pool in TARGETS} == after
+
+
+@pytest.mark.long
+def test_a_new_release_that_does_not_come_up_leaves_the_old_containers_as_they_are(stack: Compose) -> None:
+    before = {pool: names(stack, pool) for pool in TARGETS}
+    done = rolling_restart(stack, "fast", ROUTES="no.such.module")
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("rolling-restart: the containers of fast stay as they were: ")
+    assert line.endswith(
+        "ROUTES=no.such.module: there is no module 'no'; put your package beside app/ or install it with pip"
+    )
+    assert {pool: names(stack, pool) for pool in TARGETS} == before
+    assert stack.get(TARGETS["fast"]).status == 200
+
+
+def test_a_roll_to_settings_that_the_running_nginx_does_not_fit_touches_nothing(stack: Compose) -> None:
+    before = {service: names(stack, service) for service in SERVICES}
+    longer = {"SLOW_TIMEOUT_SECONDS": "120", "DRAIN_TIMEOUT_SECONDS": "125", "STOP_GRACE_SECONDS": "140"}
+    for settings, changes, command in (
+        (
+            longer,
+            "SLOW_TIMEOUT_SECONDS=60 (new: 120), DRAIN_TIMEOUT_SECONDS=65 (new: 125)",
+            "docker compose up -d --no-deps nginx",
+        ),
+        ({"SLOW_PROCESSES": "3"}, "SLOW_PROCESSES=2 (new: 3)", "docker compose up -d --no-deps nginx"),
+        ({"FAST_PORT": "8011"}, "FAST_PORT=8001 (new: 8011)", "docker compose up -d,"),
+    ):
+        done = rolling_restart(stack, **settings)
+        assert (done.returncode, done.stdout) == (1, "")
+        (line,) = done.stderr.splitlines()
+        assert line.startswith(f"rolling-restart: nothing was touched, since nginx runs with {changes}; ")
+        assert command in line
+    assert {service: names(stack, service) for service in SERVICES} == before
+
+
+@pytest.mark.long
+def test_after_nginx_has_been_replaced_the_roll_to_a_longer_timeout_goes_on() -> None:
+    longer = {"SLOW_TIMEOUT_SECONDS": "120", "DRAIN_TIMEOUT_SECONDS": "125", "STOP_GRACE_SECONDS": "140"}
+    with Compose() as project:
+        project("up", "--build", "--detach", "--wait", "--wait-timeout=200")
+        project.env |= longer
+        assert rolling_restart(project).returncode == 1
+        project("up", "--detach", "--no-deps", "nginx")
+        assert rolling_restart(project, "slow").returncode == 0
+        (slow,) = project.containers("slow")
+        assert "SLOW_TIMEOUT_SECONDS=120" in slow["Config"]["Env"]
+        assert slow["Config"]["StopTimeout"] == 140
+
+
+def test_without_a_certificate_no_port_for_tls_is_published(stack: Compose) -> None:
+    (nginx,) = stack.containers("nginx")
+    assert {port for port, bound in nginx["NetworkSettings"]["Ports"].items() if bound} == {
+        "8080/tcp",
+        "8081/tcp",
+    }
+
+
+def test_the_instances_of_a_replica_are_restarted_in_it(stack: Compose) -> None:
+    done = stack("exec", "-T", "fast", "deploy/rolling-restart")
+    assert re.fullmatch(r"(rolling-restart: fast:fast-\d+ is ready again after [\d.]+ s\n){2}", done.stdout)
+
+
+@pytest.mark.long  # the same without containers is short
+def test_a_program_that_cannot_run_ends_its_container_with_its_reason() -> None:
+    with Compose(ROUTES="no.such.module") as broken:
+        broken("up", "--detach", "--no-deps", "fast")
+
+        def restarted() -> dict[str, Any] | None:
+            (container,) = broken.containers("fast")
+            return container if container["RestartCount"] else None
+
+        container = wait_until(restarted, 60)
+        assert container
+        text = "\n".join(line for _, line in log(container))
+        assert "slowpool: ROUTES=no.such.module: there is no module 'no'" in text
+        assert "Traceback" not in text
+
+
+class Traffic:
+    """A few clients with short pauses, until left.
+
+    ``delays`` has how long after it was ready nginx used each instance that has come meanwhile.
+    """
+
+    def __init__(self, stack: Compose, background: ThreadPoolExecutor) -> None:
+        self._stack = stack
+        self._background = background
+        self._stopped = False
+        self._seen: dict[str, list[int]] = {"GET": [], "POST": []}
+        self._asking: list[Future[None]] = []
+        self._old = {pool: stack.addresses(pool) for pool in TARGETS}
+        self.delays: dict[str, float] = {}
+
+    def __enter__(self) -> "Traffic":
+        for method in self._seen:
+            for target in TARGETS.values():
+                self._asking.append(self._background.submit(self._ask, method, target))
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        self._stopped = True
+        if kind is None:
+            for asking in self._asking:
+                asking.result()
+
+    def statuses(self) -> dict[str, set[int]]:
+        """Which statuses each method has been answered until now."""
+        return {method: set(seen) for method, seen in self._seen.items()}
+
+    def wait_for_more(self) -> None:
+        """Wait until each method has got another 50 answers."""
+        before = {method: len(seen) for method, seen in self._seen.items()}
+        wait_until(lambda: all(len(self._seen[method]) >= before[method] + 50 for method in before))
+
+    def find_delays(self) -> int:
+        """Fill ``delays`` from the logs; returns how many there are."""
+        (nginx,) = self._stack.containers("nginx")
+        first: dict[str, float] = {}
+        for when, line in log(nginx):
+            if line.startswith("{"):
+                entry = json.loads(line)
+                if entry["status"] in (200, 405):
+                    first.setdefault(entry["upstream"].split(", ")[-1], when.timestamp())
+        for pool in TARGETS:
+            new = [found for found in self._stack.containers(pool) if address(found) not in self._old[pool]]
+            for container in new:
+                for port, ready in ready_times(container).items():
+                    name = f"{address(container)}:{port}"
+                    if name in first:
+                        self.delays[name] = first[name] - ready
+        return len(self.delays)
+
+    def _ask(self, method: str, target: str) -> None:
+        body = b"x" if method == "POST" else None
+        while not self._stopped:
+            self._seen[method].append(self._stack.get(target, method, body=body).status)
+            time.sleep(0.01)  # leave the CPU to what starts and stops meanwhile
+
+
+def exposed(container: dict[str, Any]) -> str:
+    """All that the engine tells of a container and its image, and the environment of its processes."""
+    image = container["Image"]
+    look = "cat /proc/[0-9]*/environ 2>/dev/null || true"  # a health check may just end
+    inspected = docker("inspect", container["Id"], image) + docker("history", "--no-trunc", image)
+    return inspected + docker("exec", container["Id"], "sh", "-c", look)
+
+
+def stdout(stack: Compose, service: str) -> list[str]:
+    """What a service's only container has printed, without its stderr."""
+    (container,) = stack.containers(service)
+    return subprocess.run(
+        ["docker", "logs", container["Id"]], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ).stdout.splitlines()
+
+
+def names(stack: Compose, service: str) -> set[str]:
+    """The containers of a service."""
+    return {str(container["Id"]) for container in stack.containers(service)}
+
+
+def rolling_restart(stack: Compose, *services: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """``deploy/rolling-restart --compose``."""
+    return subprocess.run(
+        [ROOT / "deploy" / "rolling-restart", "--compose", *services],
+        env={**stack.env, **settings},
+        capture_output=True,
+        text=True,
+        timeout=250,
+    )
+
+
+def scale(stack: Compose, *, fast: int, slow: int) -> None:
+    """``docker compose up -d --scale``, as the README says."""
+    stack("up", "--detach", "--no-build", f"--scale=fast={fast}", f"--scale=slow={slow}")
+
+
+@contextlib.contextmanager
+def without_dns(container: dict[str, Any]) -> Iterator[None]:
+    """The engine's DNS does not answer this container."""
+    rule = ["OUTPUT", "--destination", "127.0.0.11", "--jump", "DROP"]
+    inside = ["nsenter", f"--net=/proc/{container['State']['Pid']}/ns/net", "iptables", "--wait"]
+    subprocess.run([*inside, "--insert", *rule], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run([*inside, "--delete", *rule], check=True)
+
+
+@contextlib.contextmanager
+def full_tmpfs(stack: Compose, service: str) -> Iterator[None]:
+    """A service's only container has no room left in /tmp."""
+    (container,) = stack.containers(service)
+    fill = "dd if=/dev/zero of=/tmp/full bs=1M; head -c 4096 /dev/zero >> /tmp/full"
+    assert "No space left on device" in docker("exec", container["Id"], "sh", "-c", f"{fill}; true")
+    try:
+        yield
+    finally:
+        docker("exec", container["Id"], "rm", "/tmp/full")
+
+
+def ready_times(container: dict[str, Any]) -> dict[int, float]:
+    """Port -> when the instance was ready, by the engine's clock, since the container's last start."""
+    started = moment(container["State"]["StartedAt"])
+    found = ((when, re.search(r"\w+:(\d+):\w+ is ready\"", line)) for when, line in log(container))
+    return {int(match[1]): when.timestamp() for when, match in found if match and when > started}
+
+
+def status(stack: Compose, target: str) -> int:
+    """The status of an answer, 0 when the connection failed."""
+    try:
+        return stack.get(target).status
+    except OSError:
+        return 0
+
+
+def time_of_answer(stack: Compose, target: str) -> float:
+    """When the first 200 came."""
+    wait_until(lambda: status(stack, target) == 200, 60)
+    return time.time()

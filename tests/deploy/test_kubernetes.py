@@ -1,0 +1,519 @@
+"""deploy/kubernetes: what kubectl renders is valid, holds together, and agrees with compose and the settings.
+
+No cluster is asked: these tests read the objects as the cluster would get them.
+"""
+
+import functools
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import jsonschema
+import kubernetes_validate
+import pytest
+import yaml
+
+from deploy.supervise.watchdog import FAST_HUNG_SECONDS, SLOW_HUNG_MARGIN_SECONDS
+from slowpool.config import Pool
+from slowpool.observe.metrics import Metrics
+from tests.deploy.test_config_files import compose
+from tests.support.basics import DEFAULTS, ROOT
+from tests.support.certificate import make_certificate, needs_openssl
+from tests.support.kubernetes import (
+    Json,
+    Network,
+    Pod,
+    config_of,
+    files_of,
+    kubectl_kustomize,
+    named,
+    objects,
+    one_of,
+    secret_file,
+    selects,
+    validate,
+)
+from tests.support.nginx import directives, errors, render, render_environment, seconds
+
+FOLDER = ROOT / "deploy" / "kubernetes"
+PROMTOOL = shutil.which("promtool")
+
+VERSIONS = ["1.30", "1.37"]
+"""The oldest that has the preStop sleep without being asked for it, and the newest that can be validated."""
+
+DEV, PRODUCTION, ALTERNATIVE = "dev", "production", "production with a gateway and KEDA"
+VARIANTS = [DEV, PRODUCTION, ALTERNATIVE]
+PODS = ["nginx", "fast", "slow"]
+
+pytestmark = [pytest.mark.usefixtures("nothing_set"), needs_openssl]
+every_variant = pytest.mark.parametrize("variant", VARIANTS)
+every_pod = pytest.mark.parametrize("name", PODS)
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the folder, with the files that somebody who deploys it puts there."""
+    copy = tmp_path_factory.mktemp("deploy") / "kubernetes"
+    shutil.copytree(FOLDER, copy, ignore=shutil.ignore_patterns("secrets"))
+    production = copy / "overlays" / "production"
+    secrets = production / "secrets"
+    secrets.mkdir()
+    make_certificate(secrets / "tls.crt", secrets / "tls.key")
+    (secrets / "password").write_text("correct horse\n")
+    shutil.copytree(production, copy / "overlays" / "alternative")
+    file = copy / "overlays" / "alternative" / "kustomization.yaml"
+    text = file.read_text()
+    for one, other in (("load-balancer", "gateway"), ("slow-hpa ", "slow-keda ")):
+        assert text.count(f"components/{one}") == 1
+        text = text.replace(f"components/{one}", f"components/{other}")
+    parsed = yaml.safe_load(text)
+    parsed["secretGenerator"] = [one for one in parsed["secretGenerator"] if one["name"] != "tls"]
+    file.write_text(yaml.safe_dump(parsed))
+    for name in ("tls.crt", "tls.key"):
+        (file.parent / "secrets" / name).unlink()
+    return copy
+
+
+@pytest.fixture(scope="module")
+def rendered(tree: Path) -> dict[str, list[Json]]:
+    """Variant -> its objects."""
+    overlays = {DEV: "dev", PRODUCTION: "production", ALTERNATIVE: "alternative"}
+    return {variant: objects(tree / "overlays" / overlays[variant]) for variant in VARIANTS}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def schemas_read_once() -> Iterator[None]:
+    """They are 2 MB, and would be read again for each object."""
+    with pytest.MonkeyPatch.context() as patch:
+        utils = kubernetes_validate.utils
+        patch.setattr(utils, "schema_contents", functools.cache(utils.schema_contents))
+        yield
+
+
+@every_variant
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_object_is_valid_and_has_no_key_that_kubernetes_does_not_know(
+    rendered: dict[str, list[Json]], variant: str, version: str
+) -> None:
+    assert rendered[variant]
+    for one in rendered[variant]:
+        validate(one, version)
+
+
+@pytest.mark.parametrize(
+    ("variant", "kind", "path"),
+    [
+        (DEV, "Deployment", "spec.template.spec.containers.0.securityContext"),
+        (DEV, "Deployment", "spec.template.spec.topologySpreadConstraints.0"),
+        (DEV, "NetworkPolicy", "spec.podSelector"),
+        (PRODUCTION, "HorizontalPodAutoscaler", "spec.metrics.0"),
+        (ALTERNATIVE, "ScaledObject", "spec.triggers.0"),
+        (ALTERNATIVE, "HTTPRoute", "spec.rules.0"),
+    ],
+)
+def test_a_key_that_kubernetes_does_not_know_is_refused(
+    rendered: dict[str, list[Json]], variant: str, kind: str, path: str
+) -> None:
+    broken = json.loads(json.dumps(next(one for one in rendered[variant] if one["kind"] == kind)))
+    functools.reduce(lambda value, key: value[int(key) if key.isdigit() else key], path.split("."), broken)[
+        "nothingOfThisName"
+    ] = True
+    with pytest.raises((kubernetes_validate.ValidationError, jsonschema.ValidationError)):
+        validate(broken, VERSIONS[-1])
+
+
+def test_every_file_is_part_of_a_variant(tree: Path) -> None:
+    overlays = [tree / "overlays" / name for name in ("dev", "production", "alternative")]
+    used = {file for overlay in overlays for file in files_of(overlay)}
+    beside = {tree / "prometheus.yaml", tree / "prometheus-adapter.yaml"}
+    there = {file for file in tree.rglob("*") if file.is_file()}
+    assert used | beside == there
+
+
+def test_production_without_its_secrets_is_an_error_that_names_the_file(tree: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(tree, tmp_path / "kubernetes")
+    (copy / "overlays" / "production" / "secrets" / "tls.key").unlink()
+    done = kubectl_kustomize(copy / "overlays" / "production")
+    assert done.returncode != 0
+    assert "secrets/tls.key" in done.stderr
+
+
+@every_variant
+def test_every_setting_is_there_with_its_default_but_for_what_the_overlay_says(
+    rendered: dict[str, list[Json]], variant: str
+) -> None:
+    of_the_pods = {name for name in DEFAULTS if name.endswith(("_HOST", "_FILE"))} | {
+        "TLS_CERTIFICATE",
+        "TLS_KEY",
+    }
+    changed = {DEV: {"LOG_FORMAT", "DEBUG"}}.get(variant, {"SERVER_NAMES"})
+    settings = one_of(rendered[variant], "ConfigMap")["data"]
+    assert settings.keys() == DEFAULTS.keys() - of_the_pods
+    config = config_of(settings).model_dump()
+    differing = {name for name in settings if config[name.lower()] != DEFAULTS[name]}
+    assert differing == changed
+
+
+@every_variant
+@every_pod
+def test_the_ladder_of_times_holds(rendered: dict[str, list[Json]], variant: str, name: str) -> None:
+    pod = Pod.of(rendered[variant], name)
+    config = config_of(pod.environment)
+    stops_in = (
+        pod.spec["terminationGracePeriodSeconds"] - pod.main["lifecycle"]["preStop"]["sleep"]["seconds"]
+    )
+    assert stops_in == config.stop_grace_seconds  # which Config holds against the rungs below it
+
+    hung_seconds = {
+        "nginx": 0,  # it answers at once, and curl has its own limit
+        "fast": FAST_HUNG_SECONDS,
+        "slow": config.slow_timeout_seconds + SLOW_HUNG_MARGIN_SECONDS,
+    }
+    alive = pod.main["livenessProbe"]
+    assert alive["timeoutSeconds"] > hung_seconds[name]
+    assert (alive["failureThreshold"] - 1) * alive["periodSeconds"] > config.stop_wait_seconds
+    start = pod.main["startupProbe"]
+    assert start["failureThreshold"] * start["periodSeconds"] >= 60
+
+
+@every_variant
+@every_pod
+def test_a_pod_is_checked_and_limited_like_its_container_of_compose(
+    rendered: dict[str, list[Json]], variant: str, name: str
+) -> None:
+    pod, service = Pod.of(rendered[variant], name), compose()["services"][name]
+    assert pod.main.get("args") == service.get("command")
+    assert "command" not in pod.main
+    for probe in ("startupProbe", "readinessProbe"):
+        assert pod.run(pod.main[probe]["exec"]["command"]) == [
+            re.sub(r"\$\{(\w+):-\w+\}", lambda match: pod.environment[match[1]], word)
+            for word in service["healthcheck"]["test"][1:]
+        ]
+    ready = pod.main["readinessProbe"]
+    assert f"{ready['periodSeconds']}s" == service["healthcheck"]["interval"]
+    timeout = service["healthcheck"]["timeout"].replace("${SLOW_TIMEOUT_SECONDS:-60}", "60")
+    assert timeout == f"{ready['timeoutSeconds']}s"
+    assert ready["timeoutSeconds"] >= config_of(pod.environment).slow_timeout_seconds or name != "slow"
+
+    memory = {"512m": "512Mi", "1g": "1Gi", "2g": "2Gi"}
+    assert pod.main["resources"]["limits"] == {"memory": memory[service["mem_limit"]]}
+    (tmp,) = service["tmpfs"]
+    assert tmp.startswith("/tmp:size=256m")
+    assert {"name": "tmp", "emptyDir": {"medium": "Memory", "sizeLimit": "256Mi"}} in pod.spec["volumes"]
+    assert {"name": "tmp", "mountPath": "/tmp"} in pod.main["volumeMounts"]
+
+
+@every_variant
+def test_the_slow_pool_has_the_fewest_shares_of_cpu(rendered: dict[str, list[Json]], variant: str) -> None:
+    shares = {name: Pod.of(rendered[variant], name).cpu_shares for name in PODS}
+    services = compose()["services"]
+    assert shares["slow"] == services["slow"]["cpu_shares"]
+    if variant == DEV:
+        assert min(shares["fast"], shares["nginx"]) >= 50 * shares["slow"]
+    else:
+        docker_default = 1024
+        assert not {"cpu_shares"} & {*services["fast"], *services["nginx"]}
+        assert shares["fast"] == shares["nginx"] == docker_default
+
+
+@every_variant
+@every_pod
+def test_a_pod_meets_the_restricted_standard_and_writes_to_its_tmp_alone(
+    rendered: dict[str, list[Json]], variant: str, name: str
+) -> None:
+    pod, service = Pod.of(rendered[variant], name), compose()["services"][name]
+    user = pod.spec["securityContext"]
+    assert f"{user['runAsUser']}:{user['runAsGroup']}" == service["user"]
+    assert user["runAsNonRoot"] is True
+    assert user["fsGroup"] == user["runAsGroup"]
+    assert user["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert pod.main["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert pod.spec["automountServiceAccountToken"] is False
+    assert pod.spec["enableServiceLinks"] is False
+    assert pod.spec["shareProcessNamespace"] is True  # as "init: true" in compose
+    assert not {"hostNetwork", "hostPID", "hostIPC", "initContainers"} & pod.spec.keys()
+    assert all(volume.keys() <= {"name", "emptyDir", "secret"} for volume in pod.spec["volumes"])
+    writable = [mount["mountPath"] for mount in pod.main["volumeMounts"] if not mount.get("readOnly")]
+    assert writable == ["/tmp"]
+    assert not any("hostPort" in port for port in pod.main["ports"])
+    namespace = one_of(rendered[variant], "Namespace")
+    assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+    assert {one["metadata"].get("namespace", namespace["metadata"]["name"]) for one in rendered[variant]} == {
+        namespace["metadata"]["name"]
+    }
+
+
+@every_variant
+def test_nginx_takes_its_environment_and_finds_the_instances_by_whole_names(
+    rendered: dict[str, list[Json]], tmp_path: Path, tree: Path, variant: str
+) -> None:
+    pod = Pod.of(rendered[variant], "nginx")
+    settings = dict(pod.environment)
+    assert settings["RESOLVER"] == "kube-dns.kube-system.svc.cluster.local"
+    settings["RESOLVER"] = "localhost"  # a name that this machine can look up when nginx starts
+    files = {
+        name: path
+        for name, path in settings.items()
+        if name.endswith("_FILE") or name in ("TLS_CERTIFICATE", "TLS_KEY")
+    }
+    for name, path in files.items():
+        settings[name] = str(secret_file(rendered[variant], pod, tree, path))
+    expected = {
+        DEV: set(),
+        PRODUCTION: {"TLS_CERTIFICATE", "TLS_KEY", "ADMIN_PASSWORD_FILE"},
+        ALTERNATIVE: {"ADMIN_PASSWORD_FILE"},
+    }
+    assert files.keys() == expected[variant]
+
+    done = render(tmp_path / "nginx", render_environment({}, settings))
+    assert (done.returncode, errors(done)) == (0, [])
+    found = directives(tmp_path / "nginx")
+    servers = {
+        (one.blocks[-1].removeprefix("upstream "), one.arguments[0])
+        for one in found
+        if one.name == "server" and one.arguments and "resolve" in one.arguments
+    }
+    namespace = one_of(rendered[variant], "Namespace")["metadata"]["name"]
+    for pool in Pool.FAST, Pool.SLOW:
+        host = f"{pool}.{namespace}.svc.cluster.local"
+        ports = [port["containerPort"] for port in Pod.of(rendered[variant], pool).main["ports"]]
+        assert {server for upstream, server in servers if upstream == pool} == {
+            f"{host}:{port}" for port in ports
+        }
+    listens = {one.arguments[0] for one in found if one.name == "listen"}
+    public = {str(port["containerPort"]) for port in pod.main["ports"]}
+    assert listens == public | {"127.0.0.1:8081"}  # where kubectl port-forward comes out
+    (timeout,) = [one.arguments[0] for one in found if one.name == "worker_shutdown_timeout"]
+    assert seconds(timeout) < config_of(pod.environment).stop_grace_seconds
+
+
+@every_variant
+@pytest.mark.parametrize("pool", [Pool.FAST, Pool.SLOW], ids=str)
+def test_a_pool_has_a_headless_service_and_a_port_for_each_instance(
+    rendered: dict[str, list[Json]], variant: str, pool: Pool
+) -> None:
+    pod = Pod.of(rendered[variant], pool)
+    instances = config_of(pod.environment).instances(pool)
+    ports = {port["name"]: port["containerPort"] for port in pod.main["ports"]}
+    assert ports == {f"{pool}-{number}": instance.port for number, instance in enumerate(instances)}
+    assert pod.main["livenessProbe"]["httpGet"] == {"path": "/livez", "port": f"{pool}-0"}
+    service = named(rendered[variant], "Service", pool)["spec"]
+    assert service["clusterIP"] == "None"
+    assert "publishNotReadyAddresses" not in service
+    assert service["selector"].items() <= pod.labels.items()
+
+
+@every_variant
+def test_only_the_public_ports_of_nginx_are_in_a_service(
+    rendered: dict[str, list[Json]], variant: str
+) -> None:
+    service = named(rendered[variant], "Service", "nginx")["spec"]
+    pod = Pod.of(rendered[variant], "nginx")
+    assert service["selector"].items() <= pod.labels.items()
+    ports = {port["name"]: port["containerPort"] for port in pod.main["ports"]}
+    published = {port["port"]: ports[port["targetPort"]] for port in service["ports"]}
+    assert published == ({80: 8080, 443: 8443} if variant == PRODUCTION else {80: 8080})
+    balanced = (service.get("type"), service.get("externalTrafficPolicy"))
+    assert balanced == (("LoadBalancer", "Local") if variant == PRODUCTION else (None, None))
+    assert {one["metadata"]["name"] for one in rendered[variant] if one["kind"] == "Service"} == set(PODS)
+    for route in (one for one in rendered[variant] if one["kind"] == "HTTPRoute"):
+        ((backend,),) = [rule["backendRefs"] for rule in route["spec"]["rules"]]
+        assert backend == {"name": "nginx", "port": 80}
+
+
+@every_variant
+@every_pod
+def test_every_selector_selects_the_pods_of_its_own_and_no_others(
+    rendered: dict[str, list[Json]], variant: str, name: str
+) -> None:
+    for kind in ("Deployment", "PodDisruptionBudget"):
+        selector = named(rendered[variant], kind, name)["spec"]["selector"]
+        assert [pod for pod in PODS if selects(selector, Pod.of(rendered[variant], pod).labels)] == [name]
+    for constraint in Pod.of(rendered[variant], name).spec["topologySpreadConstraints"]:
+        assert selects(constraint["labelSelector"], Pod.of(rendered[variant], name).labels)
+
+
+@every_variant
+def test_each_object_has_the_recommended_labels(rendered: dict[str, list[Json]], variant: str) -> None:
+    for one in rendered[variant]:
+        assert one["metadata"]["labels"].keys() >= {"app.kubernetes.io/name", "app.kubernetes.io/instance"}
+    version = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    for name in PODS:
+        labels = Pod.of(rendered[variant], name).labels
+        assert {label.removeprefix("app.kubernetes.io/") for label in labels} == {
+            "name", "instance", "version", "component", "part-of", "managed-by",
+        }  # fmt: skip
+        assert version
+        assert labels["app.kubernetes.io/version"] == version[1]
+
+
+INSTANCES = [("fast", 8001), ("fast", 8002), ("slow", 8101), ("slow", 8102)]
+PROMETHEUS = ("monitoring", {"app.kubernetes.io/name": "prometheus"})
+KUBE_DNS = ("kube-system", {"k8s-app": "kube-dns"})
+STRANGERS = [
+    ("default", {"app.kubernetes.io/name": "prometheus"}),
+    ("monitoring", {"app.kubernetes.io/name": "x"}),
+]
+
+
+@every_variant
+def test_only_nginx_prometheus_and_the_instances_themselves_reach_the_instances(
+    rendered: dict[str, list[Json]], variant: str
+) -> None:
+    network = Network.of(rendered[variant])
+    for name, port in INSTANCES:
+        pod = network.pod(name)
+        for source in (network.pod("nginx"), network.pod("fast"), network.pod("slow"), PROMETHEUS):
+            assert network.lets_in(pod, source, port)
+        for stranger in STRANGERS:
+            assert not network.lets_in(pod, stranger, port)
+
+
+@every_variant
+def test_everybody_reaches_nginx_on_its_public_ports_alone(
+    rendered: dict[str, list[Json]], variant: str
+) -> None:
+    network = Network.of(rendered[variant])
+    for source in (*STRANGERS, PROMETHEUS, network.pod("fast")):
+        assert network.lets_in(network.pod("nginx"), source, 8080)
+        assert network.lets_in(network.pod("nginx"), source, 8443)
+        assert not network.lets_in(network.pod("nginx"), source, 8081)
+
+
+@every_variant
+@every_pod
+def test_a_pod_reaches_the_dns_and_the_instances_and_nobody_else(
+    rendered: dict[str, list[Json]], variant: str, name: str
+) -> None:
+    network = Network.of(rendered[variant])
+    pod = network.pod(name)
+    for protocol in ("UDP", "TCP"):
+        assert network.lets_out(pod, KUBE_DNS, 53, protocol)
+    assert not network.lets_out(pod, KUBE_DNS, 443)
+    for pool, port in INSTANCES:
+        assert network.lets_out(pod, network.pod(pool), port)
+    for stranger in (*STRANGERS, PROMETHEUS):
+        assert not network.lets_out(pod, stranger, 443)
+
+
+@every_variant
+def test_a_pod_that_no_other_policy_names_reaches_nobody_and_is_reached_by_nobody(
+    rendered: dict[str, list[Json]], variant: str
+) -> None:
+    network = Network.of(rendered[variant])
+    other = (network.namespace, {"app.kubernetes.io/name": "other"})
+    for peer in (network.pod("nginx"), PROMETHEUS, *STRANGERS):
+        assert not network.lets_in(other, peer, 8080)
+        assert not network.lets_out(other, peer, 8080)
+
+
+@every_variant
+def test_no_pool_has_two_that_scale_it(rendered: dict[str, list[Json]], variant: str) -> None:
+    scaled = [
+        one["spec"]["scaleTargetRef"]["name"]
+        for one in rendered[variant]
+        if one["kind"] in ("HorizontalPodAutoscaler", "ScaledObject")
+    ]
+    assert sorted(scaled) == ([] if variant == DEV else ["fast", "slow"])
+    for name in scaled:  # which apply would otherwise put back each time
+        assert "replicas" not in named(rendered[variant], "Deployment", name)["spec"]
+    assert named(rendered[variant], "Deployment", "nginx")["spec"].get("replicas", 1) == (
+        1 if variant == DEV else 2
+    )
+
+
+def test_both_ways_to_scale_the_slow_pool_ask_for_a_job_a_worker(rendered: dict[str, list[Json]]) -> None:
+    config = config_of(Pod.of(rendered[PRODUCTION], "slow").environment)
+    workers = str(config.slow_processes * config.slow_workers)
+    ((metric,),) = [
+        one["spec"]["metrics"]
+        for one in rendered[PRODUCTION]
+        if one["kind"] == "HorizontalPodAutoscaler" and one["metadata"]["name"] == "slow"
+    ]
+    assert metric["pods"]["target"] == {"type": "AverageValue", "averageValue": workers}
+    adapter = yaml.safe_load((FOLDER / "prometheus-adapter.yaml").read_text())
+    (rule,) = adapter["rules"]["custom"]
+    assert rule["name"]["as"] == metric["pods"]["metric"]["name"]
+
+    (trigger,) = one_of(rendered[ALTERNATIVE], "ScaledObject")["spec"]["triggers"]
+    assert (trigger["type"], trigger["metadata"]["threshold"]) == ("prometheus", workers)
+    namespace = one_of(rendered[ALTERNATIVE], "Namespace")["metadata"]["name"]
+    assert set(re.findall(r'namespace="(.*?)"', trigger["metadata"]["query"])) == {namespace}
+    assert (
+        trigger["metadata"]["serverAddress"]
+        == f"{adapter['prometheus']['url']}:{adapter['prometheus']['port']}"
+    )
+
+    known = {metric.name for metric in Metrics().registry.collect()}
+    for query in (rule["metricsQuery"], trigger["metadata"]["query"]):
+        assert set(re.findall(r"slow_\w+", query)) == {"slow_jobs_waiting", "slow_jobs_running"} <= known
+
+
+@every_variant
+def test_prometheus_finds_each_instance_and_calls_its_job_by_its_pool(
+    rendered: dict[str, list[Json]], variant: str
+) -> None:
+    (job,) = yaml.safe_load((FOLDER / "prometheus.yaml").read_text())["scrape_configs"]
+    keep, *labels = job["relabel_configs"]
+    found = []
+    for name in PODS:
+        pod = Pod.of(rendered[variant], name)
+        for port in pod.main["ports"]:
+            source = f"{pod.labels['app.kubernetes.io/name']};{port['name']}"
+            if re.fullmatch(keep["regex"], source):
+                found.append((pod.labels["app.kubernetes.io/component"], port["containerPort"]))
+    assert found == INSTANCES
+    assert {label["target_label"]: label["source_labels"] for label in labels} == {
+        "job": ["__meta_kubernetes_pod_label_app_kubernetes_io_component"],
+        "namespace": ["__meta_kubernetes_namespace"],
+        "pod": ["__meta_kubernetes_pod_name"],
+    }
+
+
+@pytest.mark.skipif(not PROMTOOL, reason="there is no promtool; install it: apt install prometheus")
+def test_promtool_finds_nothing_wrong_with_the_scrape_configuration(tmp_path: Path) -> None:
+    assert PROMTOOL
+    parsed = yaml.safe_load((FOLDER / "prometheus.yaml").read_text())
+    (job,) = parsed["scrape_configs"]
+    # Debian's Prometheus is built without it.
+    assert job.pop("kubernetes_sd_configs") == [{"role": "pod"}]
+    file = tmp_path / "prometheus.yml"
+    file.write_text(yaml.safe_dump(parsed))
+    done = subprocess.run([PROMTOOL, "check", "config", file], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+@every_variant
+@every_pod
+def test_a_roll_takes_nothing_away_and_an_eviction_one_pod(
+    rendered: dict[str, list[Json]], variant: str, name: str
+) -> None:
+    assert (
+        named(rendered[variant], "Deployment", name)["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"]
+        == 0
+    )
+    assert named(rendered[variant], "PodDisruptionBudget", name)["spec"]["maxUnavailable"] == 1
+
+
+@every_variant
+def test_the_images_are_those_that_the_overlay_names(rendered: dict[str, list[Json]], variant: str) -> None:
+    images = {name: Pod.of(rendered[variant], name).main["image"] for name in PODS}
+    expected = {"nginx": "slowpool-nginx", "fast": "slowpool", "slow": "slowpool"}
+    registry, tag = ("", "dev") if variant == DEV else ("registry.example/", "0.1.0")
+    assert images == {name: f"{registry}{image}:{tag}" for name, image in expected.items()}
+
+
+def test_the_text_names_only_what_is_there() -> None:
+    text = (ROOT / "deploy" / "README.md").read_text()
+    paths = set(re.findall(r"\bdeploy/kubernetes/[\w./-]*\w", text)) - {
+        "deploy/kubernetes/overlays/production/secrets"  # made by who deploys it
+    }
+    assert len(paths) > 3
+    assert not [path for path in paths if not (ROOT / path).exists()]

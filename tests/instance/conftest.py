@@ -1,0 +1,34 @@
+"""Instances that tests only ask: a test that harms one starts its own."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from slowpool.config import Pool
+from tests.support.process import Instance
+
+
+@pytest.fixture(scope="session")
+def demo() -> Iterator[Instance]:
+    """Both pools' routes of the demo."""
+    with Instance() as instance:
+        yield instance
+
+
+@pytest.fixture(scope="session")
+def fast_demo() -> Iterator[Instance]:
+    with Instance(Pool.FAST) as instance:
+        yield instance
+
+
+@pytest.fixture(scope="session")
+def slow_demo() -> Iterator[Instance]:
+    with Instance(Pool.SLOW) as instance:
+        yield instance
+
+
+@pytest.fixture(scope="session")
+def controlled() -> Iterator[Instance]:
+    """Both pools' routes of ``tests.apps.controlled``; whatever stands in its log is expected."""
+    with Instance(ROUTES="tests.apps.controlled", expected="") as instance:
+        yield instance

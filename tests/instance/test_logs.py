@@ -1,0 +1,261 @@
+"""What stands in the log, and what does not."""
+
+import asyncio
+import contextlib
+import io
+import json
+import logging
+import random
+import re
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from tornado.websocket import websocket_connect
+
+from slowpool.config import Config, LogFormat, Pool
+from slowpool.observe import logs
+from tests.support.client import request
+from tests.support.process import Instance
+
+SECRET = "do-not-log-this"
+
+
+@pytest.fixture
+def slow() -> Iterator[Instance]:
+    with Instance(Pool.SLOW, ROUTES="tests.apps.watched", LOG_FORMAT="json", expected="") as instance:
+        yield instance
+
+
+def entries(instance: Instance) -> list[dict[str, Any]]:
+    """Every line of the log, each of which must be a JSON object."""
+    return [json.loads(line) for line in instance.output.splitlines()]
+
+
+def wait_for_answer_to_be_logged(instance: Instance) -> None:
+    instance.wait_for_output('"slowpool.access"')
+
+
+def test_a_request_is_one_object_with_its_id_route_status_and_times(slow: Instance) -> None:
+    assert (
+        request(slow.port, f"/slow/task/own_pid?password={SECRET}", headers={"X-Request-ID": "me"}).status
+        == 200
+    )
+    wait_for_answer_to_be_logged(slow)
+    (entry,) = [entry for entry in entries(slow) if entry["logger"] == "slowpool.access"]
+    assert entry["level"] == "INFO"
+    assert (entry["pool"], entry["instance"]) == ("slow", f"slow:{slow.port}")
+    assert (entry["request_id"], entry["method"], entry["route"]) == ("me", "GET", "/slow/task/{}")
+    assert entry["status"] == 200
+    assert 0 < entry["run_seconds"] < entry["seconds"] < 10
+    assert entry["queue_seconds"] >= 0
+    assert entry["time"].endswith("+00:00")
+
+
+def test_what_a_worker_prints_has_the_id_of_its_request(slow: Instance) -> None:
+    request(slow.port, "/slow/say?text=hello", headers={"X-Request-ID": "mine"})
+    slow.wait_for_output("hello")
+    (entry,) = [entry for entry in entries(slow) if entry["message"].endswith(": hello")]
+    assert entry["request_id"] == "mine"
+    assert entry["worker"] > 0
+
+
+def test_neither_paths_nor_queries_are_logged_whatever_happens(slow: Instance) -> None:
+    for path in ("/slow/task/raises", "/slow/task/exits", f"/slow/task/{SECRET}", f"/{SECRET}"):
+        slow.get(f"{path}?password={SECRET}")
+    slow.wait_for_output('"route": ""')
+    assert SECRET not in slow.output
+    assert all(entry["route"] for entry in entries(slow) if entry.get("status") == 500)
+
+
+def test_an_exception_is_one_object_with_its_traceback(slow: Instance) -> None:
+    slow.get("/slow/task/raises")
+    slow.wait_for_output("uncaught exception")
+    (entry,) = [entry for entry in entries(slow) if "uncaught exception" in entry["message"]]
+    assert entry["level"] == "ERROR"
+    assert "in the worker:" in entry["exception"]
+    assert entry["request_id"]
+
+
+def test_the_level_is_a_setting() -> None:
+    with Instance(Pool.FAST, ROUTES="tests.apps.watched", LOG_LEVEL="debug") as instance:
+        instance.get("/report/tea")
+        instance.wait_for_output("slowpool.access")
+        assert " DEBUG " in instance.output
+
+
+CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+NASTY = [
+    *(bytes([number]) for number in range(256)),
+    *(
+        b"\x1b]0;owned\x07\x1b[2J",
+        b"\xc2\x9b2J",
+        b"\xed\xa0\x80",
+        b"\xed\xb3\xbf",
+        b"\xf0\x9f\x98\x80",
+        b"\xe2\x80\xa8",
+    ),
+    *(
+        b"\xe2\x80\xae",
+        b"\\ud800",
+        b"\\\\ud800",
+        b"%ff%9b%1b",
+        b"%00%0a%0d",
+        b'"}',
+        b"'",
+        b"%s %d",
+        b"?",
+        b"{}",
+        b"\r\n",
+    ),
+]
+TOKEN = f"token={SECRET}".encode()
+PATHS = [
+    *(b"/fail", b"/refuse", b"/odd", b"/say", b"/socket", b"/static/none", b"/from/here", b"/slow/task"),
+    *(b"/nothing", b"/status", b"/livez", b"http://x/fail", b"*", b"//"),
+]
+
+
+@pytest.mark.parametrize("log_format", list(LogFormat))
+def test_a_line_holds_no_bytes_and_no_query_of_a_client_whatever_it_sends(log_format: LogFormat) -> None:
+    chance = random.Random(1)
+    with Instance(ROUTES="tests.apps.careless", LOG_FORMAT=log_format, expected="") as instance:
+        for _ in range(600):
+            send(instance, message(chance))
+        for nasty in NASTY:
+            send(instance, post(b"/say", nasty))
+            send(instance, post(b"/fail", nasty))
+        asyncio.run(break_websocket(instance))
+        send(instance, post(b"/say", b"the last"))
+        instance.wait_for_output("it said the last")
+        output = instance.raw_output
+    lines = output.decode().split("\n")  # it is UTF-8
+    assert len(lines) > 1000
+    assert any("Uncaught exception GET" in line for line in lines)
+    assert SECRET not in output.decode()
+    for line in lines[:-1]:
+        assert not CONTROLS.search(line), repr(line)
+        if log_format is LogFormat.JSON:
+            assert "\t" not in line
+            json.dumps(json.loads(line), ensure_ascii=False).encode()  # no half of a surrogate pair
+
+
+@pytest.mark.parametrize(
+    ("text", "console", "parsed"),
+    [
+        ("plain", "plain", "plain"),
+        ("a\tb", "a\tb", "a\tb"),
+        ("a\nb\r", r"a\nb\r", "a\nb\r"),
+        ("\x1b[2J\x7f\x9b", r"\x1b[2J\x7f\x9b", "\x1b[2J\x7f\x9b"),
+        ("\udcff \ud83d", r"\udcff \ud83d", "\ufffd \ufffd"),
+        ("\ud83d\ude00\ud83d", r"\ud83d\ude00\ud83d", "\U0001f600\ufffd"),
+        ("\U0001f600 ü \\ud800", "\U0001f600 ü \\ud800", "\U0001f600 ü \\ud800"),
+        ("\u202e\u2028", r"\u202e\u2028", "\u202e\u2028"),
+        ("/a?token=1", "/a?token=1", "/a?token=1"),
+    ],
+)
+def test_what_is_no_text_is_escaped(
+    monkeypatch: pytest.MonkeyPatch, text: str, console: str, parsed: str
+) -> None:
+    assert printed(monkeypatch, LogFormat.CONSOLE, "slowpool", "%s", text).endswith(f"[-] {console}\n")
+    line = printed(monkeypatch, LogFormat.JSON, "slowpool", "%s", text)
+    assert json.loads(line)["message"] == parsed
+    assert line.isascii()
+    assert "\x7f" not in line
+
+
+@pytest.mark.parametrize(
+    ("message", "cut"),
+    [
+        ("Uncaught exception GET /a?token=1 (::1)", "Uncaught exception GET /a?… (::1)"),
+        ("400 GET /?token=a\x85b\xa0c\"'() (1.2.3.4): bad", "400 GET /?… (1.2.3.4): bad"),
+        ("GET /a (::1)\nuri='/a?b', x", "GET /a (::1)\nuri='/a?… x"),
+        (
+            "Malformed HTTP message from ::1: Invalid header value 'a?b",
+            "Malformed HTTP message from ::1: Invalid header value",
+        ),
+        (
+            "Malformed HTTP message from ::1: Invalid Host header: \"a'",
+            "Malformed HTTP message from ::1: Invalid Host header",
+        ),
+        (
+            "Malformed HTTP message from ::1: Missing Host header",
+            "Malformed HTTP message from ::1: Missing Host header",
+        ),
+    ],
+)
+def test_tornados_lines_hold_no_query(monkeypatch: pytest.MonkeyPatch, message: str, cut: str) -> None:
+    line = printed(monkeypatch, LogFormat.JSON, "tornado.general", "%s", message)
+    assert json.loads(line)["message"] == cut
+
+
+def printed(
+    monkeypatch: pytest.MonkeyPatch, log_format: LogFormat, logger: str, message: str, *arguments: object
+) -> str:
+    """What one call of a logger prints."""
+    stream = io.StringIO()
+    root = logging.RootLogger(logging.WARNING)
+    monkeypatch.setattr(logging, "root", root)
+    logs.set_up(Config(log_format=log_format), "fast", "fast:1", stream)
+    record = logging.LogRecord(logger, logging.INFO, "", 0, message, arguments, None)
+    logging.captureWarnings(False)
+    root.handle(record)
+    return stream.getvalue()
+
+
+def message(chance: random.Random) -> bytes:
+    """A request of which some part is broken, with a secret in its query."""
+
+    def nasty() -> bytes:
+        return b"".join(chance.choices(NASTY, k=chance.randrange(4))) if chance.random() < 0.4 else b""
+
+    method = chance.choice([b"GET", b"POST", b"HEAD", b"BREW", b""]) + nasty()
+    target = chance.choice(PATHS) + nasty() + b"?" + nasty() + TOKEN + nasty()
+    body = nasty()
+    lines = [
+        method + b" " + target + b" HTTP/1." + chance.choice([b"1", b"1", b"1", b"0", b"9"]),
+        b"Host: localhost" + nasty(),
+        b"Connection: close",
+        b"X-Request-ID: " + nasty(),
+        b"X-Header: " + nasty(),
+        b"Referer: http://x/?" + nasty() + TOKEN,
+        b"X" + nasty() + b": x",
+        b"Content-Length: %d" % len(body) + nasty(),
+        b"Content-Type: "
+        + chance.choice(
+            [b"text/plain", b"multipart/form-data; boundary=x", b"application/x-www-form-urlencoded"]
+        )
+        + nasty(),
+    ]
+    return b"\r\n".join(lines) + b"\r\n\r\n" + body
+
+
+def post(path: bytes, body: bytes) -> bytes:
+    """A request with this body."""
+    return b"POST %s?%s HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s" % (
+        path,
+        TOKEN,
+        len(body),
+        body,
+    )
+
+
+def send(instance: Instance, data: bytes) -> None:
+    """Send it, and read what comes."""
+    with (
+        contextlib.suppress(ConnectionError),
+        socket.create_connection(("127.0.0.1", instance.port), 30) as sent,
+    ):
+        sent.sendall(data)
+        sent.shutdown(socket.SHUT_WR)
+        while sent.recv(65_536):
+            pass
+
+
+async def break_websocket(instance: Instance) -> None:
+    """Have an open WebSocket fail."""
+    opened = await websocket_connect(f"ws://127.0.0.1:{instance.port}/socket?{TOKEN.decode()}")
+    await opened.write_message("\x1b[2J")
+    assert await opened.read_message() is None
+    opened.close()

@@ -1,0 +1,66 @@
+"""A fast handler that blocks its instance is found out, with the line that did it."""
+
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from slowpool.config import Pool
+from tests.instance.test_metrics import value
+from tests.support.process import Instance
+
+BUDGET_SECONDS = 0.2
+
+
+@pytest.fixture
+def fast() -> Iterator[Instance]:
+    with Instance(
+        Pool.FAST,
+        ROUTES="tests.apps.watched",
+        FAST_BLOCK_BUDGET_SECONDS=BUDGET_SECONDS,
+        expected=r"blocked its instance",
+    ) as instance:
+        yield instance
+
+
+def blocks(instance: Instance) -> float:
+    return value(instance, "event_loop_blocked_seconds_count", http_route="/report/{name}")
+
+
+def test_a_handler_that_blocks_is_logged_with_its_route_its_time_and_the_guilty_line(fast: Instance) -> None:
+    assert fast.get("/report/tea?seconds=0.6&secret=1").status == 200
+    line = fast.wait_for_output("blocked its instance")
+    found = re.search(
+        r"WARNING fast:\d+ slowpool.loop .* /report/\{name\} blocked its instance for (\S+) s;", line
+    )
+    assert found, line
+    assert 0.5 < float(found[1]) < 5
+    assert "time.sleep(seconds)  # the guilty line" in fast.output.splitlines()[-1]
+    assert "tornado" not in fast.output[fast.output.index("It was at:") :], "only the handler's own frames"
+    assert "secret" not in fast.output
+    assert blocks(fast) == 1
+    assert value(fast, "event_loop_blocked_seconds_sum", http_route="/report/{name}") == pytest.approx(
+        float(found[1]), abs=0.01
+    )
+
+
+def test_one_that_stays_within_the_budget_is_not(fast: Instance) -> None:
+    for _ in range(5):
+        assert fast.get("/report/tea?seconds=0.05").status == 200
+    assert fast.get("/report/tea?seconds=0.6").status == 200  # so that it is known to work
+    fast.wait_for_output("blocked its instance")
+    assert blocks(fast) == 1
+
+
+def test_one_that_does_not_come_back_is_logged_before_it_is_killed(fast: Instance) -> None:
+    assert fast.get("/report/tea?seconds=6").status == 200
+    lines = [line for line in fast.output.splitlines() if "blocked its instance" in line]
+    assert "so far" in lines[0]
+
+
+def test_neither_a_slow_instance_nor_one_with_a_budget_of_0_watches() -> None:
+    for pool, budget, path in ((Pool.SLOW, 0.1, "/slow/report"), (Pool.FAST, 0, "/report/tea")):
+        with Instance(pool, ROUTES="tests.apps.watched", FAST_BLOCK_BUDGET_SECONDS=budget) as instance:
+            assert instance.get(f"{path}?seconds=0.5").status == 200
+            instance.wait_for_output("slowpool.access")
+            assert "blocked" not in instance.output

@@ -1,0 +1,142 @@
+"""What is seen of all instances: asked of real ones, in this process where their requests are counted."""
+
+import asyncio
+import contextlib
+import json
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from tornado.httpserver import HTTPServer
+from tornado.iostream import IOStream
+from tornado.netutil import bind_sockets
+
+from slowpool.config import Config, Instance, Pool
+from slowpool.observe.history import Step, step_number
+from slowpool.status import overview
+from slowpool.status.overview import Overview
+from slowpool.web.application import Application, State, make_app
+from tests.support.basics import free_ports
+
+
+class CountingServer(HTTPServer):
+    """Counts connections: whoever looks at an instance keeps one."""
+
+    connections = 0
+
+    def handle_stream(self, stream: IOStream, address: tuple[str, int]) -> None:
+        self.connections += 1
+        super().handle_stream(stream, address)
+
+
+Scenario = Callable[[Overview, dict[Pool, CountingServer]], Awaitable[None]]
+
+
+def with_instances(scenario: Scenario, *pools: Pool, **settings: Any) -> None:
+    """One instance of each of these pools, of the two that there should be."""
+
+    async def run() -> None:
+        ports = {Pool.FAST: free_ports(), Pool.SLOW: free_ports()}
+        config = Config(
+            fast_processes=1,
+            slow_processes=1,
+            fast_port=ports[Pool.FAST],
+            slow_port=ports[Pool.SLOW],
+            **settings,
+        )
+        servers = {}
+        for pool in pools:
+            app = make_app(config, Instance(pool, ports[pool]))
+            app.state = State.READY
+            servers[pool] = CountingServer(app)
+            servers[pool].add_sockets(bind_sockets(ports[pool], "127.0.0.1", family=socket.AF_INET))
+        try:
+            with contextlib.closing(Overview(config)) as seen:
+                await scenario(seen, servers)
+        finally:
+            for server in servers.values():
+                server.stop()
+                await server.close_all_connections()
+
+    asyncio.run(run())
+
+
+def states(content: dict[str, Any]) -> dict[str, str]:
+    return {one["pool"]: one["state"] for one in content["instances"]}
+
+
+def test_every_instance_is_seen_with_what_it_says_of_itself() -> None:
+    async def scenario(seen: Overview, servers: object) -> None:
+        await seen.look()
+        content = seen.content()
+        assert states(content) == {"fast": "ready", "slow": "ready"}
+        assert content["hints"] == []
+        assert all(pool["answering"] == pool["instances"] == 1 for pool in content["pools"].values())
+        assert all(one["resident_bytes"] > 1 << 20 for one in content["instances"])
+
+    with_instances(scenario, Pool.FAST, Pool.SLOW)
+
+
+def test_one_that_refuses_is_said_not_to_answer_and_what_to_do_about_a_pool_without_any() -> None:
+    async def scenario(seen: Overview, servers: object) -> None:
+        await seen.look()
+        content = seen.content()
+        assert states(content) == {"fast": "ready", "slow": "no answer"}
+        assert "No instance of the slow pool answers" in content["hints"][0]
+        assert "refused" in content["hints"][1]
+
+    with_instances(scenario, Pool.FAST)
+
+
+def test_a_name_that_leads_nowhere_is_a_pool_without_instances() -> None:
+    async def scenario(seen: Overview, servers: object) -> None:
+        await seen.look()
+        content = seen.content()
+        assert states(content) == {"fast": "ready"}
+        assert "docker compose" not in content["hints"][0], "the fast pool has an address"
+
+    with_instances(scenario, Pool.FAST, slow_host="no-such-host.invalid")
+
+
+def test_a_page_that_is_opened_twice_asks_the_instances_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(overview, "LOOK_SECONDS", 0.2)
+
+    async def scenario(seen: Overview, servers: dict[Pool, CountingServer]) -> None:
+        async def watch(count: int) -> list[dict[str, Any]]:
+            texts = []
+            async for text in seen.watch():
+                texts.append(json.loads(text))
+                if len(texts) == count:
+                    break
+            return texts
+
+        pages = await asyncio.gather(*(watch(8) for _ in range(5)))
+        for page in pages:
+            assert all(states(content) == {"fast": "ready", "slow": "ready"} for content in page)
+        assert [server.connections for server in servers.values()] == [1, 1]
+        times = [content["time"] for content in pages[0]]
+        assert len({content["time"] for page in pages for content in page}) <= len(times) + 1
+        await asyncio.sleep(0.5)
+        for server in servers.values():  # nobody watches
+            assert not server._connections
+
+    with_instances(scenario, Pool.FAST, Pool.SLOW)
+
+
+def test_who_comes_later_gets_the_history_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(overview, "LOOK_SECONDS", 0.2)
+
+    async def scenario(seen: Overview, servers: dict[Pool, CountingServer]) -> None:
+        app = servers[Pool.FAST].request_callback
+        assert isinstance(app, Application)
+        for number in range(step_number() - 30, step_number()):
+            app.metrics.history._steps[number] = Step(requests=1)
+        first, second = seen.watch(), seen.watch()
+        assert len(json.loads(await anext(first))["steps"]["fast"]) >= 30
+        assert len(json.loads(await anext(second))["steps"]["fast"]) >= 30
+        assert len(json.loads(await anext(first))["steps"]["fast"]) <= 3
+        await first.aclose()
+        await second.aclose()
+
+    with_instances(scenario, Pool.FAST, Pool.SLOW)

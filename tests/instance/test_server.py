@@ -1,0 +1,368 @@
+"""An instance from start to end."""
+
+import asyncio
+import http.client
+import re
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psutil
+import pytest
+from tornado.websocket import websocket_connect
+
+from slowpool.config import Pool
+from tests.support.basics import free_ports, wait_until
+from tests.support.client import received, refuses, request
+from tests.support.gate import Gate
+from tests.support.process import APPS, Instance, Process, app_command, app_environment
+
+CONTROLLED = "tests.apps.controlled"
+QUEUED = 700
+CUT = "cuts 1 connections|500 GET /wait"
+"""What the log says when it cuts a request off."""
+
+
+def test_a_ready_instance_says_so(demo: Instance) -> None:
+    assert (demo.get("/livez").status, demo.get("/livez").text) == (200, "ok")
+    assert (demo.get("/readyz").status, demo.get("/readyz").text) == (200, "ready")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_idle_instance_ends_at_once_with_status_0(number: signal.Signals) -> None:
+    with Instance() as instance:
+        instance.signal(number)
+        assert instance.wait(timeout=10) == 0
+        assert instance.output.splitlines()[-1].endswith(" has stopped")
+
+
+def test_an_accepted_request_is_answered_while_the_listener_refuses(
+    gate: Gate, background: ThreadPoolExecutor
+) -> None:
+    with Instance(ROUTES=CONTROLLED) as instance:
+        accepted = background.submit(instance.get, gate("/wait"))
+        gate.wait_for(1)
+        instance.terminate()
+        wait_until(lambda: refuses(instance.port))
+        assert not accepted.done()
+        assert instance.running
+        gate.open()
+        assert accepted.result().text == "released"
+        assert accepted.result().headers["Connection"] == "close"
+        assert instance.wait() == 0
+
+
+def test_a_draining_instance_says_so_on_a_connection_that_it_has(
+    gate: Gate, background: ThreadPoolExecutor
+) -> None:
+    with Instance(ROUTES=CONTROLLED) as instance:
+        accepted = background.submit(instance.get, gate("/wait"))
+        gate.wait_for(1)
+        kept = http.client.HTTPConnection("127.0.0.1", instance.port, timeout=30)
+        kept.request("GET", "/readyz")
+        assert received(kept.getresponse()).text == "ready"
+        instance.terminate()
+        wait_until(lambda: refuses(instance.port))
+        kept.request("GET", "/readyz")
+        response = received(kept.getresponse())
+        assert (response.status, response.text) == (503, "draining")
+        assert response.headers["Connection"] == "close"
+        gate.open()
+        assert accepted.result().status == 200
+
+
+def test_a_job_in_a_worker_is_answered_while_its_instance_drains(
+    gate: Gate, background: ThreadPoolExecutor
+) -> None:
+    with Instance(Pool.SLOW, ROUTES=CONTROLLED) as instance:
+        job = background.submit(instance.get, gate("/slow/task"))
+        gate.wait_for(1)
+        assert gate.entered != [instance.pid]
+        instance.terminate()
+        wait_until(lambda: refuses(instance.port))
+        gate.open()
+        assert job.result().text == "released"
+        assert instance.wait() == 0
+
+
+def test_a_second_sigterm_cuts_what_is_open(gate: Gate, background: ThreadPoolExecutor) -> None:
+    with Instance(ROUTES=CONTROLLED, expected=CUT) as instance:
+        request = background.submit(instance.get, gate("/wait"))
+        gate.wait_for(1)
+        instance.terminate()
+        instance.wait_for_output("drains 1 connections")
+        instance.terminate()
+        assert instance.wait(timeout=10) == 0
+        assert isinstance(request.exception(), ConnectionError)
+        assert "cuts 1 connections after a second signal" in instance.output
+
+
+def test_a_job_that_a_second_sigterm_cuts_is_answered_503_and_its_worker_killed(
+    gate: Gate, background: ThreadPoolExecutor
+) -> None:
+    with Instance(Pool.SLOW, ROUTES=CONTROLLED, expected=CUT) as instance:
+        request = background.submit(instance.get, gate("/slow/task"))
+        gate.wait_for(1)
+        instance.terminate()
+        instance.wait_for_output("drains 1 connections")
+        instance.terminate()
+        assert instance.wait(timeout=10) == 0
+        assert request.result().status == 503
+        assert request.result().headers["Retry-After"] == "1"
+        assert request.result().problem()["detail"]
+        (worker,) = gate.entered
+        assert not Path(f"/proc/{worker}").exists()
+
+
+def test_what_is_not_done_when_the_drain_timeout_passes_is_cut(
+    gate: Gate, background: ThreadPoolExecutor
+) -> None:
+    with Instance(
+        ROUTES=CONTROLLED, SLOW_TIMEOUT_SECONDS=1, DRAIN_TIMEOUT_SECONDS=1, expected=CUT
+    ) as instance:
+        request = background.submit(instance.get, gate("/wait"))
+        gate.wait_for(1)
+        instance.terminate()
+        assert instance.wait(timeout=10) == 0
+        assert isinstance(request.exception(), ConnectionError)
+        assert "cuts 1 connections after 1 s" in instance.output
+
+
+def test_a_job_that_drains_is_answered_504_at_its_deadline(
+    gate: Gate, background: ThreadPoolExecutor
+) -> None:
+    with Instance(Pool.SLOW, ROUTES=CONTROLLED, SLOW_TIMEOUT_SECONDS=6, DRAIN_TIMEOUT_SECONDS=20) as instance:
+        request = background.submit(instance.get, gate("/slow/task"))
+        gate.wait_for(1)
+        instance.terminate()
+        assert request.result().status == 504
+        assert instance.wait() == 0
+
+
+def test_what_waits_in_the_accept_queue_of_a_blocked_instance_is_answered(
+    gate: Gate, background: ThreadPoolExecutor, tmp_path: Path
+) -> None:
+    """Tornado accepts 128 connections in a turn of its loop, and a few turns pass before it stops."""
+    with Instance(ROUTES=CONTROLLED, FAST_BLOCK_BUDGET_SECONDS=0) as instance:
+        blocking = background.submit(instance.get, gate("/slow/block"))
+        gate.wait_for(1)
+        queued = []
+        for _ in range(QUEUED):
+            queued.append(http.client.HTTPConnection("127.0.0.1", instance.port, timeout=30))
+            queued[-1].request("GET", "/livez", headers={"Connection": "close"})
+        instance.terminate()
+        gate.open()
+        assert blocking.result().text == "released"
+        assert [received(connection.getresponse()).text for connection in queued] == ["ok"] * QUEUED
+        assert instance.wait() == 0
+
+
+def test_an_instance_that_can_accept_nothing_for_want_of_open_files_drains_all_the_same() -> None:
+    with Instance(Pool.FAST, expected="cannot accept a connection, next try in 0.5 s: ") as instance:
+        process = psutil.Process(instance.pid)
+        _, hard = process.rlimit(resource.RLIMIT_NOFILE)
+        process.rlimit(resource.RLIMIT_NOFILE, (process.num_fds(), hard))
+        with socket.create_connection(("127.0.0.1", instance.port)):
+            instance.wait_for_output("cannot accept a connection")
+            instance.terminate()
+            assert instance.wait() == 0
+
+
+def test_an_open_websocket_is_closed_with_going_away() -> None:
+    async def talk(instance: Instance) -> int | None:
+        socket = await websocket_connect(f"ws://127.0.0.1:{instance.port}/talk")
+        await socket.write_message("hello")
+        assert await socket.read_message() == "hello"
+        instance.terminate()
+        assert await socket.read_message() is None
+        code = socket.close_code
+        socket.close()
+        return code
+
+    with Instance(ROUTES=CONTROLLED) as instance:
+        assert asyncio.run(talk(instance)) == 1001
+        assert instance.wait(timeout=10) == 0
+
+
+def test_reload_restarts_an_instance_when_a_module_changes(tmp_path: Path) -> None:
+    module, changed = tmp_path / "shop.py", tmp_path / "changed"
+    source = (
+        "from slowpool.web import Handler\n"
+        "class Version(Handler):\n"
+        "    def get(self): self.text('one')\n"
+        "routes = [(r'/version', Version)]\n"
+    )
+    module.write_text(source)
+    with Instance(Pool.FAST, "--reload", path=tmp_path, ROUTES="shop") as instance:
+        assert instance.get("/version").text == "one"
+
+        def is_changed() -> bool:
+            # Again and again: autoreload notices no change before its first look at the file. In one
+            # step: the instance may be reading it.
+            changed.write_text(source.replace("one", "second"))
+            changed.replace(module)
+            try:
+                return instance.get("/version").text == "second"
+            except OSError:
+                return False
+
+        wait_until(is_changed)
+        instance.terminate()
+        assert instance.wait(timeout=10) == 0
+
+
+@pytest.mark.parametrize(
+    ("broken", "reason"),
+    [
+        ("routes = [", "SyntaxError: "),
+        ("1 / 0", "ZeroDivisionError: "),
+        ("import missing_part", "there is no module 'missing_part'"),
+        ("x = 1", "has no list named 'routes'"),
+    ],
+)
+def test_reload_waits_for_the_next_change_while_the_code_is_broken(
+    tmp_path: Path, broken: str, reason: str
+) -> None:
+    module, changed = tmp_path / "shop.py", tmp_path / "changed"
+    good = "from slowpool.web import Handler\nroutes = [('/ok', Handler)]\n"
+
+    def write(text: str) -> bool:
+        changed.write_text(text)
+        changed.replace(module)
+        return True
+
+    write(broken)
+    command = app_command(Pool.ALL, free_ports(), "--reload")
+    with Process(command, tmp_path, app_environment(tmp_path, {"ROUTES": "shop"})) as process:
+        process.wait_for_output(re.escape(reason))
+        process.wait_for_output("slowpool: waits for a change of the code")
+        write(good)
+        process.wait_for_output("is ready")
+
+        def waits_again() -> bool:  # autoreload notices no change before its first look at the file
+            return (
+                write(f"{broken}\n# {time.monotonic()}\n") and process.output.count("waits for a change") > 1
+            )
+
+        wait_until(waits_again)
+        write(good)
+        wait_until(lambda: process.output.count("is ready") > 1)
+        process.signal(signal.SIGTERM)
+        assert process.wait() == 0
+
+
+def test_reload_that_waits_can_be_stopped(tmp_path: Path) -> None:
+    command = app_command(Pool.FAST, free_ports(), "--reload")
+    with Process(command, tmp_path, app_environment(tmp_path, {"ROUTES": "missing"})) as process:
+        process.wait_for_output("slowpool: waits for a change of the code")
+        process.signal(signal.SIGINT)
+        assert process.wait() == 130
+        assert "Traceback" not in process.output
+
+
+def test_reload_finds_a_module_that_appears(tmp_path: Path) -> None:
+    command = app_command(Pool.FAST, free_ports(), "--reload")
+    with Process(command, tmp_path, app_environment(tmp_path, {"ROUTES": "shop.routes"})) as process:
+        process.wait_for_output("slowpool: waits for a change of the code")
+        (tmp_path / "shop").mkdir()
+        (tmp_path / "shop" / "routes.py").write_text("routes = []\n")
+        process.wait_for_output("is ready")
+
+
+def test_a_port_that_is_taken_is_one_line_and_exit_status_2() -> None:
+    with Instance() as instance:
+        status, error = outcome(["--pool=fast", f"--port={instance.port}"])
+    assert status == 2
+    assert error.startswith(f"slowpool: cannot listen on 127.0.0.1:{instance.port}: ")
+    assert len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "-1", "http", ""])
+def test_a_port_that_is_none_is_refused_with_usage_and_exit_status_2(port: str) -> None:
+    status, error = outcome(f"--pool=fast --port={port}".split())
+    assert status == 2
+    assert "argument --port" in error
+    assert "Traceback" not in error
+
+
+def test_an_unknown_pool_is_refused_with_those_that_are_known() -> None:
+    status, error = outcome(["--pool=medium", "--port=8001"])
+    assert status == 2
+    assert "invalid Pool value: 'medium'" in error
+    for pool in Pool:
+        assert pool in error
+
+
+def test_an_instance_listens_on_loopback_unless_told(demo: Instance) -> None:
+    assert not refuses(demo.port)
+    assert refuses(demo.port, "127.0.0.2")
+    with Instance(Pool.ALL, "--address=0.0.0.0") as everywhere:
+        assert not refuses(everywhere.port, "127.0.0.2")
+
+
+def test_the_log_has_a_line_for_each_answer_with_the_path_and_without_the_query(
+    demo: Instance,
+) -> None:
+    answer = demo.get("/fast?id=personal")
+    line = demo.wait_for_output(answer.headers["X-Request-ID"])
+    assert " 200 GET /fast " in line
+    assert "personal" not in demo.output
+
+
+def test_a_client_that_sends_garbage_is_answered_400_and_harms_nobody(demo: Instance) -> None:
+    with socket.create_connection(("127.0.0.1", demo.port), timeout=30) as connection:
+        connection.sendall(b"garbage\r\n\r\n")
+        assert connection.recv(1000).startswith(b"HTTP/1.1 400 ")
+    assert demo.get("/livez").status == 200
+
+
+def test_a_handler_sees_nothing_of_what_a_client_says_of_its_way() -> None:
+    claims = [
+        *(
+            "X-Forwarded-Host",
+            "X-Forwarded-Port",
+            "X-Forwarded-Ssl",
+            "X-Forwarded-Protocol",
+            "x-forwarded-prefix",
+        ),
+        *("X-Forwarded-Path", "X-Forwarded-Server", "X-Forwarded", "X-ForwardedFor", "X-FORWARDED-ANYTHING"),
+        *(
+            "X_Forwarded_For",
+            "X_Forwarded-Proto",
+            "X-Forwarded_Ssl",
+            "Forwarded",
+            "X-Scheme",
+            "Front-End-Https",
+        ),
+        *("X-Url-Scheme", "X_Scheme", "X_Real_IP"),
+    ]
+    kept = {"X-Real-Ip": "192.0.2.1", "X-Forwarded-For": "192.0.2.1", "X-Forwarded-Proto": "https"}
+    with Instance(Pool.FAST, ROUTES="tests.apps.uploads") as instance:
+        for claim in claims:
+            seen = request(instance.port, "/headers", headers={claim: "evil", **kept}).text.split()
+            assert sorted(seen) == sorted(["Host", "Accept-Encoding", *kept]), claim
+
+
+def test_the_client_is_what_nginx_says_of_it(controlled: Instance) -> None:
+    headers = {"X-Forwarded-For": "192.0.2.1", "X-Forwarded-Proto": "https", "X-Scheme": "http"}
+    assert request(controlled.port, "/client", headers=headers).text.startswith("192.0.2.1 https ")
+    assert controlled.get("/client").text.startswith("127.0.0.1 http ")
+
+
+def outcome(arguments: list[str]) -> tuple[int, str]:
+    """The exit status and the stderr of an instance that does not come up."""
+    done = subprocess.run(
+        [sys.executable, "-m", "slowpool", "serve", *arguments],
+        cwd=APPS,
+        # Tornado leaves the socket to the garbage collector when the port is taken.
+        env={**app_environment(APPS, {}), "PYTHONWARNINGS": "error,ignore::ResourceWarning"},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    return done.returncode, done.stderr

@@ -1,0 +1,92 @@
+"""What many tests need: to wait for a condition, and ports and an environment of their own."""
+
+import os
+import random
+import socket
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+from slowpool.config import Config
+
+ROOT = Path(__file__).resolve().parents[2]
+T = TypeVar("T")
+
+WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+PORTS = range(15_000 + 4_000 * (WORKER % 4), 19_000 + 4_000 * (WORKER % 4))
+"""Below the ports that the kernel gives to outgoing connections, so that none of those clashes; each process
+that runs tests has its own."""
+
+
+class Entered:
+    """A context manager made of others: they are left, last first, also when entering fails half-way."""
+
+    def __enter__(self) -> Self:
+        with ExitStack() as parts:
+            self.enter(parts)
+            self._parts = parts.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._parts.__exit__(kind, error, traceback)
+
+    def enter(self, parts: ExitStack) -> None:
+        """Enter what it is made of."""
+        raise NotImplementedError
+
+
+def wait_until(condition: Callable[[], T], timeout: float = 30, what: str = "") -> T:
+    """Ask again and again; return the first true answer. Raises AssertionError after the timeout."""
+    deadline = time.monotonic() + timeout
+    while not (answer := condition()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {timeout:g} s: {what or condition}")
+        time.sleep(0.02)
+    return answer
+
+
+def free_ports(count: int = 1) -> int:
+    """The first of some consecutive ports on which nothing listens; none is given twice."""
+    while True:
+        first = random.randrange(PORTS.start, PORTS.stop - count)
+        ports = set(range(first, first + count))
+        if not ports & _given and all(_is_free(port) for port in ports):
+            _given.update(ports)
+            return first
+
+
+def environment(settings: Mapping[str, object]) -> dict[str, str]:
+    """This process's environment, with these settings and the defaults of all others.
+
+    The defaults are named, so that neither the caller's shell nor a file ``.env`` changes a test. One is
+    another: beside other tests a worker that gives way would not come to run.
+    """
+    unknown = settings.keys() - DEFAULTS.keys()
+    assert not unknown, f"no such settings: {unknown}"
+    beside_others = {"SLOW_NICE": 0} if "PYTEST_XDIST_WORKER" in os.environ else {}
+    values = {**DEFAULTS, **beside_others, **settings}
+    return {**os.environ, **{name: str(value) for name, value in values.items()}}
+
+
+_given: set[int] = set()
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(("0.0.0.0", port))
+        except OSError:
+            return False
+    return True
+
+
+DEFAULTS: dict[str, object] = {name.upper(): field.default for name, field in Config.model_fields.items()}

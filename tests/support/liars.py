@@ -1,0 +1,131 @@
+"""Instances that say of themselves what is not so, or nothing that can be read."""
+
+import asyncio
+import re
+import struct
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from tornado.websocket import WebSocketProtocol13
+
+from slowpool.observe.history import step_number
+
+ESCAPES = "\x1b]0;owned\x07\x1b[2J\x9b31m\x7f\n\r\t\x00\u202e\u2066\u2028\u2029\u200f\ufeff"
+
+
+def said(**values: Any) -> dict[str, Any]:
+    """What a sound instance says."""
+    return {
+        "state": "ready",
+        "uptime_seconds": 12.5,
+        "active": 1,
+        "waiting": 0,
+        "running": [{"route": "/slow/{}", "request_id": "abc", "age_seconds": 0.5}],
+        "worker_restarts": 0,
+        "resident_bytes": 30_000_000,
+        "steps": {str(step_number()): step()},
+        **values,
+    }
+
+
+def step(**values: Any) -> dict[str, Any]:
+    return {
+        "requests": 3,
+        "errors": 0,
+        "refused": 0,
+        "lag_seconds": 0.001,
+        "waiting": 0,
+        "running": 1,
+        "latency": {"4": 3},
+        "blocks": {},
+        **values,
+    }
+
+
+def one_step(**values: Any) -> dict[str, Any]:
+    return said(steps={str(step_number()): step(**values)})
+
+
+def job(**values: Any) -> dict[str, Any]:
+    return said(running=[{"route": "/slow", "request_id": "abc", "age_seconds": 0.5, **values}])
+
+
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+def http(answer: bytes, *more: bytes) -> Serve:
+    """Something that answers a handshake with these very bytes."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        for part in (answer, *more):
+            writer.write(part)
+            await writer.drain()
+        await reader.read()
+
+    return serve
+
+
+def web_socket(*frames: bytes) -> Serve:
+    """Something that accepts the handshake and sends these frames (RFC 6455, 5.2)."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        request = await reader.readuntil(b"\r\n\r\n")
+        found = re.search(rb"(?i)Sec-WebSocket-Key: (\S+)", request)
+        assert found
+        accept = WebSocketProtocol13.compute_accept_value(found[1])
+        head = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        writer.write(f"{head}Sec-WebSocket-Accept: {accept}\r\n\r\n".encode())
+        for frame in frames:
+            writer.write(frame)
+            await writer.drain()
+        await reader.read()
+
+    return serve
+
+
+def frame(content: bytes, opcode: int = 1, final: bool = True) -> bytes:
+    return struct.pack("!BBQ", 128 * final + opcode, 127, len(content)) + content
+
+
+async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.read()
+
+
+async def closes(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.close()
+
+
+@contextmanager
+def served(serve: Serve, port: int) -> Iterator[None]:
+    """Something that serves on this port, in a thread of its own."""
+
+    async def guarded(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            with suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+                await serve(reader, writer)
+        finally:
+            writer.transport.abort()
+
+    async def main(listens: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]]) -> None:
+        over = asyncio.Event()
+        async with await asyncio.start_server(guarded, "127.0.0.1", port):
+            listens.set_result((asyncio.get_running_loop(), over))
+            await over.wait()
+            serving = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in serving:
+                task.cancel()
+            await asyncio.gather(*serving)
+            await asyncio.sleep(0)  # their connections are closed in the next turn of the loop
+
+    listens: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+    with ThreadPoolExecutor(1) as thread:
+        ended = thread.submit(asyncio.run, main(listens))
+        loop, over = listens.result(10)
+        try:
+            yield
+        finally:
+            loop.call_soon_threadsafe(over.set)
+            ended.result(10)

@@ -1,0 +1,136 @@
+"""nginx/render, and what it makes."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import crossplane
+
+from tests.support.basics import ROOT, environment, free_ports, wait_until
+from tests.support.client import request
+from tests.support.process import Process
+
+DOCKER = {
+    "PUBLIC_HTTPS_PORT": "8443",
+    "FAST_HOST": "fast",
+    "SLOW_HOST": "slow",
+    "ADMIN_ADDRESS": "0.0.0.0",
+    "RESOLVER": "127.0.0.11",
+}
+LOCAL = {
+    "PUBLIC_HTTPS_PORT": "",
+    "FAST_HOST": "127.0.0.1",
+    "SLOW_HOST": "127.0.0.1",
+    "ADMIN_ADDRESS": "127.0.0.1",
+    "RESOLVER": "",
+}
+
+
+FAULTS = "nginx/render: warning: nginx/"
+"""How the line begins that names an nginx with known faults."""
+
+
+@dataclass(frozen=True)
+class Directive:
+    """One directive, and the names of the blocks that it stands in."""
+
+    name: str
+    arguments: list[str]
+    blocks: tuple[str, ...]
+
+
+def render_environment(
+    settings: Mapping[str, object] | None = None, where: Mapping[str, str] = DOCKER
+) -> dict[str, str]:
+    """The environment of nginx/render, with the nginx of this test environment in PATH."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    return {**environment(settings or {}), **where, "PATH": path}
+
+
+def render(folder: Path, env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run nginx/render."""
+    return subprocess.run(
+        [ROOT / "nginx" / "render", folder], env=dict(env), capture_output=True, text=True, timeout=30
+    )
+
+
+class Nginx(Process):
+    """``nginx/start`` in a folder; its pid is that of nginx's master process."""
+
+    def __init__(self, folder: Path, env: Mapping[str, str]) -> None:
+        self.folder = folder
+        self.port, self.admin_port, self.https_port = (
+            int(env[f"{name}_PORT"]) for name in ("HTTP", "ADMIN", "HTTPS")
+        )
+        super().__init__([ROOT / "nginx" / "start", folder], ROOT, env)
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)  # the workers of an nginx that is killed go on
+
+
+@contextmanager
+def nginx(
+    folder: Path, settings: Mapping[str, object] | None = None, where: Mapping[str, str] = LOCAL
+) -> Iterator[Nginx]:
+    """nginx on ports of its own, with these settings."""
+    ports = {f"{name}_PORT": free_ports() for name in ("HTTP", "ADMIN", "HTTPS")}
+    with Nginx(folder, render_environment({**ports, **(settings or {})}, where)) as server:
+        wait_until(lambda: _is_alive(server))
+        yield server
+
+
+def _is_alive(server: Nginx) -> bool:
+    """Whether it answers; a port that listens may be that of the check of its configuration."""
+    assert server.running, server.output
+    try:
+        return request(server.admin_port, "/livez").status == 200
+    except OSError:
+        return False
+
+
+def nginx_faults() -> str:
+    """What is known of the nginx of this test environment, if anything is."""
+    command = [str(ROOT / "nginx" / "render"), "--faults"]
+    return subprocess.run(command, env=render_environment(), capture_output=True, text=True).stdout
+
+
+def errors(done: subprocess.CompletedProcess[str]) -> list[str]:
+    """What nginx/render has written, without the line about the version of this machine's nginx."""
+    return [line for line in done.stderr.splitlines() if not line.startswith(FAULTS)]
+
+
+def parse(folder: Path) -> dict[str, Any]:
+    """What crossplane makes of a rendered configuration."""
+    parsed: dict[str, Any] = crossplane.parse(str(folder / "nginx.conf"))
+    assert parsed["status"] == "ok", parsed["errors"]
+    return parsed
+
+
+def directives(folder: Path) -> list[Directive]:
+    """Every directive of a rendered configuration, its includes put in their places."""
+    parsed = parse(folder)
+    files = parsed["config"]
+
+    def walk(block: list[dict[str, Any]], blocks: tuple[str, ...]) -> Iterator[Directive]:
+        for entry in block:
+            yield Directive(entry["directive"], entry["args"], blocks)
+            for included in entry.get("includes", []):
+                yield from walk(files[included]["parsed"], blocks)
+            name = " ".join([entry["directive"], *entry["args"]])
+            yield from walk(entry.get("block", []), (*blocks, name))
+
+    return list(walk(files[0]["parsed"], ()))
+
+
+def seconds(text: str) -> float:
+    """A time of nginx, such as ``65s``."""
+    assert text.endswith("s")
+    return float(text.removesuffix("s"))

@@ -1,0 +1,177 @@
+"""Programs that a test starts: their output is kept, and none outlives its test."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from slowpool.config import Pool
+from tests.support.basics import ROOT, environment, free_ports, wait_until
+from tests.support.client import Response, request
+
+APPS = ROOT / "tests" / "apps"
+"""The applications that tests serve; a folder without ``.env``."""
+
+
+class Process:
+    """A program that runs beside the test; what it and its children print is in ``output``."""
+
+    def __init__(self, command: Iterable[str | Path], cwd: Path, env: Mapping[str, str]) -> None:
+        self._output = tempfile.NamedTemporaryFile(prefix="slowpool-test-")  # noqa: SIM115  # in __exit__
+        self._popen = subprocess.Popen(
+            list(map(str, command)),
+            cwd=cwd,
+            env=dict(env),
+            stdin=subprocess.DEVNULL,
+            stdout=self._output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self.running:
+            self.signal(signal.SIGKILL)
+            self.wait()
+        if error is not None:
+            error.add_note(f"--- output of {self._popen.args!r} ---\n{self.output[-4_000:]}")
+        self._output.close()
+
+    @property
+    def pid(self) -> int:
+        return self._popen.pid
+
+    @property
+    def running(self) -> bool:
+        return self._popen.poll() is None
+
+    @property
+    def output(self) -> str:
+        """What has been printed until now."""
+        return self.raw_output.decode(errors="replace")
+
+    @property
+    def raw_output(self) -> bytes:
+        """The same, byte for byte."""
+        return Path(self._output.name).read_bytes()
+
+    def signal(self, number: signal.Signals) -> None:
+        self._popen.send_signal(number)
+
+    def wait(self, timeout: float = 30) -> int:
+        """The exit status, once the program has ended."""
+        return self._popen.wait(timeout)
+
+    def wait_for_output(self, pattern: str, timeout: float = 30) -> str:
+        """The first line that the pattern is found in, once it is there."""
+
+        def line() -> str | None:
+            found = [text for text in self.output.splitlines() if re.search(pattern, text)]
+            if not found:
+                assert self.running, f"ended with exit status {self.wait()} before {pattern!r}"
+            return found[0] if found else None
+
+        return str(wait_until(line, timeout, f"a line {pattern!r}"))
+
+
+class Instance(Process):
+    """``python -m slowpool`` on a free port, in the folder ``path``; ready once entered.
+
+    A warning or an error in its log fails the test, unless ``expected`` is found in the line; so does
+    another exit status than ``ends_with``.
+    """
+
+    def __init__(
+        self,
+        pool: Pool = Pool.ALL,
+        *options: str,
+        path: Path = APPS,
+        expected: str = "$^",
+        ends_with: int = 0,
+        port: int | None = None,
+        **settings: object,
+    ) -> None:
+        self.port = port or free_ports()
+        self._expected = expected
+        self._ends_with = ends_with
+        command = app_command(pool, self.port, *options)
+        super().__init__(command, path, app_environment(path, settings))
+
+    def __enter__(self) -> Self:
+        try:
+            self.wait_for_output(r" is ready(\",|$)")
+        except BaseException as error:
+            super().__exit__(type(error), error, error.__traceback__)
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            if error is None:
+                self._check_end()
+        except BaseException as found:
+            super().__exit__(type(found), found, found.__traceback__)
+            raise
+        super().__exit__(kind, error, traceback)
+
+    def get(self, target: str, method: str = "GET", body: bytes | None = None) -> Response:
+        """One request on a connection of its own."""
+        return request(self.port, target, method, body=body)
+
+    def terminate(self) -> None:
+        """Send SIGTERM."""
+        self.signal(signal.SIGTERM)
+
+    def _check_end(self) -> None:
+        if self.running:
+            self.terminate()
+        assert self.wait() == self._ends_with
+        for line in self.output.splitlines():
+            if re.search(r" (WARNING|ERROR|CRITICAL) |^Traceback|Error\b", line):
+                assert re.search(self._expected, line), f"unexpected in the log: {line}"
+
+
+def app_command(pool: Pool | str, port: int, *options: str) -> list[str]:
+    """The command line of an instance."""
+    return [sys.executable, "-m", "slowpool", "serve", f"--pool={pool}", f"--port={port}", *options]
+
+
+def app_environment(path: Path, settings: Mapping[str, object]) -> dict[str, str]:
+    """The environment of an instance which finds modules in ``path``; a warning there is an error."""
+    return {
+        **environment({"LOG_FORMAT": "console", **settings}),
+        "PYTHONPATH": os.pathsep.join([str(path), str(ROOT)]),
+        "PYTHONWARNINGS": "error",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+
+
+def run_app(path: Path, **settings: object) -> subprocess.CompletedProcess[str]:
+    """An instance that is expected to end by itself, at once."""
+    return subprocess.run(
+        app_command(Pool.ALL, free_ports()),
+        cwd=path,
+        env=app_environment(path, settings),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )

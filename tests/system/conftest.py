@@ -1,0 +1,38 @@
+"""Systems for the tests to share."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.basics import wait_until
+from tests.support.system import System, is_ready
+
+
+@pytest.fixture(scope="session")
+def system() -> Iterator[System]:
+    """The system with the demo, as a newcomer has it; no test harms it."""
+    with System() as system:
+        yield system
+
+
+@pytest.fixture(scope="session")
+def controlled() -> Iterator[System]:
+    with System(ROUTES="tests.apps.controlled", SLOW_PER_CLIENT=0) as system:
+        yield system
+
+
+@pytest.fixture
+def sturdy(controlled: System) -> System:
+    """The system with ``tests.apps.controlled``, whole again for each test, which may harm it."""
+    for pool, target in (("fast", "/echo"), ("slow", "/slow/echo")):
+        for port in controlled.instances(pool):
+            wait_until(lambda: is_ready(port))  # noqa: B023  # waits here
+        wait_until(lambda: is_served_by_all(controlled, pool, target))  # noqa: B023
+    return controlled
+
+
+def is_served_by_all(system: System, pool: str, target: str) -> bool:
+    """Whether nginx gives requests to each instance of a pool."""
+    ports = system.instances(pool)
+    seen = {system.get(target).headers["X-Served-By"] for _ in range(4 * len(ports))}
+    return seen == {f"{pool}:{port}" for port in ports}

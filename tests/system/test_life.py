@@ -1,0 +1,323 @@
+"""Starting, stopping, and what happens when a part of it dies."""
+
+import asyncio
+import os
+import pty
+import re
+import shutil
+import signal
+import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Self
+
+import psutil
+import pytest
+from tornado.websocket import websocket_connect
+
+from tests.support.basics import ROOT, environment, free_ports, wait_until
+from tests.support.client import refuses
+from tests.support.gate import Gate
+from tests.support.load import Client, Load, Outcome
+from tests.support.system import Family, System, run_to_its_end, system_ports
+
+CONTROLLED = "tests.apps.controlled"
+
+
+def test_two_copies_run_side_by_side_and_one_outlives_the_other(system: System) -> None:
+    with System(FAST_PROCESSES=1, SLOW_PROCESSES=1) as other:
+        for copy in (system, other):
+            for pool, target in (("fast", "/fast?id=7"), ("slow", "/slow_threaded?id=7&n=9")):
+                port = int(copy.get(target).headers["X-Served-By"].partition(":")[2])
+                assert port in copy.instances(pool)
+    assert refuses(other.port)
+    assert system.get("/fast?id=7").status == 200
+    assert system.get("/slow_threaded?id=7&n=9").status == 200
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
+def test_what_has_been_accepted_is_answered_while_it_stops(
+    gate: Gate, background: ThreadPoolExecutor, number: signal.Signals
+) -> None:
+    with System(ROUTES=CONTROLLED) as system:
+        answers = [
+            background.submit(system.get, gate(path)) for path in ("/wait", "/slow/task", "/slow/block")
+        ]
+        gate.wait_for(3)
+        system.signal(number)
+        wait_until(lambda: refuses(system.port))
+        gate.open()
+        assert [answer.result().text for answer in answers] == ["released"] * 3
+        assert system.wait() == 0
+        assert "slowpool: drains and stops" in system.output
+
+
+@pytest.mark.parametrize("path", ["/wait", "/slow/task", "/slow/block"])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
+def test_it_says_what_it_waits_for_and_a_second_signal_ends_everything_at_once(
+    gate: Gate, background: ThreadPoolExecutor, number: signal.Signals, path: str
+) -> None:
+    system = System(harmed=True, ROUTES=CONTROLLED)
+    with system:
+        answer = background.submit(system.get, gate(path))
+        gate.wait_for(1)
+        system.signal(number)
+        line = system.wait_for_output(r"slowpool: waits for (fast|slow):\d+ \(.*, for \d+ s at most; ")
+        assert ("does not answer" if path == "/slow/block" else "open requests: 1") in line
+        wait_until(lambda: len(seconds_left(system)) > 1)
+        assert seconds_left(system) == sorted(set(seconds_left(system)), reverse=True)
+        system.signal(number)
+        system.wait(timeout=20)
+        assert "slowpool: ends at once, after a second signal" in system.output
+        assert "Traceback" not in system.output
+        assert not answer.exception() or isinstance(answer.exception(), OSError)
+    for port in (system.port, system.admin_port, *system.instances("fast"), *system.instances("slow")):
+        assert refuses(port)
+
+
+def test_a_stop_with_nothing_to_wait_for_waits_for_no_request() -> None:
+    with System(ROUTES=CONTROLLED) as system:
+        assert system.get("/echo").status == 200
+        assert system.stop() == 0
+        assert "open requests" not in system.output
+
+
+def seconds_left(system: System) -> list[int]:
+    """What it has said that it waits at most."""
+    return list(
+        map(int, re.findall(r"^slowpool: waits for .*, for (\d+) s at most", system.output, re.MULTILINE))
+    )
+
+
+def test_an_open_websocket_does_not_hold_up_the_stop_and_is_closed_with_going_away() -> None:
+    async def talk(system: System) -> int | None:
+        socket = await websocket_connect(f"ws://127.0.0.1:{system.port}/talk")
+        await socket.write_message("hello")
+        assert await socket.read_message() == "hello"
+        system.signal(signal.SIGINT)
+        assert await socket.read_message() is None
+        code = socket.close_code
+        socket.close()
+        return code
+
+    with System(ROUTES=CONTROLLED) as system:
+        started_at = time.monotonic()
+        assert asyncio.run(talk(system)) == 1001
+        assert system.wait() == 0
+        assert time.monotonic() - started_at < 8
+
+
+@pytest.mark.slow
+@pytest.mark.long
+def test_an_instance_that_grows_too_large_is_drained_and_replaced() -> None:
+    with System(ROUTES="tests.apps.leaking", SLOW_PROCESSES=1, INSTANCE_MAX_RSS_BYTES=200 << 20) as system:
+        before = {port: system.pid_of("fast", port) for port in system.instances("fast")}
+        with Load(system.port, [Client("GET", "/ok", 50)]) as load:
+            port = int(system.get("/leak?megabytes=300").headers["X-Served-By"].partition(":")[2])
+            line = system.wait_for_output(rf"fast:fast-{port} has \d+ bytes .*: restart\"")
+            assert int(re.findall(r"\d{6,}", line)[0]) > 200 << 20
+            wait_until(lambda: system.pid_of("fast", port) not in (0, before[port]))
+            wait_until(lambda: system.get("/ok").headers["X-Served-By"] == f"fast:{port}")
+        assert {request.status for request in load.requests} == {200}
+        (other,) = set(before) - {port}
+        assert system.pid_of("fast", other) == before[other]
+
+
+def test_ctrl_c_while_it_starts_leaves_nothing() -> None:
+    system = System(harmed=True)
+    try:
+        socket_of_supervisor = ROOT / ".run" / str(system.port) / "supervisor.sock"
+        wait_until(socket_of_supervisor.exists, 110)
+        system.family.note_sessions()
+        assert system.stop() == 0
+    finally:
+        system.__exit__(None, None, None)
+
+
+def test_a_stop_without_the_socket_of_supervisor_leaves_nothing() -> None:
+    with System(ROUTES=CONTROLLED) as system:
+        (ROOT / ".run" / str(system.port) / "supervisor.sock").unlink()
+        assert system.stop() == 0
+
+
+def test_a_terminal_that_is_closed_ends_everything() -> None:
+    with System(harmed=True) as system:
+        system.signal(signal.SIGHUP)
+        system.wait()
+
+
+@pytest.mark.parametrize("name", ["HTTP_PORT", "ADMIN_PORT", "FAST_PORT", "SLOW_PORT"])
+@pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0"])
+def test_a_port_that_is_taken_is_one_line_and_nothing_starts(name: str, address: str) -> None:
+    port = free_ports(2)
+    with socket.socket() as taken:
+        taken.bind((address, port))
+        taken.listen()
+        done = run_to_its_end(ROOT, **{name: port})
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert re.fullmatch(
+        rf"slowpool: port {port} \({name}\) cannot be had: Address already in use; "
+        rf"choose another, as in {name}=\d+ \./deploy/local\n",
+        done.stderr,
+    )
+
+
+def test_two_settings_with_one_port_are_one_line_and_nothing_starts() -> None:
+    port = free_ports()
+    done = run_to_its_end(HTTP_PORT=port, ADMIN_PORT=port)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"slowpool: port {port} (ADMIN_PORT) cannot be had: ")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_wrong_setting_is_one_line_and_nothing_starts() -> None:
+    done = run_to_its_end(SLOW_QUEUE="many")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("slowpool: SLOW_QUEUE=many: ")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_program_that_cannot_run_ends_everything_with_its_reason() -> None:
+    system = System(harmed=True, ROUTES="tests.apps.late_failure")
+    try:
+        assert system.wait(timeout=110) == 1
+        lines = system.output.splitlines()
+        assert any("RuntimeError: the model is missing" in line for line in lines)
+        assert any(re.search(r"\S+ cannot be kept running: everything ends", line) for line in lines)
+        assert "Fault" not in system.output
+        assert lines[-1] == "slowpool: ended because a program could not run; its reason stands above"
+    finally:
+        system.__exit__(None, None, None)
+
+
+@pytest.mark.slow
+def test_a_fast_instance_that_hangs_is_killed_and_replaced(sturdy: System) -> None:
+    port = sturdy.instances("fast")[0]
+    hung = sturdy.pid_of("fast", port)
+    os.kill(hung, signal.SIGSTOP)
+    sturdy.wait_for_output(rf"fast:fast-{port} has not answered for 10 s: kill")
+    wait_until_replaced(sturdy, port, hung)
+
+
+def test_no_get_fails_while_instances_are_killed_one_after_the_other(
+    sturdy: System, background: ThreadPoolExecutor
+) -> None:
+    with Clients(sturdy, background, "GET", "GET", "GET") as clients:
+        for port in sturdy.instances("fast"):
+            killed = sturdy.pid_of("fast", port)
+            os.kill(killed, signal.SIGKILL)
+            wait_until_replaced(sturdy, port, killed)
+        assert clients.statuses() == [{200}] * 3
+
+
+def test_an_instance_that_stops_and_starts_again_loses_no_request(
+    sturdy: System, background: ThreadPoolExecutor
+) -> None:
+    with Clients(sturdy, background, "GET", "POST") as clients:
+        for port in sturdy.instances("fast"):
+            stopped = sturdy.pid_of("fast", port)
+            assert sturdy.supervisor("stopProcess", f"fast:fast-{port}")
+            assert sturdy.supervisor("startProcess", f"fast:fast-{port}")
+            wait_until_replaced(sturdy, port, stopped)
+        assert clients.statuses() == [{200}] * 2
+
+
+def test_a_worker_of_nginx_that_is_killed_costs_no_later_request(sturdy: System) -> None:
+    master = psutil.Process(int(sturdy.program("nginx")["pid"]))
+    workers = master.children()
+    for worker in workers:
+        worker.kill()
+    wait_until(lambda: not set(master.children()) & set(workers) and len(master.children()) == len(workers))
+    assert {sturdy.get("/echo").status for _ in range(10)} == {200}
+
+
+def test_nginx_that_is_killed_comes_back_and_leaves_nothing() -> None:
+    with System() as system:
+        killed = psutil.Process(int(system.program("nginx")["pid"]))
+        orphans = killed.children()
+        killed.kill()
+        wait_until(lambda: not any(orphan.is_running() for orphan in orphans))
+
+        def answers() -> bool:
+            try:
+                return system.get("/fast?id=7").status == 200
+            except OSError:
+                return False
+
+        wait_until(answers)
+
+
+class Clients:
+    """Threads that each ask the fast pool without a pause."""
+
+    def __init__(self, system: System, background: ThreadPoolExecutor, *methods: str) -> None:
+        self._system = system
+        self._stopped = False
+        self._asking = [background.submit(self._ask, method) for method in methods]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stopped = True
+
+    def statuses(self) -> list[set[int]]:
+        """Stop, and say which statuses each has seen in how ever many answers, at least 50."""
+        self._stopped = True
+        seen = [asking.result() for asking in self._asking]
+        assert min(map(len, seen)) > 50
+        return [set(statuses) for statuses in seen]
+
+    def _ask(self, method: str) -> list[int]:
+        body = b"x" if method == "POST" else None
+        seen = []
+        while not self._stopped:
+            seen.append(self._system.get("/body", method, body=body).status)
+        return seen
+
+
+def wait_until_replaced(system: System, port: int, pid: int) -> None:
+    """Wait until a fast instance has another process, which nginx gives requests."""
+    wait_until(lambda: system.pid_of("fast", port) not in (0, pid))
+    wait_until(lambda: system.get("/body").headers["X-Served-By"] == f"fast:{port}")
+
+
+def test_a_terminal_that_hangs_up_ends_everything() -> None:
+    family = Family()
+    processes: dict[str, object] = {"FAST_PROCESSES": 1, "SLOW_PROCESSES": 1}
+    settings = {**system_ports(processes), **processes}
+    env = {**environment(settings), **family.environment}
+    pid, terminal = pty.fork()
+    if not pid:
+        os.chdir(ROOT)
+        os.execve(ROOT / "deploy" / "local", ["deploy/local"], env)
+    try:
+        output = b""
+        while b"slowpool: is up" not in output:
+            output += os.read(terminal, 4096)
+        family.note_sessions()
+        os.close(terminal)
+        os.waitpid(pid, 0)
+        family.assert_gone()
+    finally:
+        family.kill()
+        shutil.rmtree(ROOT / ".run" / str(settings["HTTP_PORT"]), ignore_errors=True)
+
+
+def test_when_all_fast_instances_but_one_go_at_once_no_request_is_refused(tmp_path: Path) -> None:
+    """As when a pool of four replicas is scaled to one: those that refuse have the fewest open requests."""
+    clients = [
+        Client(method, f"/record?folder={tmp_path}", 40, keeps)
+        for method in ("GET", "POST")
+        for keeps in (True, False)
+    ]
+    with System(ROUTES="tests.apps.recording", FAST_PROCESSES=6, SLOW_PROCESSES=1) as system:
+        with Load(system.port, clients * 4) as load:
+            for port in system.instances("fast")[1:]:
+                system.supervisor("stopProcess", f"fast:fast-{port}", False)
+            wait_until(lambda: all(refuses(port) for port in system.instances("fast")[1:]))
+            wait_until(lambda: len(load.requests) > 2_000)
+        assert {request.outcome for request in load.requests} == {Outcome.ANSWERED}

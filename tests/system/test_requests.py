@@ -1,0 +1,114 @@
+"""What a request carries through nginx: its id, its client, its upgrade to a WebSocket."""
+
+import asyncio
+import json
+import re
+
+import pytest
+from tornado.httpclient import HTTPRequest
+from tornado.websocket import websocket_connect
+
+from tests.support.client import refuses, request
+from tests.support.system import System
+
+
+@pytest.mark.parametrize("request_id", ["a", "7f9c-2.B_x", "x" * 64])
+@pytest.mark.parametrize("target", ["/fast?id=7", "/slow_threaded?id=7&n=9", "/nothing", "/livez"])
+def test_a_harmless_request_id_is_kept(system: System, target: str, request_id: str) -> None:
+    response = system.get(target, headers={"X-Request-ID": request_id})
+    assert response.headers.get_all("X-Request-ID") == [request_id]
+
+
+@pytest.mark.parametrize("request_id", ["", "a b", "x" * 65, 'a"b', "a,b", "é", "${jndi:x}", "a\tb"])
+@pytest.mark.parametrize("target", ["/fast?id=7", "/slow_threaded?id=7&n=9", "/nothing", "/livez"])
+def test_any_other_request_id_is_replaced(system: System, target: str, request_id: str) -> None:
+    response = system.get(target, headers={"X-Request-ID": request_id})
+    (given,) = response.headers.get_all("X-Request-ID") or []
+    assert re.fullmatch(r"[0-9a-f]{32}", given)
+
+
+def test_a_request_without_an_id_gets_one_of_its_own(system: System) -> None:
+    given = {system.get("/fast?id=7").headers["X-Request-ID"] for _ in range(5)}
+    assert len(given) == 5
+
+
+@pytest.mark.parametrize("target", ["/fast?id=secret", "/slow_threaded?id=secret&n=9"])
+def test_the_logs_of_nginx_and_of_the_instance_have_the_same_id(system: System, target: str) -> None:
+    response = system.get(target)
+    request_id = response.headers["X-Request-ID"]
+    entry = system.access_log(request_id)
+    path = target.partition("?")[0]
+    assert entry["path"] == path
+    assert entry["status"] == 200
+    assert entry["method"] == "GET"
+    assert entry["client"] == "127.0.0.1"
+    pool, port = response.headers["X-Served-By"].split(":")
+    assert entry["upstream"] == f"127.0.0.1:{port}"
+    assert entry["upstream_status"] == "200"
+    assert float(entry["upstream_seconds"]) <= entry["seconds"] + 0.001
+    line = json.loads(system.wait_for_output(rf"slowpool\.access.*{request_id}"))
+    assert (line["pool"], line["instance"]) == (pool, f"{pool}:{port}")
+    assert (line["status"], line["method"], line["route"]) == (200, "GET", path)
+    assert "secret" not in system.output
+
+
+def test_the_instance_sees_the_client_and_not_what_the_client_says_of_itself(sturdy: System) -> None:
+    spoofed = {"X-Real-IP": "192.0.2.1", "X-Forwarded-For": "192.0.2.1", "X-Forwarded-Proto": "https"}
+    response = sturdy.get("/client", headers=spoofed)
+    assert response.text == f"127.0.0.1 http 127.0.0.1:{sturdy.port}"
+
+
+@pytest.mark.parametrize("size", [0, 1, 100_000, 5_000_000])
+def test_a_body_reaches_the_instance_whole(sturdy: System, size: int) -> None:
+    assert sturdy.get("/body", "POST", body=b"x" * size).text == f"{size} bytes"
+
+
+def test_a_websocket_passes_through_to_the_fast_pool(sturdy: System) -> None:
+    async def talk() -> str:
+        url = f"ws://127.0.0.1:{sturdy.port}/talk"
+        socket = await websocket_connect(HTTPRequest(url, headers={"X-Request-ID": "my-talk"}))
+        for message in ("hello", "ü" * 100_000, b"\x00\xff"):
+            await socket.write_message(message, binary=isinstance(message, bytes))
+            assert await socket.read_message() == message
+        assert socket.headers
+        served_by = socket.headers["X-Served-By"]
+        socket.close()
+        assert await socket.read_message() is None
+        return served_by
+
+    served_by = asyncio.run(talk())
+    pool, _, port = served_by.partition(":")
+    assert pool == "fast"
+    assert int(port) in sturdy.instances("fast")
+    assert sturdy.access_log("my-talk")["status"] == 101
+
+
+def test_a_websocket_of_an_instance_that_stops_is_closed_with_going_away(sturdy: System) -> None:
+    async def talk(system: System) -> int | None:
+        socket = await websocket_connect(f"ws://127.0.0.1:{system.port}/talk")
+        assert socket.headers
+        name = "fast:" + socket.headers["X-Served-By"].replace(":", "-")
+        assert system.supervisor("stopProcess", name)
+        assert await socket.read_message() is None
+        code = socket.close_code
+        socket.close()
+        return code
+
+    assert asyncio.run(talk(sturdy)) == 1001
+    stopped = next(port for port in sturdy.instances("fast") if refuses(port))
+    assert sturdy.supervisor("startProcess", f"fast:fast-{stopped}")
+
+
+def test_the_admin_port_is_bound_to_loopback_only(system: System) -> None:
+    assert request(system.admin_port, "/livez").text == "ok"
+    assert request(system.port, "/fast?id=7", address="127.0.0.2").status == 200
+    assert refuses(system.admin_port, "127.0.0.2")
+    for pool in ("fast", "slow"):
+        for port in system.instances(pool):
+            assert refuses(port, "127.0.0.2")
+
+
+def test_what_the_admin_port_does_not_know_is_404_as_a_problem(system: System) -> None:
+    response = request(system.admin_port, "/fast?id=7")
+    assert response.status == 404
+    assert response.problem()

@@ -1,0 +1,187 @@
+"""The watchdog under a real supervisor, with stand-ins for the instances and less patience."""
+
+import re
+import signal
+import sys
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+from xmlrpc.client import ServerProxy
+
+from supervisor.xmlrpc import SupervisorTransport
+
+from tests.support.basics import ROOT, Entered, environment, free_ports, wait_until
+from tests.support.process import Process
+
+SUPERVISOR = """
+[supervisord]
+nodaemon=true
+logfile=/dev/null
+logfile_maxbytes=0
+silent=true
+pidfile={folder}/supervisord.pid
+[unix_http_server]
+file={folder}/supervisor.sock
+[rpcinterface:supervisor]
+supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface
+[eventlistener:watchdog]
+command={python} {folder}/watchdog.py
+events=PROCESS_STATE_STARTING,PROCESS_STATE_BACKOFF,PROCESS_STATE_EXITED,PROCESS_STATE_FATAL
+stdout_logfile=NONE
+stderr_logfile=/dev/stdout
+stderr_logfile_maxbytes=0
+[program:fast]
+command={python} -m tests.apps.stand_in {folder} %(process_num)d
+process_name=fast-%(process_num)d
+numprocs=2
+numprocs_start={port}
+autorestart=true
+redirect_stderr=true
+stdout_logfile=/dev/stdout
+stdout_logfile_maxbytes=0
+"""
+WATCHDOG = """
+from deploy import watchdog
+watchdog.PROBE_INTERVAL_SECONDS = 0.1
+watchdog.FAST_HUNG_SECONDS = 1.5
+watchdog.main()
+"""
+
+
+class Watched(Entered):
+    """supervisor, the watchdog and two stand-ins; ``ways`` is how they behave from the start."""
+
+    def __init__(self, *ways: str, **settings: object) -> None:
+        self.ports = [first := free_ports(2), first + 1]
+        self._ways = ways
+        self._settings = {"FAST_PORT": first, "FAST_PROCESSES": 2, "LOG_FORMAT": "console", **settings}
+
+    def enter(self, parts: ExitStack) -> None:
+        # pytest's own folders have paths too long for supervisor's socket.
+        self.folder = Path(parts.enter_context(tempfile.TemporaryDirectory(prefix="slowpool-")))
+        self.tell(*self._ways)
+        values = {"folder": self.folder, "python": sys.executable, "port": self.ports[0]}
+        (self.folder / "supervisord.conf").write_text(SUPERVISOR.format(**values))
+        (self.folder / "watchdog.py").write_text(WATCHDOG)
+        env = {**environment(self._settings), "PROGRAMS": "fast", "PYTHONPATH": str(ROOT)}
+        command = [
+            sys.executable,
+            "-m",
+            "supervisor.supervisord",
+            "-c",
+            str(self.folder / "supervisord.conf"),
+        ]
+        self.process = parts.enter_context(Process(command, ROOT, env))
+        parts.callback(self._end)
+        wait_until((self.folder / "supervisor.sock").exists)
+
+    def tell(self, *ways: str) -> None:
+        """Have both stand-ins behave in these ways from now on, and in no other."""
+        for port in self.ports:
+            self.tell_one(port, *ways)
+
+    def tell_one(self, port: int, *ways: str) -> None:
+        for file in self.folder.glob(f"{port}.*"):
+            file.unlink()
+        for way in ways:
+            (self.folder / f"{port}.{way}").touch()
+
+    def pid(self, program: str) -> int:
+        """The process of a program, 0 where none runs."""
+        transport = SupervisorTransport(None, None, f"unix://{self.folder}/supervisor.sock")
+        with ServerProxy("http://127.0.0.1", transport=transport) as proxy:
+            info: Any = proxy.supervisor.getProcessInfo(program)
+            return int(info["pid"])
+
+    def kills(self, port: int) -> int:
+        """How often the watchdog has killed a stand-in for having hung."""
+        return self.process.output.count(f"fast:fast-{port} has not answered for 1.5 s: kill")
+
+    def answers(self, port: int) -> int:
+        """How many probes a stand-in has answered since it was told how to behave."""
+        file = self.folder / f"{port}.answers"
+        return len(file.read_text()) if file.exists() else 0
+
+    def peak_bytes(self) -> int:
+        """The most memory that the watchdog has had resident."""
+        status = Path(f"/proc/{self.pid('watchdog')}/status").read_text()
+        return int(re.findall(r"^VmHWM:\s*(\d+) kB", status, re.MULTILINE)[0]) << 10
+
+    def _end(self) -> None:
+        self.tell()
+        if self.process.running:
+            self.process.signal(signal.SIGINT)
+            self.process.wait()
+
+
+def test_a_program_that_the_watchdog_kills_again_and_again_never_ends_everything() -> None:
+    with Watched("hang") as watched:
+        wait_until(lambda: all(watched.kills(port) >= 5 for port in watched.ports), 60)
+        watched.tell()
+        before = [watched.process.output.count(f"fast:fast-{port} is EXITED") for port in watched.ports]
+        wait_until(lambda: all(watched.pid(f"fast:fast-{port}") for port in watched.ports))
+        assert watched.process.running
+        assert "everything ends" not in watched.process.output
+        assert min(before) >= 4
+
+
+def test_programs_that_never_answer_end_everything_with_one_line_and_no_traceback() -> None:
+    with Watched("die") as watched:
+        watched.process.wait(60)
+        output = watched.process.output
+        assert len(re.findall(r"cannot be kept running: everything ends", output)) == 1, output
+        assert "Traceback" not in output
+
+
+def test_kills_for_having_hung_do_not_excuse_ends_in_vain() -> None:
+    with Watched("hang") as watched:
+        wait_until(lambda: all(watched.kills(port) for port in watched.ports))
+        watched.tell("die")
+        watched.process.wait(60)
+        assert "cannot be kept running: everything ends" in watched.process.output
+
+
+def test_while_one_is_restarted_for_its_size_the_others_are_watched() -> None:
+    with Watched(INSTANCE_MAX_RSS_BYTES=80 << 20) as watched:
+        large, other = watched.ports
+        watched.tell_one(large, "large", "drain")
+        watched.process.wait_for_output(rf"fast:fast-{large} has \d+ bytes of resident memory: restart")
+        drains = watched.pid(f"fast:fast-{large}")
+        seen = watched.answers(other)
+        wait_until(lambda: watched.answers(other) > seen + 3)
+        watched.tell_one(other, "hang")
+        wait_until(lambda: watched.kills(other))
+        assert watched.pid(f"fast:fast-{large}") == drains
+        watched.tell()
+        wait_until(lambda: watched.pid(f"fast:fast-{large}") not in (0, drains))
+
+
+def test_two_that_are_too_large_are_restarted_one_at_a_time() -> None:
+    with Watched(INSTANCE_MAX_RSS_BYTES=80 << 20) as watched:
+        before = {port: watched.pid(f"fast:fast-{port}") for port in watched.ports}
+        watched.tell("large", "drain")
+        line = watched.process.wait_for_output("of resident memory: restart")
+        first = next(port for port in watched.ports if f"fast-{port}" in line)
+        (second,) = set(watched.ports) - {first}
+        watched.tell_one(second, "large")  # it would go at once
+        seen = watched.answers(second)
+        wait_until(lambda: watched.answers(second) > seen + 3)
+        assert watched.pid(f"fast:fast-{second}") == before[second]
+        watched.tell_one(first)
+        watched.process.wait_for_output(rf"fast:fast-{second} has \d+ bytes of resident memory: restart")
+        wait_until(lambda: watched.pid(f"fast:fast-{second}") not in (0, before[second]))
+
+
+def test_a_probe_reads_a_status_line_and_no_more() -> None:
+    with Watched() as watched:
+        wait_until(lambda: min(map(watched.answers, watched.ports)) > 3)
+        before = watched.peak_bytes()
+        watched.tell("flood")
+        wait_until(lambda: min(map(watched.answers, watched.ports)) > 3)
+        assert watched.peak_bytes() - before < 20 << 20
+
+
+def test_an_answer_that_drips_is_no_answer() -> None:
+    with Watched("drip") as watched:
+        wait_until(lambda: all(watched.kills(port) for port in watched.ports))
