@@ -43,7 +43,7 @@ class FactorialHandler(SlowHandler):
     @property
     def processes(self) -> int:
         """As many as the worker pool has."""
-        return self.application.config.slow_workers
+        return self.application.runtime.config.slow_workers
 
 
 class InlineHandler(FactorialHandler):

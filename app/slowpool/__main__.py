@@ -1,4 +1,4 @@
-"""The command ``slowpool``, and ``python -m slowpool``: run an instance, or look at those that run."""
+"""The command ``slowpool``, and ``python -m slowpool``: run an instance, or show the running ones."""
 
 import argparse
 import asyncio
@@ -9,20 +9,22 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 
-from slowpool import capacity
-from slowpool.config import Config, Instance, Pool, name_mistyped
+from slowpool import capacity, reload, server
+from slowpool.config import Config, Instance, Pool
 from slowpool.errors import ConfigError
 from slowpool.linux import sandbox
+from slowpool.mistyped import warn_of_mistyped
 from slowpool.observe import logs, tracing
-from slowpool.server import serve
 from slowpool.status import terminal
-from slowpool.web import application, reload
+from slowpool.web import routes
 
 log = logging.getLogger("slowpool")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit status."""
+    if not sys.flags.safe_path and not {"", os.getcwd()} & set(sys.path):
+        sys.path.insert(0, os.getcwd())  # the console script leaves it out, and `python -m` does not
     name, *options = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if name in COMMANDS:
         run, _ = COMMANDS[name]
@@ -41,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run_instance(arguments: Sequence[str]) -> int:
-    """Run one instance until it is told to stop; returns the exit status."""
+    """Run one instance until SIGTERM or SIGINT; returns the exit status."""
     parser = argparse.ArgumentParser(
         prog="slowpool serve",
         description="Run one instance. The settings are environment variables, or lines of a file .env.",
@@ -49,22 +51,24 @@ def run_instance(arguments: Sequence[str]) -> int:
     parser.add_argument("--pool", type=Pool, choices=list(Pool), required=True)
     parser.add_argument("--port", type=_port, required=True)
     parser.add_argument("--address", default="127.0.0.1", help="to listen on (%(default)s)")
-    parser.add_argument("--replica", default="", help="what tells it from those of other containers")
+    parser.add_argument(
+        "--replica", default="", help="name of the container, which tells its instances from others"
+    )
     parser.add_argument("--reload", action="store_true", help="restart when the code changes")
     options = parser.parse_args(arguments)
 
     try:
         config = Config.load()
-        if "SUPERVISOR_ENABLED" not in Config.in_environment():  # else it has been said
-            name_mistyped()
+        if "SUPERVISOR_ENABLED" not in Config.in_environment():  # supervisor has printed it already
+            warn_of_mistyped()
         instance = Instance(options.pool, options.port, options.address, options.replica)
         logs.set_up(config, instance.pool, str(instance))
         if options.reload and (trouble := _trouble(config, instance)):
             return reload.wait_for_change(config.routes, *trouble)
         if config.slow_sandbox and instance.pool is not Pool.FAST and not options.reload:
-            config = _enter_sandbox(config)  # before there are threads, which would not be in it
+            config = _enter_sandbox(config)  # a thread that is already running would stay outside
         tracing.set_up(config, instance)
-        asyncio.run(serve(config, instance, reload=options.reload))
+        asyncio.run(server.serve(config, instance, reload=options.reload))
     except ConfigError as error:
         print(f"slowpool: {error}", file=sys.stderr)
         return ConfigError.exit_status
@@ -72,24 +76,24 @@ def run_instance(arguments: Sequence[str]) -> int:
 
 
 def check(arguments: Sequence[str]) -> int:
-    """Say whether the routes can be served; ends the process, with the exit status."""
+    """Check that the routes can be served; ends the process with the exit status."""
     parser = argparse.ArgumentParser(prog="slowpool check", description="Try to load the routes.")
     parser.parse_args(arguments)
     status = _check()
     sys.stderr.flush()
-    os._exit(status)  # a thread that the routes' module has started would keep it
+    os._exit(status)  # a thread of the routes' module would keep the process alive
 
 
 COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "serve": (run_instance, "run one instance"),
-    "status": (terminal.main, "show how all instances are"),
+    "status": (terminal.main, "show all instances"),
     "capacity": (capacity.main, "how many instances a load needs"),
-    "check": (check, "whether the routes can be served"),
+    "check": (check, "check that the routes can be served"),
 }
 
 
 def _check() -> int:
-    """Load the routes as an instance does; returns the exit status, and says what is wrong with them."""
+    """Load the routes as an instance does; prints what is wrong and returns the exit status."""
     try:
         config = Config.load()
     except ConfigError as error:
@@ -102,9 +106,9 @@ def _check() -> int:
 
 
 def _trouble(config: Config, instance: Instance) -> tuple[str, BaseException] | None:
-    """Why the routes cannot be served, for people, and as it was raised; None when they can."""
+    """Why the routes cannot be served, as text and as an exception; None when they can."""
     try:
-        application.make_app(config, instance)
+        server.assemble(config, instance)
     except ConfigError as error:
         return f"slowpool: {error}", error
     except (Exception, SystemExit) as error:
@@ -118,18 +122,19 @@ def _trouble(config: Config, instance: Instance) -> tuple[str, BaseException] | 
 
 
 def _is_of_the_import(file: str) -> bool:
-    """Whether a frame is between here and the module of the routes."""
+    """Whether a frame is between this module and that of the routes."""
     return file.startswith("<frozen importlib") or file in (
         __file__,
-        application.__file__,
+        server.__file__,
+        routes.__file__,
         importlib.__file__,
     )
 
 
 def _enter_sandbox(config: Config) -> Config:
-    """The workers' sandbox for the instance too: it unpickles what they answer, so it runs what they want.
+    """Enter the workers' sandbox too: a pickle from a worker can run any code in this process.
 
-    Returns the settings, without the sandbox where the system refuses it, as some emulators do.
+    Returns the settings, with the sandbox turned off where the system refuses it, as some emulators do.
     """
     try:
         if not sandbox.enter():

@@ -1,4 +1,4 @@
-"""``python -m slowpool capacity``: how many instances, workers, replicas and cores a load needs.
+"""``slowpool capacity``: how many instances, workers, replicas and cores a load needs.
 
 How far these formulas are from a simulation and from the system itself: deploy/README.md, "How big?".
 """
@@ -45,7 +45,7 @@ class Wait(NamedTuple):
 
 
 def one_queue(rate: float, seconds: float, scv: float = 1) -> Iterator[tuple[int, Wait]]:
-    """For more and more workers, how long jobs wait that all stand in one queue.
+    """For 1, 2, … workers, how long jobs wait in one common queue.
 
     M/M/c: Poisson arrivals, exponential times, Erlang C. Source: R. Cooper, Introduction to Queueing Theory
     (2nd ed., 1981), 3.4 to 3.6; so is the recursion of Erlang B. For other times, of which ``scv`` is the
@@ -61,12 +61,12 @@ def one_queue(rate: float, seconds: float, scv: float = 1) -> Iterator[tuple[int
 
 
 def shortest_queue(rate: float, seconds: float, scv: float = 1, each: int = 1) -> Iterator[tuple[int, Wait]]:
-    """The same for instances of ``each`` workers, where jobs wait for these alone, as by nginx's least_conn.
+    """The same for instances of ``each`` workers and a queue each, as with nginx's least_conn.
 
-    An approximation of this project's; deploy/README.md has its error. An instance where a job waits takes no
-    new ones, so that the others are a loss system, whose lost jobs are those that wait: with w of the workers
-    at such instances, Erlang's B for the rest, and w is the load of the waiting jobs (Little's law). Such a
-    job waits for the first of ``each`` workers; what it would wait in one queue is added.
+    An approximation of this project; deploy/README.md has its error. An instance with a waiting job gets no new
+    ones, so the others are a loss system whose lost jobs are the waiting ones: with w workers at instances
+    with waiting jobs, Erlang's B for the rest, and w is the load of the waiting jobs (Little's law). Such a
+    job waits for the first of ``each`` workers; its wait in one common queue is added.
     """
     offered = rate * seconds
     alone = seconds / each * (1 + scv) / 2
@@ -97,7 +97,7 @@ def _erlang_b(offered: float) -> Iterator[tuple[int, float]]:
 def main(arguments: Sequence[str]) -> int:
     """Print the sizes; returns the exit status."""
     parser = _Parser(
-        prog="python -m slowpool capacity",
+        prog="slowpool capacity",
         description="How many instances, workers, replicas and cores a load needs, with SLOW_WORKERS, "
         "FAST_PROCESSES and SLOW_PROCESSES of the settings.",
     )

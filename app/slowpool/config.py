@@ -1,6 +1,5 @@
-"""The settings: each is defined once, here, and nothing else reads the environment."""
+"""The settings: each is defined here, once, and nothing else reads the environment."""
 
-import difflib
 import ipaddress
 import os
 import sys
@@ -14,16 +13,10 @@ from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSou
 from slowpool.errors import ConfigError
 
 STOP_MARGIN_SECONDS = 5
-"""How much longer each rung of the ladder of times is than the one below it."""
+"""By how much each timeout of the ladder exceeds the one below it."""
 
 MAX_CPU = 8191
 """The highest CPU number of any Linux (CONFIG_NR_CPUS)."""
-
-SIMILAR = 0.86
-"""How much a name must look like a setting's to be taken for it: of nine characters one may differ."""
-
-OF_OTEL = {f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT" for signal in ("TRACES", "METRICS", "LOGS")}
-"""Variables of OpenTelemetry's own that look like a setting."""
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 Count = Annotated[int, Field(ge=1, le=256)]
@@ -208,7 +201,7 @@ class Config(BaseSettings):
     def load(cls) -> Self:
         """Read and check the environment.
 
-        Raises ConfigError, one line that names the first wrong variable and says what it may be.
+        Raises ConfigError, one line with the first wrong variable and its valid values.
         """
         try:
             return cls()
@@ -227,21 +220,13 @@ class Config(BaseSettings):
 
     @classmethod
     def in_file(cls) -> dict[str, str]:
-        """All variables of the file ``.env`` that are not empty, by their names as they stand there."""
+        """All variables of the file ``.env`` that are not empty, by their names as written there."""
         source = DotEnvSettingsSource(cls, case_sensitive=True)
         return {name: value for name, value in source.env_vars.items() if value}
 
-    @classmethod
-    def mistyped(cls) -> dict[str, str]:
-        """Name -> the setting that was probably meant, of variables that are set and are no settings."""
-        settings = [name.upper() for name in cls.model_fields]
-        names = {*cls.in_environment(), *map(str.upper, cls.in_file())} - {*settings, *OF_OTEL}
-        meant = {name: _meant(name, settings) for name in sorted(names)}
-        return {name: setting for name, setting in meant.items() if setting}
-
     @property
     def stop_wait_seconds(self) -> int:
-        """supervisor's ``stopwaitsecs``: what an instance gets to drain before it is killed."""
+        """supervisor's ``stopwaitsecs``: how long an instance may drain before it is killed."""
         return int(self.drain_timeout_seconds) + STOP_MARGIN_SECONDS
 
     @property
@@ -258,7 +243,7 @@ class Config(BaseSettings):
         return [Instance(pool, first + index) for index in range(count)]
 
     def environ(self) -> dict[str, str]:
-        """Every setting under its variable's name, for the programs that supervisor starts."""
+        """Every setting by the name of its variable, for the programs that supervisor starts."""
         return {name.upper(): str(value) for name, value in self.model_dump().items()}
 
     @field_validator("slow_cpus")
@@ -315,12 +300,6 @@ class Config(BaseSettings):
         return self
 
 
-def name_mistyped() -> None:
-    """Say on stderr, a line for each, which variables are taken for a mistyped setting."""
-    for name, setting in Config.mistyped().items():
-        print(f"slowpool: {name} is no setting and changes nothing; is {setting} meant?", file=sys.stderr)
-
-
 def parse_cpus(text: str) -> frozenset[int]:
     """The CPU numbers of a list such as ``0,2-3``, the form of ``taskset -c``.
 
@@ -335,14 +314,3 @@ def parse_cpus(text: str) -> frozenset[int]:
             raise ValueError(f"the highest CPU number is {MAX_CPU}")
         cpus.update(range(int(first), int(last or first) + 1))
     return frozenset(cpus)
-
-
-def _meant(name: str, settings: list[str]) -> str:
-    """The setting that a name is taken for; empty for none."""
-    forms = [name + unit for unit in ("_SECONDS", "_BYTES", "_FILE")]
-    if name.endswith("Y"):
-        forms.append(name[:-1] + "IES")
-    if found := [form for form in forms if form in settings]:
-        return found[0]
-    candidates = [setting for setting in settings if setting[0] == name[0]]
-    return next(iter(difflib.get_close_matches(name, candidates, 1, SIMILAR)), "")

@@ -2,7 +2,7 @@
 
 SlowpoolError
 ├── ConfigError               a setting or the routes module is wrong: exit status 2 at start
-├── WorkerTraceback           the cause of what a task raised, which itself is not of this tree
+├── WorkerTraceback           the cause of an exception of a task, which is not in this tree
 └── RequestError              answered to the client as application/problem+json
     ├── BadArgument           400
     ├── ContentTooLarge       413
@@ -10,7 +10,7 @@ SlowpoolError
     ├── PoolFull              503, Retry-After
     ├── Draining              503, Retry-After
     ├── DeadlinePassed        504
-    ├── ClientGone            499, which nobody reads
+    ├── ClientGone            499, which no client reads
     ├── NotPicklable          500
     └── WorkerDied            500
 """
@@ -66,13 +66,13 @@ class ContentTooLarge(RequestError):
 
 
 class Misdirected(RequestError):
-    """A slow route was asked of an instance that is not of the slow pool (RFC 9110, 15.5.20)."""
+    """A request for a slow route reached an instance outside the slow pool (RFC 9110, 15.5.20)."""
 
     status = 421
 
 
 class PoolFull(RequestError):
-    """As many jobs run and wait as may; ``retry_after_seconds`` is when a place should be free."""
+    """All workers and queue places are taken; ``retry_after_seconds`` estimates when one is free."""
 
     status = 503
 
@@ -85,7 +85,7 @@ class PoolFull(RequestError):
 
 
 class Draining(RequestError):
-    """The instance ends and its drain timeout has passed, so that the job was given up."""
+    """The instance stops, and its drain timeout passed before the job was done."""
 
     status = 503
 
@@ -100,7 +100,7 @@ class DeadlinePassed(RequestError):
 
 
 class ClientGone(RequestError):
-    """The client closed the connection; nginx's status for it, seen in the log alone."""
+    """The client closed the connection; the status is nginx's, and only in the log."""
 
     status = 499
 

@@ -1,4 +1,4 @@
-"""The settings that a local run was started with, so that a later change of them is noticed."""
+"""The settings that a local run was started with, to notice when they have changed since."""
 
 import json
 import os
@@ -33,7 +33,7 @@ class Run:
 
     @classmethod
     def note(cls, folder: Path, config: Config) -> None:
-        """Leave the settings in a run's folder, for its user alone."""
+        """Write the settings to a run's folder, readable by its user only."""
         content = {"settings": config.environ(), "file": _settings_in_file()}
         file = os.open(folder / "settings.json", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(file, "w") as stream:
@@ -57,7 +57,7 @@ class Run:
         except OSError:
             return None
         file = folder / "settings.json"
-        # A run of a release that left none has the settings of now, as far as can be known.
+        # An older release wrote none; its settings are taken to be the current ones.
         content = json.loads(file.read_text()) if file.exists() else {"settings": {}, "file": {}}
         return cls(folder, content["settings"], content["file"])
 

@@ -12,19 +12,23 @@ from typing import Any
 
 from tornado import autoreload
 from tornado.httpserver import HTTPServer
-from tornado.httputil import HTTPConnection, HTTPMessageDelegate
+from tornado.httputil import HTTPConnection, HTTPMessageDelegate, HTTPServerRequest
 from tornado.ioloop import IOLoop
 from tornado.iostream import IOStream
 from tornado.netutil import bind_sockets
 
 from slowpool.config import Config, Instance, Pool
-from slowpool.errors import ConfigError
+from slowpool.errors import ConfigError, RequestError
 from slowpool.http.forms import limit_parsing
 from slowpool.http.guard import RequestGuard
+from slowpool.instance import Runtime, State
 from slowpool.linux.scheduling import SHORT_SLICE_SECONDS, request_slice
 from slowpool.observe.loop_watch import LoopWatch
-from slowpool.web.application import Application, State, make_app
-from slowpool.web.handlers import GOING_AWAY
+from slowpool.status import page
+from slowpool.status.overview import Overview
+from slowpool.web.application import Application
+from slowpool.web.handlers import RefusedHandler
+from slowpool.web.routes import make_app
 
 log = logging.getLogger("slowpool")
 
@@ -33,80 +37,81 @@ BACKLOG = 1024
 
 IDLE_CONNECTION_SECONDS = 60
 """When an idle connection is closed. Far above nginx's upstream ``keepalive_timeout`` of 3 s: nginx
-closes first, so that no request is ever sent on a connection that is being closed here."""
+closes first, and never sends a request on a connection that is being closed here."""
 
 ACCEPT_PAUSE_SECONDS = 0.5
-"""Where no connection can be accepted for want of open files or memory, how long until the next try."""
+"""Time until the next try when there are no open files or memory left to accept a connection."""
 
 LAST_ANSWERS_SECONDS = 1.0
-"""After the drain timeout, what the answers to the jobs that it has cut off get to leave."""
+"""Time for the answers to jobs that the drain timeout has cut off."""
 
 
 async def serve(config: Config, instance: Instance, *, reload: bool = False) -> None:
-    """Run one instance until SIGTERM or SIGINT, then drain it; SIGUSR1 closes its WebSockets alone.
+    """Run one instance until SIGTERM or SIGINT, then drain it; SIGUSR1 only closes its WebSockets.
 
     Raises ConfigError when the routes are wrong or the port is taken.
     """
     request_slice(SHORT_SLICE_SECONDS if instance.pool is Pool.FAST else 0)
     limit_parsing()
-    app = make_app(config, instance)
+    app = assemble(config, instance)
+    runtime = app.runtime
     server = _ConnectionCountingServer(app)
     stop = _Stop()
     if instance.pool is not Pool.FAST:
-        await _first(app.workers.start(), stop.requested.wait())
+        await _first(runtime.workers.start(), stop.requested.wait())
     gc.collect()
-    gc.freeze()  # what is there by now stays: to look through it again and again would stop the loop for 6 ms
-    sockets = _bind(instance)  # bound last: whoever can connect finds an instance that is ready
+    gc.freeze()  # these objects stay; each later collection of them would stop the loop for 6 ms
+    sockets = _bind(instance)  # last: the port accepts connections only once the instance is ready
     server.add_sockets(sockets)
-    app.state = State.READY
-    # A slow instance may block: /slow does, on purpose.
+    runtime.state = State.READY
+    # A slow instance may block.
     budget_seconds = 0 if instance.pool is Pool.SLOW else config.fast_block_budget_seconds
-    loop_watch = LoopWatch(app.metrics, budget_seconds)
-    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, _close_websockets, app)
+    loop_watch = LoopWatch(runtime.metrics, budget_seconds)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, runtime.close_websockets)
     log.info("%s is ready", instance)
     if reload:
         autoreload.start()
 
     await stop.requested.wait()
     loop_watch.close()
-    await _drain(app, server, sockets, stop, config.drain_timeout_seconds)
+    await _drain(runtime, server, sockets, stop, config.drain_timeout_seconds)
 
-    app.state = State.STOPPED
+    runtime.state = State.STOPPED
     log.info("%s has stopped", instance)
 
 
+def assemble(config: Config, instance: Instance) -> Application:
+    """The application of an instance, with the status page. Raises ConfigError as make_app does."""
+    return make_app(Runtime(config, instance), page.routes(Overview(config)))
+
+
 async def _drain(
-    app: Application,
+    runtime: Runtime,
     server: "_ConnectionCountingServer",
     sockets: list[socket.socket],
     stop: "_Stop",
     timeout_seconds: float,
 ) -> None:
-    """Take nothing new, finish what was accepted; cut it short at the timeout or a second signal."""
-    app.state = State.DRAINING
-    log.info("%s drains %d connections", app.instance, server.connections)
+    """Accept nothing new and finish what was accepted, until the timeout or a second signal."""
+    runtime.state = State.DRAINING
+    log.info("%s drains %d connections", runtime.instance, server.connections)
     _accept_pending(server, sockets)
     server.stop()
-    _close_websockets(app)
-    await _first(_all_gone(app, server), stop.forced.wait(), timeout_seconds=timeout_seconds)
+    runtime.close_websockets()
+    await _first(_all_gone(runtime, server), stop.forced.wait(), timeout_seconds=timeout_seconds)
     if server.connections:
         reason = "a second signal" if stop.forced.is_set() else f"{timeout_seconds:g} s"
-        log.warning("%s cuts %d connections after %s", app.instance, server.connections, reason)
-    await app.workers.close()  # a job that is cut off here is still answered, with 503
+        log.warning("%s cuts %d connections after %s", runtime.instance, server.connections, reason)
+    await runtime.workers.close()  # a job that is cut off here is still answered, with 503
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(server.idle.wait(), LAST_ANSWERS_SECONDS)
     await server.close_all_connections()
 
 
-async def _all_gone(app: Application, server: "_ConnectionCountingServer") -> None:
+async def _all_gone(runtime: Runtime, server: "_ConnectionCountingServer") -> None:
     await server.idle.wait()
-    while app.websockets:  # each ends within the 5 s that Tornado gives its client to answer
+    while runtime.websockets:  # each ends within the 5 s that Tornado gives its client to answer
         await asyncio.sleep(0.05)
-
-
-def _close_websockets(app: Application) -> None:
-    for websocket in list(app.websockets):
-        websocket.close(GOING_AWAY, "going away")
 
 
 async def _first(*waits: Coroutine[Any, Any, Any], timeout_seconds: float | None = None) -> None:
@@ -128,7 +133,7 @@ def _bind(instance: Instance) -> list[socket.socket]:
 
 
 def _accept_pending(server: HTTPServer, sockets: list[socket.socket]) -> None:
-    """Take over the connections that the kernel has accepted for us: closing would reset them."""
+    """Accept the connections in the backlog: closing the socket would reset them."""
     for sock in sockets:
         with contextlib.suppress(BlockingIOError):
             while True:
@@ -138,7 +143,7 @@ def _accept_pending(server: HTTPServer, sockets: list[socket.socket]) -> None:
 
 
 class _Listener(socket.socket):
-    """Pauses when no connection can be accepted: Tornado would try again and again, and log each try."""
+    """Pauses when no connection can be accepted: Tornado would retry at once, and log each try."""
 
     def accept(self) -> tuple[socket.socket, Any]:
         try:
@@ -160,7 +165,7 @@ class _Listener(socket.socket):
 
 
 class _Stop:
-    """SIGTERM or SIGINT: the first asks for a drain, a second one for an end at once."""
+    """SIGTERM or SIGINT: the first starts the drain, a second one ends it at once."""
 
     def __init__(self) -> None:
         self.requested = asyncio.Event()
@@ -174,11 +179,11 @@ class _Stop:
 
 
 class _ConnectionCountingServer(HTTPServer):
-    """Knows how many connections are open; ``idle`` is set while there is none."""
+    """Counts its open connections; ``idle`` is set while there is none."""
 
     def initialize(self, app: Application) -> None:  # type: ignore[override]  # Tornado's constructor
-        # A loop that computes inline for as long as a job may take finds requests behind it, not idleness.
-        idle_seconds = app.config.slow_timeout_seconds + IDLE_CONNECTION_SECONDS
+        # A handler may block the loop for as long as a job may take; no connection is idle meanwhile.
+        idle_seconds = app.runtime.config.slow_timeout_seconds + IDLE_CONNECTION_SECONDS
         super().initialize(app, xheaders=True, idle_connection_timeout=idle_seconds)
         self._app = app
         self.connections = 0
@@ -191,7 +196,10 @@ class _ConnectionCountingServer(HTTPServer):
         super().handle_stream(stream, address)
 
     def start_request(self, server_conn: object, request_conn: HTTPConnection) -> HTTPMessageDelegate:
-        return RequestGuard(super().start_request(server_conn, request_conn), self._app, request_conn)
+        return RequestGuard(super().start_request(server_conn, request_conn), request_conn, self._refuse)
+
+    def _refuse(self, request: HTTPServerRequest, error: RequestError) -> HTTPMessageDelegate:
+        return self._app.get_handler_delegate(request, RefusedHandler, {"error": error})
 
     def on_close(self, server_conn: object) -> None:
         super().on_close(server_conn)

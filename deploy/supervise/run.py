@@ -25,10 +25,11 @@ from supervisor.xmlrpc import SupervisorTransport
 from deploy.supervise.checks import CheckFailed, check_nginx, check_routes
 from deploy.supervise.nginx_choice import choose_nginx
 from deploy.supervise.stop import Signals, say, stop
-from slowpool.config import Config, Instance, Pool, name_mistyped
+from slowpool.config import Config, Instance, Pool
 from slowpool.errors import ConfigError
 from slowpool.linux.scheduling import SHORT_SLICE_SECONDS, request_slice
 from slowpool.local_run import Run, run_dir
+from slowpool.mistyped import warn_of_mistyped
 
 ROOT = Path(__file__).resolve().parents[2]
 SUPERVISORD = [sys.executable, "-m", "supervisor.supervisord", "-c", "deploy/supervisord.conf"]
@@ -66,7 +67,7 @@ def main() -> int:
         signal.signal(number, signal.default_int_handler)
     try:
         config = Config.load()
-        name_mistyped()
+        warn_of_mistyped()
         raise_open_files()
         request_slice(SHORT_SLICE_SECONDS)  # inherited by all but the slow instances, which reset it
         match sys.argv[1:]:

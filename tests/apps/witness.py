@@ -7,8 +7,8 @@ import json
 import os
 import uuid
 
+from slowpool.http.request import request_id
 from slowpool.web import Handler, SlowHandler
-from slowpool.web.handlers import request_id
 
 
 class WitnessHandler(Handler):
@@ -38,7 +38,7 @@ def note(handler: Handler) -> None:
     seen = {
         "name": name,
         "id": request_id(request),
-        "pool": handler.application.instance.pool,
+        "pool": handler.application.runtime.instance.pool,
         "method": request.method,
         "target": request.uri,
         "host": request.host,

@@ -13,11 +13,14 @@ import time
 from typing import Any
 
 from tornado.httpserver import HTTPServer
+from tornado.httputil import HTTPMessageDelegate, HTTPServerRequest
 from tornado.netutil import bind_sockets
 from tornado.web import Application, RequestHandler
 
+from slowpool.errors import RequestError
 from slowpool.http.forms import limit_parsing
 from slowpool.http.guard import RequestGuard
+from slowpool.web.handlers import RefusedHandler
 from tests.support.client import request
 from tests.support.hostile_forms import HOSTILE
 
@@ -39,10 +42,11 @@ class _Server(HTTPServer):
     """With the guard of an instance."""
 
     def start_request(self, server_conn: Any, request_conn: Any) -> RequestGuard:
+        return RequestGuard(super().start_request(server_conn, request_conn), request_conn, self._refuse)
+
+    def _refuse(self, request: HTTPServerRequest, error: RequestError) -> HTTPMessageDelegate:
         assert isinstance(self.request_callback, Application)
-        return RequestGuard(
-            super().start_request(server_conn, request_conn), self.request_callback, request_conn
-        )
+        return self.request_callback.get_handler_delegate(request, RefusedHandler, {"error": error})
 
 
 class _Handler(RequestHandler):

@@ -351,7 +351,8 @@ def test_a_new_release_that_does_not_come_up_leaves_the_old_containers_as_they_a
     (line,) = done.stderr.splitlines()
     assert line.startswith("rolling-restart: the containers of fast stay as they were: ")
     assert line.endswith(
-        "ROUTES=no.such.module: there is no module 'no'; put your package beside app/ or install it with pip"
+        "ROUTES=no.such.module: there is no module 'no'; "
+        "put your package in the working directory or install it with pip"
     )
     assert {pool: names(stack, pool) for pool in TARGETS} == before
     assert stack.get(TARGETS["fast"]).status == 200

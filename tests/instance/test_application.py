@@ -64,7 +64,7 @@ def test_a_module_without_routes_is_one_line_and_exit_status_2(
 
 def test_a_missing_module_says_where_to_put_it(tmp_path: Path) -> None:
     line = refusal(tmp_path, "shop.routes")
-    assert line.endswith("put your package beside app/ or install it with pip")
+    assert line.endswith("put your package in the working directory or install it with pip")
 
 
 def test_an_error_inside_the_module_shows_its_traceback(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ WRONG = [
     (f"{HANDLER}routes = [('/a', S)]", "S is a SlowHandler, so its pattern must begin with /slow"),
     (
         "import no_such_package",
-        "ROUTES=shop: there is no module 'no_such_package'; put your package beside app/",
+        "ROUTES=shop: there is no module 'no_such_package'; put your package in the working directory",
     ),
 ]
 RAISING = [
@@ -62,7 +62,7 @@ def test_what_a_module_raises_is_its_own_traceback_once_and_exit_status_2(
     assert done.returncode == 2
     assert done.stderr.count("Traceback (most recent call last)") <= 1
     assert done.stderr.count('shop.py", line 1') == 1
-    assert "slowpool/web/application.py" not in done.stderr
+    assert "slowpool/web/routes.py" not in done.stderr
     *_, raised, last = done.stderr.splitlines()
     assert raised.startswith(reason)
     assert last == f"slowpool: ROUTES=shop cannot be imported: {raised}"

@@ -8,8 +8,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from slowpool.config import Pool
+from slowpool.http.request import route_template
 from slowpool.observe.metrics import Metrics
-from slowpool.web.handlers import route_template
 from tests.support.basics import wait_until
 from tests.support.client import request
 from tests.support.process import Instance

@@ -12,8 +12,8 @@ import schemathesis
 from PIL import Image
 
 from demo.openapi import DESCRIPTION, Json
-from slowpool.web.application import load_routes
-from slowpool.web.handlers import route_template
+from slowpool.http.request import route_template
+from slowpool.web.routes import load_routes
 from tests.support.client import Response, request
 from tests.support.process import Instance
 

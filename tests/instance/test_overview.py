@@ -13,10 +13,12 @@ from tornado.iostream import IOStream
 from tornado.netutil import bind_sockets
 
 from slowpool.config import Config, Instance, Pool
+from slowpool.instance import State
 from slowpool.observe.history import Step, step_number
+from slowpool.server import assemble
 from slowpool.status import overview
 from slowpool.status.overview import Overview
-from slowpool.web.application import Application, State, make_app
+from slowpool.web.application import Application
 from tests.support.basics import free_ports
 
 
@@ -47,8 +49,8 @@ def with_instances(scenario: Scenario, *pools: Pool, **settings: Any) -> None:
         )
         servers = {}
         for pool in pools:
-            app = make_app(config, Instance(pool, ports[pool]))
-            app.state = State.READY
+            app = assemble(config, Instance(pool, ports[pool]))
+            app.runtime.state = State.READY
             servers[pool] = CountingServer(app)
             servers[pool].add_sockets(bind_sockets(ports[pool], "127.0.0.1", family=socket.AF_INET))
         try:
@@ -131,7 +133,7 @@ def test_who_comes_later_gets_the_history_too(monkeypatch: pytest.MonkeyPatch) -
         app = servers[Pool.FAST].request_callback
         assert isinstance(app, Application)
         for number in range(step_number() - 30, step_number()):
-            app.metrics.history._steps[number] = Step(requests=1)
+            app.runtime.metrics.history._steps[number] = Step(requests=1)
         first, second = seen.watch(), seen.watch()
         assert len(json.loads(await anext(first))["steps"]["fast"]) >= 30
         assert len(json.loads(await anext(second))["steps"]["fast"]) >= 30

@@ -19,11 +19,13 @@ from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 
 from slowpool.config import Config, Instance, Pool
+from slowpool.instance import State
 from slowpool.observe.history import STEPS, step_number
 from slowpool.observe.untrusted import MAX_TEXT, printable
-from slowpool.status.overview import Overview, Report, Seen
+from slowpool.server import assemble
+from slowpool.status.overview import Overview, Seen
+from slowpool.status.report import Report
 from slowpool.status.terminal import _text
-from slowpool.web.application import State, make_app
 from tests.support.basics import ROOT, environment, free_ports
 from tests.support.liars import (
     ESCAPES,
@@ -245,8 +247,8 @@ def test_one_that_lies_stops_neither_the_terminal_nor_the_figures_of_the_others(
         settings = {"FAST_PROCESSES": 2, "SLOW_PROCESSES": 1, "FAST_PORT": first, "SLOW_PORT": first + 2}
         sound = []
         for pool, port in ((Pool.FAST, first), (Pool.SLOW, first + 2)):
-            app = make_app(config, Instance(pool, port))
-            app.state = State.READY
+            app = assemble(config, Instance(pool, port))
+            app.runtime.state = State.READY
             sound.append(HTTPServer(app))
             sound[-1].add_sockets(bind_sockets(port, ADDRESS, family=socket.AF_INET))
 

@@ -10,6 +10,7 @@ import pytest
 
 from slowpool.config import Config, Instance, Pool, parse_cpus
 from slowpool.errors import ConfigError
+from slowpool.mistyped import mistyped
 from tests.support.process import run_app
 
 CONTRACT = {
@@ -191,7 +192,7 @@ def test_a_mistyped_setting_is_found(
         monkeypatch.setenv(name, "1")
     else:
         (tmp_path / ".env").write_text(f"{name}=1\n")
-    assert Config.mistyped().get(name.upper()) == setting
+    assert mistyped().get(name.upper()) == setting
 
 
 def test_an_instance_names_a_mistyped_setting(tmp_path: Path) -> None:
@@ -236,7 +237,7 @@ def test_a_variable_of_somebody_else_is_not_taken_for_a_setting(
     monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setenv(name, "1")
-    assert name not in Config.mistyped()
+    assert name not in mistyped()
 
 
 def test_a_config_is_frozen() -> None:

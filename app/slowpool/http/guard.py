@@ -1,9 +1,9 @@
-"""RequestGuard: stands between a connection and any Tornado application.
+"""RequestGuard: checks each request between its connection and the application.
 
-It drops the headers in which a client says who it is, and refuses forms whose parsing would block the loop.
+It drops headers in which a client claims an address or scheme, and refuses forms that take long to parse.
 """
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 
 from tornado.httputil import (
     HTTPConnection,
@@ -13,32 +13,31 @@ from tornado.httputil import (
     RequestStartLine,
     ResponseStartLine,
 )
-from tornado.web import Application
 
 from slowpool.errors import RequestError
 from slowpool.http.forms import Form, form
-from slowpool.web.handlers import RefusedHandler
 
 BELIEVED = {"x-real-ip", "x-forwarded-for", "x-forwarded-proto"}
-"""nginx sets these."""
+"""Set by nginx."""
 
 CLAIMS = {"forwarded", "x-scheme", "x-url-scheme", "front-end-https"}
-"""Others that servers and frameworks read as where a request comes from, beside all of X-Forwarded-*."""
+"""Other headers, beside all X-Forwarded-*, from which frameworks take the client's address or scheme."""
+
+
+Refuse = Callable[[HTTPServerRequest, RequestError], HTTPMessageDelegate]
+"""Makes the delegate that answers a request with an error."""
 
 
 class RequestGuard(HTTPMessageDelegate):
-    """Passes a request on to another delegate, or answers it with 400 or 413 once its body has come.
+    """Passes a request on to ``delegate``, or to the one that ``refuse`` makes once the body has been read.
 
-    A body that its handler takes as it comes (``@stream_request_body``) is passed on as it is: Tornado does
-    not parse it.
+    The body of a handler with ``@stream_request_body`` is passed on unchecked: Tornado does not parse it.
     """
 
-    def __init__(
-        self, delegate: HTTPMessageDelegate, application: Application, connection: HTTPConnection
-    ) -> None:
+    def __init__(self, delegate: HTTPMessageDelegate, connection: HTTPConnection, refuse: Refuse) -> None:
         self._delegate = delegate
-        self._application = application
         self._connection = connection
+        self._refuse_with = refuse
         self._form: Form | None = None
         self._refused = False
 
@@ -51,7 +50,7 @@ class RequestGuard(HTTPMessageDelegate):
             if _is_claim(name):
                 del headers[name]
         ready = self._delegate.headers_received(start_line, headers)
-        if ready is None:  # who takes the body as it comes has Tornado wait until it is ready to
+        if ready is None:  # not @stream_request_body, which returns a future
             try:
                 self._form = form(headers)
             except RequestError as error:
@@ -64,7 +63,7 @@ class RequestGuard(HTTPMessageDelegate):
                 self._form.feed(chunk)
             except RequestError as error:
                 self._refuse(error)
-        # What is refused is read to its end: a connection that is closed before loses the answer.
+        # A refused body is read to its end: if the connection closed earlier, the answer could be lost.
         return None if self._refused else self._delegate.data_received(chunk)
 
     def finish(self) -> None:
@@ -79,12 +78,11 @@ class RequestGuard(HTTPMessageDelegate):
         self._delegate.on_connection_close()
 
     def _refuse(self, error: RequestError) -> None:
-        self._delegate.on_connection_close()  # it frees what it has of the body
+        self._delegate.on_connection_close()  # it frees the part of the body that it has
         headers = self._headers.copy()
-        headers.pop("Content-Type", None)  # so that nothing is parsed
+        headers.pop("Content-Type", None)  # Tornado then parses nothing
         request = HTTPServerRequest(connection=self._connection, start_line=self._start_line, headers=headers)
-        handler = {"error": error}
-        self._delegate = self._application.get_handler_delegate(request, RefusedHandler, handler)
+        self._delegate = self._refuse_with(request, error)
         self._form = None
         self._refused = True
 
@@ -93,5 +91,5 @@ def _is_claim(name: str) -> bool:
     name = name.lower()
     if name in BELIEVED:
         return False
-    name = name.replace("_", "-")  # an application behind WSGI cannot tell them apart
+    name = name.replace("_", "-")  # WSGI makes one variable of both
     return name.startswith("x-forwarded") or name in BELIEVED | CLAIMS

@@ -1,7 +1,7 @@
 """The log: one line for each event on stdout, as JSON or for people.
 
-Whatever a client sends, a line of JSON is valid UTF-8, and one for people has no control characters; what
-Tornado itself logs holds no query.
+Whatever a client sends, a line of JSON is valid UTF-8, a line for people has no control characters, and
+Tornado's own lines have no query.
 """
 
 import io
@@ -13,6 +13,7 @@ from typing import Any, TextIO
 from pythonjsonlogger.json import JsonFormatter
 
 from slowpool.config import Config, LogFormat
+from slowpool.observe.untrusted import printable
 
 JSON_NAMES = {"levelname": "level", "name": "logger", "exc_info": "exception"}
 
@@ -23,7 +24,7 @@ def set_up(config: Config, pool: str, instance: str, stream: TextIO = sys.stdout
     A line has what its call gives as ``extra``: ``request_id``, ``route``, ``seconds`` and the like.
     """
     if isinstance(stream, io.TextIOWrapper):
-        stream.reconfigure(encoding="utf-8")  # whatever the locale says
+        stream.reconfigure(encoding="utf-8")  # the locale may have another encoding
     handler = logging.StreamHandler(stream)
     handler.addFilter(_without_query)
     if config.log_format is LogFormat.JSON:
@@ -44,7 +45,7 @@ def set_up(config: Config, pool: str, instance: str, stream: TextIO = sys.stdout
 
 
 def _without_query(record: logging.LogRecord) -> bool:
-    """Cut out of Tornado's own lines what a client has sent: queries, and what was no HTTP."""
+    """Remove from Tornado's own lines what a client has sent: queries, and data that is not HTTP."""
     if record.name.partition(".")[0] == "tornado":
         text = record.getMessage()
         if text.startswith("Malformed HTTP message"):
@@ -54,7 +55,7 @@ def _without_query(record: logging.LogRecord) -> bool:
 
 
 class _Json(JsonFormatter):
-    """All that is not ASCII is escaped; what is no character, half of a surrogate pair, is replaced."""
+    """Non-ASCII characters are escaped; half of a surrogate pair, which is no character, is replaced."""
 
     def format(self, record: logging.LogRecord) -> str:
         return _JSON_ESCAPES.sub(_escape_json, super().format(record))
@@ -64,13 +65,13 @@ class _Console(logging.Formatter):
     """A line for each event, and after it the lines of its traceback."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        return _UNPRINTABLE.sub(_escape, super().formatMessage(record))
+        return printable(super().formatMessage(record), keep="\t")
 
     def formatException(self, ei: Any) -> str:
-        return _UNPRINTABLE_IN_LINES.sub(_escape, super().formatException(ei))
+        return printable(super().formatException(ei), keep="\t\n")
 
     def formatStack(self, stack_info: str) -> str:
-        return _UNPRINTABLE_IN_LINES.sub(_escape, super().formatStack(stack_info))
+        return printable(super().formatStack(stack_info), keep="\t\n")
 
 
 def _escape_json(found: re.Match[str]) -> str:
@@ -79,13 +80,4 @@ def _escape_json(found: re.Match[str]) -> str:
     return r"\ufffd" if found["half"] else found[0]
 
 
-def _escape(found: re.Match[str]) -> str:
-    return found[0].encode("unicode_escape").decode()
-
-
 _JSON_ESCAPES = re.compile(r"\\\\|\\ud[89ab]..\\ud[c-f]..|(?P<half>\\ud[89a-f]..)|\x7f")
-# Controls but for tabs, other ends of lines, what turns the direction of the text, halves of surrogate pairs.
-_UNPRINTABLE = re.compile(
-    "[\x00-\x08\n-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
-)
-_UNPRINTABLE_IN_LINES = re.compile(_UNPRINTABLE.pattern.replace("\n-", "\x0b-"))

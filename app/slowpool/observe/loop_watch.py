@@ -12,13 +12,13 @@ from types import FrameType
 
 from tornado.web import RequestHandler
 
+from slowpool.http.request import route_of
 from slowpool.observe.metrics import Metrics
-from slowpool.web.handlers import route_of
 
 log = logging.getLogger("slowpool.loop")
 
 BEAT_SECONDS = 0.05
-"""How often the loop says that it turns: of a block, up to this much is not seen."""
+"""How often the loop is due to run the watch's callback; a shorter block can go unseen."""
 
 LOGGED_ALREADY_AFTER_SECONDS = 5.0
 """A block that lasts longer is logged before it has ended, since it may end with a kill."""
@@ -26,9 +26,9 @@ LOGGED_ALREADY_AFTER_SECONDS = 5.0
 
 @dataclass
 class Block:
-    """A block that is going on: whose it is, and the stack of the loop's thread, innermost last."""
+    """A block that has not ended: its route, and the stack of the loop's thread, innermost last."""
 
-    due: float  # the beat that it holds up, on the monotonic clock
+    due: float  # when the late beat was due, on the monotonic clock
     route: str
     stack: str
     logged: bool = False
@@ -37,9 +37,9 @@ class Block:
 class LoopWatch:
     """Watches the event loop that it is made in.
 
-    The loop beats; a thread looks from time to time whether a beat is more than ``budget_seconds`` late, and
-    if so what the loop's thread does at that moment. Nothing else is paid for while nothing blocks. With a
-    budget of 0 there is no such thread.
+    The loop runs a callback at a fixed interval, its beat. A thread checks whether a beat is more than
+    ``budget_seconds`` late, and if so takes the stack of the loop's thread. With a budget of 0 there is no
+    such thread.
     """
 
     def __init__(self, metrics: Metrics, budget_seconds: float) -> None:
@@ -55,7 +55,7 @@ class LoopWatch:
             threading.Thread(target=self._watch, name="loop-watch", daemon=True).start()
 
     def close(self) -> None:
-        """Watch no longer."""
+        """Stop watching."""
         self._stopped.set()
         self._timer.cancel()
 

@@ -1,10 +1,9 @@
-"""Every metric of an instance, named in one place, for Prometheus to scrape from ``/metrics``.
+"""Every metric of an instance, defined in one place for Prometheus to scrape from ``/metrics``.
 
 The names of what any HTTP server has are OpenTelemetry's semantic conventions for HTTP, written as its
 Prometheus exporter writes them: https://opentelemetry.io/docs/specs/semconv/http/http-metrics/
 """
 
-import resource
 from collections.abc import Callable
 from itertools import count, takewhile
 
@@ -74,7 +73,7 @@ class Metrics:
     def watch(
         self, active: Callable[[], int], waiting: Callable[[], int], running: Callable[[], int]
     ) -> None:
-        """Give what is asked for at each scrape: how many requests and jobs there are now."""
+        """Register callbacks that are read at each scrape: the number of requests and jobs."""
         self._active.set_function(active)
         self._waiting.set_function(waiting)
         self._running.set_function(running)
@@ -100,7 +99,7 @@ class Metrics:
         self._worker_restarts.inc()
 
     def sample(self, lag_seconds: float) -> None:
-        """The event loop is this late at the moment."""
+        """Record by how much the event loop is late."""
         self._lag.observe(lag_seconds)
         self.history.add_sample(lag_seconds, *self._load())
 
@@ -115,12 +114,3 @@ def _buckets(longest_seconds: float) -> list[float]:
     bounds = (digit * 10**exponent / 1000 for exponent in count() for digit in (1, 2.5, 5))
     below = list(takewhile(lambda bound: bound <= longest_seconds, bounds))
     return [*below, below[-1] * 2.5] if below else [0.001]
-
-
-def resident_bytes() -> int:
-    """The memory that this process takes; where there is no /proc, the most that it has ever taken."""
-    try:
-        with open("/proc/self/statm") as file:
-            return int(file.read().split()[1]) * resource.getpagesize()
-    except FileNotFoundError:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # macOS: in bytes

@@ -1,20 +1,17 @@
-"""Optional OpenTelemetry traces: nothing is imported, and nothing paid, without a place to send them to."""
+"""Optional OpenTelemetry traces; without an endpoint nothing of OpenTelemetry is imported."""
 
 import asyncio
 import os
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from slowpool.config import Config, Instance
 from slowpool.errors import ConfigError
 
-if TYPE_CHECKING:
-    from slowpool.workers.pool import Job
-
 _tracer: Any = None
 
 EXCLUDED = "livez,readyz,metrics,status"
-"""The system's own routes, which are not traced."""
+"""The system routes are not traced."""
 
 
 def set_up(config: Config, instance: Instance) -> None:
@@ -47,17 +44,17 @@ def set_up(config: Config, instance: Instance) -> None:
     _tracer = trace.get_tracer("slowpool")
 
 
-def job(ended: "Job[Any]") -> None:
-    """Add a job that has ended to the trace of its request: its time in the queue, and in the worker."""
+def job(submitted_at: float, started_at: float, run_seconds: float, worker_pid: int) -> None:
+    """Add a job that has ended to the trace of its request; times are those of the event loop."""
     if _tracer is None:
         return
     to_clock = time.time() - asyncio.get_running_loop().time()
-    started_at = ended.started_at + to_clock
+    submitted_at, started_at = submitted_at + to_clock, started_at + to_clock
     times = {
-        "slow.queue": (ended.submitted_at + to_clock, started_at),
-        "slow.worker": (started_at, started_at + ended.run_seconds),
+        "slow.queue": (submitted_at, started_at),
+        "slow.worker": (started_at, started_at + run_seconds),
     }
     for name, (start, end) in times.items():
         span = _tracer.start_span(name, start_time=int(start * 1e9))
-        span.set_attribute("worker.pid", ended.worker_pid)
+        span.set_attribute("worker.pid", worker_pid)
         span.end(end_time=int(end * 1e9))

@@ -1,4 +1,4 @@
-"""Types of what another process says: numbers within bounds, and texts that a terminal or a page can show."""
+"""Types for data of another process: numbers within bounds, and text that is safe in a terminal or page."""
 
 import unicodedata
 from typing import Annotated
@@ -6,17 +6,21 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 MAX_TEXT = 200
-"""Characters of a route, a request's id or an error; whoever says it shortens it."""
+"""Longest route, request id or error in characters; the sender shortens them."""
 
 UNPRINTABLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
-"""Controls of terminals (C0, DEL, C1), of the direction of writing, surrogates, ends of lines and paragraphs:
+"""Terminal controls (C0, DEL, C1), controls of text direction, surrogates, line and paragraph separators:
 https://www.unicode.org/reports/tr44/#General_Category_Values"""
 
 
-def printable(text: str) -> str:
-    """The text with what is not printable as in a Python literal, ``\\x1b``."""
+def printable(text: str, keep: str = "") -> str:
+    """The text with unprintable characters escaped as in Python, ``\\x1b``, but for those to ``keep``."""
+    if text.isprintable():  # nearly always
+        return text
     return "".join(
-        char.encode("unicode_escape").decode() if unicodedata.category(char) in UNPRINTABLE else char
+        char.encode("unicode_escape").decode()
+        if unicodedata.category(char) in UNPRINTABLE and char not in keep
+        else char
         for char in text
     )
 

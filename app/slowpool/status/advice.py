@@ -1,4 +1,4 @@
-"""What an operator should do about what can be seen."""
+"""Hints: sentences that tell an operator what is wrong and what to do."""
 
 import ipaddress
 from typing import Any
@@ -12,7 +12,7 @@ MOST_BLOCKING = 10
 
 
 def hints(config: Config, pools: Json, instances: list[Json], blocks: dict[str, float]) -> list[str]:
-    """A sentence for each thing that is wrong, the worst first; what there is to do stands in it.
+    """A sentence for each problem and its remedy, the worst first.
 
     ``blocks`` is the longest time, in seconds, for which a route has blocked a fast instance.
     """

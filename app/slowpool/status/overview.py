@@ -1,4 +1,4 @@
-"""Overview: what all instances of both pools say of themselves, put together."""
+"""Overview: the reports of all instances of both pools, put together."""
 
 import asyncio
 import json
@@ -7,9 +7,9 @@ import socket
 import time
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 from tornado.httpclient import HTTPError, HTTPRequest
 from tornado.websocket import (
     WebSocketClientConnection,
@@ -19,92 +19,36 @@ from tornado.websocket import (
 )
 
 from slowpool.config import Config, Pool
+from slowpool.instance import GOING_AWAY
 from slowpool.observe.history import STEP_SECONDS, STEPS, Step, step_number, total
-from slowpool.observe.metrics import resident_bytes
-from slowpool.observe.untrusted import MAX_TEXT, Count, Seconds, Text, printable
+from slowpool.observe.untrusted import MAX_TEXT, printable
 from slowpool.status.advice import hints
-from slowpool.web.handlers import GOING_AWAY
-
-if TYPE_CHECKING:
-    from slowpool.web.application import Application
+from slowpool.status.report import MAX_BYTES, Report
 
 log = logging.getLogger("slowpool")
 
 LOOK_SECONDS = 1.0
-"""How often it looks while somebody watches, and how long an instance has to answer."""
+"""How often instances are polled while anyone watches, and how long one has to answer."""
 
 GONE_FOR_SECONDS = 60.0
-"""How long an instance stays in sight after it was last heard of."""
-
-MAX_ANSWER_BYTES = 1 << 20
-"""The largest report. One of ten busy minutes and 256 jobs, all with the longest names, has less."""
+"""How long an instance is shown after its last answer."""
 
 MINUTE_STEPS = 60 // STEP_SECONDS
 
 Json = dict[str, Any]
 
 
-def report(app: "Application", since: int) -> Json:
-    """What an instance says of itself; its history from a step on."""
-    now = asyncio.get_running_loop().time()
-    jobs = sorted(app.workers.running_jobs, key=lambda job: job.started_at)
-    return {
-        "state": app.state.value,
-        "uptime_seconds": time.time() - app.started_at,
-        "active": app.active_requests,
-        "waiting": app.workers.waiting,
-        "running": [
-            {
-                "route": job.route[:MAX_TEXT],
-                "request_id": job.request_id[:MAX_TEXT],
-                "age_seconds": now - job.started_at,
-            }
-            for job in jobs
-        ],
-        "worker_restarts": app.metrics.worker_restarts,
-        "resident_bytes": resident_bytes(),
-        "steps": app.metrics.history.since(since),
-    }
-
-
-class _Said(BaseModel):
-    """Part of a report. Other fields, as a newer release may have, are ignored."""
-
-    model_config = ConfigDict(strict=True)
-
-
-class RunningJob(_Said):
-    """A job that a worker runs."""
-
-    route: Text
-    request_id: Text
-    age_seconds: Seconds
-
-
-class Report(_Said):
-    """A report as another instance receives it: whatever that one says, it is of these types or refused."""
-
-    state: Annotated[str, Field(pattern="^[a-z]{1,20}$")]
-    uptime_seconds: Annotated[float, Field(ge=-1e10, le=1e10)]  # less than 0 where the clock was set back
-    active: Count
-    waiting: Count
-    running: Annotated[list[RunningJob], Field(max_length=1000)]
-    worker_restarts: Count
-    resident_bytes: Count
-    steps: dict[int, Step]
-
-
 @dataclass
 class Seen:
-    """One instance as it was last seen; times are those of the monotonic clock."""
+    """One instance as it was last seen; times are of the monotonic clock."""
 
     pool: Pool
     address: str
     port: int
     first_looked_at: float
     answered_at: float = 0
-    lost_at: float = 0  # when it was found to have gone without having said that it would
-    leaves: bool = False  # it has said so
+    lost_at: float = 0  # when it was found to have restarted without a close frame
+    leaves: bool = False  # it has sent a close frame
     connection: WebSocketClientConnection | None = None
     error: str = ""
     trouble: str = "no answer"  # its state when there is an error
@@ -116,7 +60,7 @@ class Seen:
         return f"{self.pool}:{self.port}"
 
     def update(self, answer: str | bytes, now: float) -> None:
-        """Take over an answer. Raises ValidationError, and changes nothing, when it is no report."""
+        """Store an answer. Raises ValidationError, and changes nothing, when it is no report."""
         report = Report.model_validate_json(answer)
         restarted = self.report is not None and report.uptime_seconds < self.report.uptime_seconds
         if restarted and not self.leaves:
@@ -129,7 +73,7 @@ class Seen:
 
     @property
     def state(self) -> str:
-        """What it says, "stopped" after it had said that it would be, "no answer" or "unreadable"."""
+        """The state in its report, "stopped" after a close frame, "no answer" or "unreadable"."""
         if self.leaves:
             return "stopped"
         if self.error:
@@ -137,7 +81,7 @@ class Seen:
         return self.report.state if self.report else "starting"
 
     def disconnect(self, error: str, trouble: str = "no answer") -> None:
-        """It does not answer, or nothing that can be read; the next look connects anew."""
+        """Note that it gave no answer, or an unreadable one; the next poll connects again."""
         self.error, self.trouble = printable(error[:MAX_TEXT]), trouble
         if self.connection:
             self.connection.close()
@@ -165,7 +109,7 @@ class Seen:
 
 
 class Overview:
-    """Looks at all instances while somebody watches, and tells everybody who does the same."""
+    """Polls all instances while anyone watches, and sends the result to every watcher."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
@@ -176,7 +120,7 @@ class Overview:
         self._looking: asyncio.Task[None] | None = None
 
     async def look(self) -> None:
-        """Ask every instance; returns when all have answered, or have had their time."""
+        """Poll every instance; returns when all have answered or timed out."""
         now = time.monotonic()
         await self._find()
         for pool, addresses in self._addresses.items():
@@ -191,7 +135,7 @@ class Overview:
         await asyncio.gather(*map(self._ask, self._seen.values()))
 
     def content(self, since: int = 0) -> Json:
-        """All that there is to see: figures of the last minute, and the steps from ``since`` on."""
+        """The figures of the last minute, and the steps from ``since`` on."""
         now = time.monotonic()
         instances = [seen.content(now) for _, seen in sorted(self._seen.items(), key=_by_pool)]
         pools = {pool.value: self._pool(pool, instances) for pool in self._addresses}
@@ -239,7 +183,7 @@ class Overview:
         self._seen.clear()
 
     async def watch(self) -> AsyncGenerator[str, None]:
-        """What there is to see, each second, as JSON; first with all the history."""
+        """Yield the content as JSON each second, the first time with the whole history."""
         queue: asyncio.Queue[str] = asyncio.Queue(maxsize=1)
         if self._looking is None:
             self._looking = asyncio.create_task(self._look_on())
@@ -273,7 +217,7 @@ class Overview:
             await asyncio.sleep(max(0.1, next_at - time.monotonic()))
 
     async def _find(self) -> None:
-        """Ask the DNS, as nginx does; where it does not answer, the addresses stay as they were."""
+        """Look up the pools' addresses, as nginx does; without an answer they stay as they were."""
         for pool in self._addresses:
             if pool not in self._lookups or self._lookups[pool].done():
                 self._lookups[pool] = asyncio.create_task(self._resolve(pool))
@@ -285,14 +229,14 @@ class Overview:
             found = await asyncio.get_running_loop().getaddrinfo(host, None, family=socket.AF_INET)
         except socket.gaierror as error:
             if error.errno in (socket.EAI_NONAME, socket.EAI_NODATA):
-                self._addresses[pool] = []  # scaled to nothing
+                self._addresses[pool] = []  # scaled to 0
         else:
             self._addresses[pool] = sorted({str(address[0]) for *_, address in found})
 
     async def _ask(self, seen: Seen) -> None:
-        """Over a connection that stays, so that an instance which drains can say so.
+        """Poll one instance over a connection that stays open: it sends a close frame when it drains.
 
-        Whatever the other side does is its own trouble: the others' figures depend on none.
+        Nothing that it sends affects the figures of the others.
         """
         try:
             async with asyncio.timeout(LOOK_SECONDS):
@@ -326,7 +270,7 @@ async def _connect(seen: Seen) -> WebSocketClientConnection:
         request_timeout=LOOK_SECONDS,
         streaming_callback=lambda _: None,  # the body of an answer that is no WebSocket is not kept
     )
-    return await websocket_connect(handshake, max_message_size=MAX_ANSWER_BYTES)
+    return await websocket_connect(handshake, max_message_size=MAX_BYTES)
 
 
 def _what_is_wrong(error: ValidationError) -> str:

@@ -1,15 +1,17 @@
-"""The status page and the metrics: the operator's routes, which nginx publishes on the admin port alone."""
+"""The status page and the metrics: the operator's routes, which nginx publishes on the admin port only."""
 
 import asyncio
 import contextlib
 import re
 from pathlib import Path
+from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from tornado.web import StaticFileHandler
 from tornado.websocket import WebSocketClosedError
 
-from slowpool.status.overview import report
+from slowpool.status.overview import Overview
+from slowpool.status.report import report
 from slowpool.web.handlers import Handler, PageHandler, TrackedWebSocket
 
 STATIC = Path(__file__).parent / "static"
@@ -20,15 +22,15 @@ class MetricsHandler(Handler):
 
     def get(self) -> None:
         self.set_header("Content-Type", CONTENT_TYPE_LATEST)
-        self.finish(generate_latest(self.application.metrics.registry))
+        self.finish(generate_latest(self.application.runtime.metrics.registry))
 
 
 class InstanceHandler(TrackedWebSocket):
-    """Answers each message, the number of a step, with what this instance says of itself since then."""
+    """Answers each message, the number of a step, with a report that has the history from there on."""
 
     def on_message(self, message: str | bytes) -> None:
         if re.fullmatch("[0-9]{1,12}", str(message)):
-            self.write_message(report(self.application, int(message)))
+            self.write_message(report(self.application.runtime, int(message)))
         else:
             self.close(reason="not the number of a step")
 
@@ -42,10 +44,13 @@ class StatusHandler(PageHandler):
 
 
 class LiveHandler(TrackedWebSocket):
-    """Tells the page each second what there is to see, over a WebSocket.
+    """Sends the content of the page each second, over a WebSocket.
 
-    Tornado refuses a WebSocket of a page from elsewhere: its Origin has to be the Host.
+    Tornado refuses a WebSocket whose Origin is another host.
     """
+
+    def initialize(self, overview: Overview) -> None:
+        self._overview = overview
 
     def open(self, *args: str, **kwargs: str) -> None:
         super().open(*args, **kwargs)
@@ -57,7 +62,7 @@ class LiveHandler(TrackedWebSocket):
 
     async def _send(self) -> None:
         with contextlib.suppress(WebSocketClosedError):
-            async with contextlib.aclosing(self.application.overview.watch()) as texts:
+            async with contextlib.aclosing(self._overview.watch()) as texts:
                 async for text in texts:
                     await self.write_message(text)
 
@@ -66,10 +71,12 @@ class StaticHandler(PageHandler, StaticFileHandler):
     """The page's style and scripts."""
 
 
-routes = [
-    (r"/metrics", MetricsHandler),
-    (r"/status", StatusHandler),
-    (r"/status/live", LiveHandler),
-    (r"/status/instance", InstanceHandler),
-    (r"/status/static/(.*)", StaticHandler, {"path": STATIC}),
-]
+def routes(overview: Overview) -> list[tuple[Any, ...]]:
+    """The system routes of this room."""
+    return [
+        (r"/metrics", MetricsHandler),
+        (r"/status", StatusHandler),
+        (r"/status/live", LiveHandler, {"overview": overview}),
+        (r"/status/instance", InstanceHandler),
+        (r"/status/static/(.*)", StaticHandler, {"path": STATIC}),
+    ]

@@ -1,4 +1,4 @@
-"""``python -m slowpool status``: the status page's figures in the terminal."""
+"""``slowpool status``: the status page's figures in the terminal."""
 
 import argparse
 import asyncio
@@ -39,16 +39,16 @@ COLUMNS: list[tuple[str, Callable[[Json], object]]] = [
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Print what there is to see; returns 0, or 1 when something is wrong."""
+    """Print the figures; returns 0, or 1 when an instance does not answer."""
     parser = argparse.ArgumentParser(
-        prog="python -m slowpool status",
+        prog="slowpool status",
         description="Show how all instances are. Requests, p50 and p99 are those of the last minute. The "
         "exit status is 1 when an instance does not answer.",
     )
     parser.add_argument("--json", action="store_true", help="print all figures as JSON, times in seconds")
     parser.add_argument("--watch", action="store_true", help="go on, each second, until Ctrl-C")
     options = parser.parse_args(arguments)
-    logging.disable(logging.ERROR)  # what is wrong with an instance is in the table, in words of our own
+    logging.disable(logging.ERROR)  # errors of an instance are in the table
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that does not know all of Unicode
     try:

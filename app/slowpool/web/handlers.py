@@ -1,32 +1,27 @@
-"""Handler, and SlowHandler for what runs in the slow pool."""
+"""Handler, SlowHandler for work in the slow pool, and the handlers that refuse requests."""
 
 import asyncio
 import json
 import logging
 import re
 import traceback
-import uuid
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
+from typing import Any, TypeVar, TypeVarTuple
 
 from tornado import web
-from tornado.httputil import HTTPServerRequest
-from tornado.routing import PathMatches
 from tornado.websocket import WebSocketHandler
 
 from slowpool.errors import BadArgument, ClientGone, Misdirected, RequestError
+from slowpool.http.request import request_id, route_of
 from slowpool.observe import tracing
+from slowpool.web.application import Application
 from slowpool.workers.pool import Job
-
-if TYPE_CHECKING:
-    from slowpool.web.application import Application
 
 log = logging.getLogger("slowpool")
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
-
 
 PAGE_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
@@ -38,14 +33,11 @@ PAGE_HEADERS = {
 }
 """https://cheatsheetseries.owasp.org/cheatsheets/HTTP_Headers_Cheat_Sheet.html"""
 
-GOING_AWAY = 1001
-"""WebSocket close code of an endpoint that goes away (RFC 6455, 7.4.1)."""
-
 
 class Handler(web.RequestHandler):
     """A handler whose errors are answered as application/problem+json (RFC 9457)."""
 
-    application: "Application"
+    application: Application
 
     def text(self, text: str) -> None:
         """Answer with plain text."""
@@ -86,7 +78,7 @@ class Handler(web.RequestHandler):
         }
         if detail:
             problem["detail"] = detail
-        if error is not None and status_code == 500 and self.application.config.debug:
+        if error is not None and status_code == 500 and self.application.runtime.config.debug:
             problem["traceback"] = traceback.format_exception(error)
         self.set_header("Content-Type", "application/problem+json")
         self.finish(json.dumps(problem))
@@ -112,8 +104,8 @@ class Handler(web.RequestHandler):
 
 
 class PageHandler(Handler):
-    """A handler of a page, or of a part of it: the browser takes all of it from this server alone, and runs
-    nothing that stands in the page itself.
+    """A handler of a page or of its files: the browser loads them from this server only, and runs no
+    inline scripts.
     """
 
     def set_default_headers(self) -> None:
@@ -127,20 +119,20 @@ class SlowHandler(Handler):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._jobs: set[Job[Any]] = set()
         self._job_headers: dict[str, str] = {}
-        self.wait_seconds = self.run_seconds = 0.0  # of all its jobs
+        self.job_times = {"queue_seconds": 0.0, "run_seconds": 0.0}  # sums over its jobs
         self._client_gone = False
         super().__init__(*args, **kwargs)
 
     async def run(self, task: Callable[[*Ts], T], *args: *Ts) -> T:
         """Run a task in a worker process and return what it returns.
 
-        The task is a plain function of an importable module; it may block as long as it likes. What it
+        The task is a plain function of an importable module; it may block. An exception that it
         raises is raised here. The deadline counts from the request's arrival; when it passes, or when
         the client goes away, the worker is killed. Raises what WorkerPool.run does, and ClientGone.
         """
         if self._client_gone:
             raise ClientGone("the client closed the connection")
-        job = self.application.workers.submit(
+        job = self.application.runtime.workers.submit(
             task,
             *args,
             timeout=self._timeout_seconds() - self.request.request_time(),
@@ -156,13 +148,12 @@ class SlowHandler(Handler):
             raise
         finally:
             self._jobs.discard(job)
-            self.wait_seconds += job.wait_seconds
-            self.run_seconds += job.run_seconds
-            self._job_headers["Server-Timing"] = (
-                f"queue;dur={self.wait_seconds * 1000:.1f}, run;dur={self.run_seconds * 1000:.1f}"
-            )
+            self.job_times["queue_seconds"] += job.wait_seconds
+            self.job_times["run_seconds"] += job.run_seconds
+            queue_ms, run_ms = (seconds * 1000 for seconds in self.job_times.values())
+            self._job_headers["Server-Timing"] = f"queue;dur={queue_ms:.1f}, run;dur={run_ms:.1f}"
             self._set_job_headers()
-            tracing.job(job)
+            tracing.job(job.submitted_at, job.started_at, job.run_seconds, job.worker_pid)
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         self._set_job_headers()  # Tornado has cleared them
@@ -175,7 +166,7 @@ class SlowHandler(Handler):
 
     def _timeout_seconds(self) -> float:
         """The configured timeout, or less if the client prefers: ``Prefer: wait=N``, RFC 7240, 4.3."""
-        configured = self.application.config.slow_timeout_seconds
+        configured = self.application.runtime.config.slow_timeout_seconds
         for preference in _PREFERENCE.findall(",".join(self.request.headers.get_list("Prefer"))):
             name, _, value = preference.partition(";")[0].partition("=")
             seconds = value.strip().strip('"')
@@ -198,7 +189,7 @@ class NotFoundHandler(Handler):
 
 
 class RefusedHandler(Handler):
-    """The answer to a request that was refused before any handler was chosen."""
+    """Answers a request that was refused before its handler was chosen."""
 
     def initialize(self, error: RequestError) -> None:
         self._error = error
@@ -208,18 +199,18 @@ class RefusedHandler(Handler):
 
 
 class MisdirectedHandler(Handler):
-    """421 for a slow route on an instance that is not of the slow pool."""
+    """421 for a slow route on a fast instance."""
 
     def prepare(self) -> None:
         raise Misdirected(
-            f"{self.request.path} belongs to the slow pool and this is {self.application.instance}; "
+            f"{self.request.path} belongs to the slow pool and this is {self.application.runtime.instance}; "
             "ask nginx, which routes it",
             "belongs to the slow pool",
         )
 
 
 class SystemHandler(Handler):
-    """Mixed into each handler of the system's own routes: 421 for a name that is not this machine's."""
+    """Mixed into each handler of a system route: 421 for a Host that is not this machine."""
 
     def prepare(self) -> None:
         if self.request.host not in self.application.own_names:
@@ -229,52 +220,18 @@ class SystemHandler(Handler):
 
 
 class TrackedWebSocket(WebSocketHandler):
-    """Lets the server find the open WebSockets, to end them with a close code when it drains."""
+    """Adds itself to the open WebSockets of the runtime, which are closed when the instance drains."""
 
-    application: "Application"
+    application: Application
 
     def open(self, *args: str, **kwargs: str) -> Any:
-        self.application.websockets.add(self)
+        self.application.runtime.websockets.add(self)
         return super().open(*args, **kwargs)
 
     def on_close(self) -> None:
-        self.application.websockets.discard(self)
+        self.application.runtime.websockets.discard(self)
         super().on_close()
 
 
-def request_id(request: HTTPServerRequest) -> str:
-    """The request's id: nginx's, or one made here when the request did not come through nginx."""
-    return str(request.headers.setdefault("X-Request-ID", uuid.uuid4().hex))
-
-
-def route_of(request: HTTPServerRequest) -> str | None:
-    """The template of the route that a request has matched, such as ``/slow/report/{}``.
-
-    Empty when there is none; None for a route of the system's own, which is neither counted nor logged.
-    """
-    route: str | None = getattr(request, "route", "")
-    return route
-
-
-class RouteMatches(PathMatches):
-    """Notes on each request which route it has matched; ``route`` is what route_of returns."""
-
-    def __init__(self, pattern: str, route: str | None) -> None:
-        super().__init__(pattern)
-        self._route = route
-
-    def match(self, request: HTTPServerRequest) -> dict[str, Any] | None:
-        found = super().match(request)
-        if found is not None:
-            request.route = self._route  # type: ignore[attr-defined]  # Tornado has no place for it
-        return found
-
-
-def route_template(pattern: str) -> str:
-    """``/slow/report/{}`` or ``/slow/report/{name}`` for a route's regular expression."""
-    template = re.sub(r"\((?:\?P<(\w+)>)?[^()]*\)", lambda group: f"{{{group[1] or ''}}}", pattern)
-    return re.sub(r"\\(.)", r"\1", template.removeprefix("^").removesuffix("$"))
-
-
 _STATUSES = frozenset(HTTPStatus)
-_PREFERENCE = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*"?)+')  # a comma within quotes parts nothing
+_PREFERENCE = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*"?)+')  # a comma in quotes is no separator

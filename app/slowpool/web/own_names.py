@@ -1,7 +1,7 @@
-"""OwnNames: the names under which the system's own routes answer.
+"""OwnNames: the host names for which system routes answer.
 
-A page elsewhere whose name is made to lead here (DNS rebinding) sends its own name as Host: it then reads
-nothing of the status page or the metrics, though the browser takes both for one origin.
+With DNS rebinding a foreign page's name resolves to this machine, and its browser sends that name as Host.
+The system routes refuse it, so the page cannot read the status page or the metrics.
 """
 
 import ipaddress

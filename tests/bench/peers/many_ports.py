@@ -8,14 +8,15 @@ import logging
 import sys
 
 from slowpool.config import Config, Instance, Pool
-from slowpool.web.application import State, make_app
+from slowpool.instance import State
+from slowpool.server import assemble
 
 
 async def main() -> None:
     logging.disable()
     first, count = map(int, sys.argv[1:])
-    application = make_app(Config.load(), Instance(Pool.FAST, first))
-    application.state = State.READY
+    application = assemble(Config.load(), Instance(Pool.FAST, first))
+    application.runtime.state = State.READY
     for port in range(first, first + count):
         application.listen(port, "127.0.0.1")
     await asyncio.Event().wait()

@@ -11,7 +11,7 @@ INTERVAL_SECONDS = 0.3
 
 
 def wait_for_change(module_name: str, text: str, error: BaseException) -> int:
-    """Say why the routes cannot be served, and start this process anew once a file has changed.
+    """Print why the routes cannot be served, and restart this process once a file has changed.
 
     Returns an exit status when it is told to stop instead.
     """

@@ -1,0 +1,65 @@
+"""report: the state of one instance, as it is sent; Report: the same as it is received and checked."""
+
+import asyncio
+import time
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from slowpool.instance import Runtime
+from slowpool.linux.memory import resident_bytes
+from slowpool.observe.history import Step
+from slowpool.observe.untrusted import MAX_TEXT, Count, Seconds, Text
+
+MAX_BYTES = 1 << 20
+"""The largest report. With ten busy minutes, 256 jobs and the longest names it is smaller."""
+
+
+def report(runtime: Runtime, since: int) -> dict[str, Any]:
+    """The report of this instance, with its history from step ``since`` on."""
+    now = asyncio.get_running_loop().time()
+    jobs = sorted(runtime.workers.running_jobs, key=lambda job: job.started_at)
+    return {
+        "state": runtime.state.value,
+        "uptime_seconds": time.time() - runtime.started_at,
+        "active": runtime.requests.active,
+        "waiting": runtime.workers.waiting,
+        "running": [
+            {
+                "route": job.route[:MAX_TEXT],
+                "request_id": job.request_id[:MAX_TEXT],
+                "age_seconds": now - job.started_at,
+            }
+            for job in jobs
+        ],
+        "worker_restarts": runtime.metrics.worker_restarts,
+        "resident_bytes": resident_bytes(),
+        "steps": runtime.metrics.history.since(since),
+    }
+
+
+class _Received(BaseModel):
+    """Part of a report. Other fields, as a newer release may have, are ignored."""
+
+    model_config = ConfigDict(strict=True)
+
+
+class RunningJob(_Received):
+    """A job that runs in a worker."""
+
+    route: Text
+    request_id: Text
+    age_seconds: Seconds
+
+
+class Report(_Received):
+    """A report as it is received from another instance; one that does not have these types is refused."""
+
+    state: Annotated[str, Field(pattern="^[a-z]{1,20}$")]
+    uptime_seconds: Annotated[float, Field(ge=-1e10, le=1e10)]  # less than 0 where the clock was set back
+    active: Count
+    waiting: Count
+    running: Annotated[list[RunningJob], Field(max_length=1000)]
+    worker_restarts: Count
+    resident_bytes: Count
+    steps: dict[int, Step]

@@ -1,0 +1,107 @@
+"""make_app: the application of one instance, from system routes and the module that ``ROUTES`` names."""
+
+import importlib
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from tornado import web
+from tornado.routing import URLSpec
+from tornado.websocket import WebSocketHandler
+
+from slowpool.config import Pool
+from slowpool.errors import ConfigError
+from slowpool.http.request import RouteMatches, route_template
+from slowpool.instance import Runtime
+from slowpool.web import health
+from slowpool.web.application import Application
+from slowpool.web.handlers import (
+    MisdirectedHandler,
+    NotFoundHandler,
+    SlowHandler,
+    SystemHandler,
+    TrackedWebSocket,
+)
+
+SLOW_PREFIX = "/slow"
+"""nginx sends a path that begins with it to the slow pool."""
+
+
+def make_app(runtime: Runtime, system_routes: Iterable[tuple[Any, ...]] = ()) -> Application:
+    """The application of one instance; ``system_routes`` are served beside those of the health probes.
+
+    Raises ConfigError when the module of ``ROUTES`` cannot be imported, has no list ``routes``, or
+    has a route whose pattern nginx would send to the other pool.
+    """
+    routes = load_routes(runtime.config.routes)
+    return Application(
+        runtime,
+        [*map(_system_rule, [*health.routes, *system_routes]), *_rules(routes, runtime.instance.pool)],
+        named={route.name: route for route in routes if route.name},
+        not_found=NotFoundHandler,
+    )
+
+
+def load_routes(module_name: str) -> list[URLSpec]:
+    """The checked ``routes`` of a module, in their order. Raises ConfigError as make_app does."""
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"ROUTES={module_name}: there is no module {error.name!r}; put your package in the working "
+            "directory or install it with pip"
+        ) from error
+    routes = getattr(module, "routes", None)
+    if not isinstance(routes, list):
+        raise ConfigError(f"ROUTES={module_name}: the module has no list named 'routes'")
+    return [_checked(route, module_name) for route in routes]
+
+
+def _checked(route: Any, module_name: str) -> URLSpec:
+    try:
+        spec = route if isinstance(route, URLSpec) else web.url(*route)
+        handler, pattern = spec.handler_class, spec.regex.pattern
+        is_handler = issubclass(handler, web.RequestHandler)
+    except (AttributeError, AssertionError, ImportError, TypeError, re.error):
+        is_handler = False
+    if not is_handler:
+        raise ConfigError(f"ROUTES={module_name}: {route!r} is not a route; write (pattern, handler class)")
+    slow = pattern.removeprefix("^").startswith(SLOW_PREFIX)
+    name = handler.__name__
+    if issubclass(handler, SlowHandler) and not slow:
+        raise ConfigError(
+            f"ROUTES={module_name}: {name} is a SlowHandler, so its pattern must begin with "
+            f"{SLOW_PREFIX}; it is {pattern!r}, which nginx sends to the fast pool"
+        )
+    if slow and not issubclass(handler, SlowHandler):
+        raise ConfigError(
+            f"ROUTES={module_name}: {pattern!r} goes to the slow pool; make {name} a SlowHandler "
+            f"or choose a path that does not begin with {SLOW_PREFIX}"
+        )
+    return spec
+
+
+def _system_rule(route: tuple[Any, ...]) -> URLSpec:
+    pattern, handler, *kwargs = route
+    return _rule(None, pattern, type(handler.__name__, (SystemHandler, handler), {}), *kwargs)
+
+
+def _rules(routes: list[URLSpec], pool: Pool) -> Iterator[URLSpec]:
+    """The routes that an instance of this pool serves; a fast one answers slow routes with 421."""
+    for route in routes:
+        pattern, handler = route.regex.pattern, route.handler_class
+        if issubclass(handler, SlowHandler):
+            if pool is Pool.FAST:
+                yield _rule(route_template(pattern), pattern, MisdirectedHandler)
+                continue
+        elif pool is Pool.SLOW:
+            continue
+        if issubclass(handler, WebSocketHandler):
+            handler = type(handler.__name__, (TrackedWebSocket, handler), {})
+        yield _rule(route_template(pattern), pattern, handler, route.kwargs, route.name)
+
+
+def _rule(route: str | None, pattern: str, handler: type[web.RequestHandler], *more: Any) -> URLSpec:
+    rule = web.url(pattern, handler, *more)
+    rule.matcher = RouteMatches(rule.regex.pattern, route)
+    return rule
