@@ -13,7 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from slowpool.workers.child import REPLY, RESULT
+from slowpool.workers.wire import REPLY, RESULT
 from tests.apps import zoo
 
 FORKS: dict[str, Callable[[], int]] = {

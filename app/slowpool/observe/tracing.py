@@ -9,7 +9,7 @@ from slowpool.config import Config, Instance
 from slowpool.errors import ConfigError
 
 if TYPE_CHECKING:
-    from slowpool.workers.pool import Job
+    from slowpool.workers.job import Job
 
 _tracer: Any = None
 

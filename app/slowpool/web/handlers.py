@@ -17,7 +17,7 @@ from tornado.websocket import WebSocketHandler
 
 from slowpool.errors import BadArgument, ClientGone, Misdirected, RequestError
 from slowpool.observe import tracing
-from slowpool.workers.pool import Job
+from slowpool.workers.job import Job
 
 if TYPE_CHECKING:
     from slowpool.web.application import Application
