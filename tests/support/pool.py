@@ -8,6 +8,8 @@ from typing import Any
 from slowpool.config import Config
 from slowpool.workers.pool import WorkerPool
 
+HANG_SECONDS = 30
+
 
 def with_pool(scenario: Callable[[WorkerPool], Awaitable[None]], **settings: Any) -> None:
     """Run a scenario with a started pool, and close the pool."""
@@ -23,9 +25,9 @@ def with_pool(scenario: Callable[[WorkerPool], Awaitable[None]], **settings: Any
     asyncio.run(main())
 
 
-async def until(condition: Callable[[], object], timeout: float = 30) -> None:
-    """Let the event loop run until the condition is true. Raises TimeoutError when it does not become true."""
-    async with asyncio.timeout(timeout):
+async def until(condition: Callable[[], object]) -> None:
+    """Wait until the condition is true; TimeoutError when it never is."""
+    async with asyncio.timeout(HANG_SECONDS):
         while not condition():
             await asyncio.sleep(0.002)
 

@@ -1,3 +1,5 @@
+"""The priority of a process."""
+
 from pathlib import Path
 
 import pytest

@@ -1,3 +1,5 @@
+"""What a task may do to its worker, and how the worker runs."""
+
 import os
 import threading
 from collections.abc import Callable

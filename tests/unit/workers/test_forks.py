@@ -93,10 +93,13 @@ SENT = [
 
 @pytest.mark.parametrize("sent", SENT)
 def test_what_a_child_sends_while_no_job_runs_ends_the_worker_and_no_client_gets_it(
-    sent: str, caplog: pytest.LogCaptureFixture
+    sent: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    path = tmp_path / "the job has ended"
+
     async def scenario(pool: WorkerPool) -> None:
-        assert await pool.run(forks.leaves_a_child_that_sends, sent, "after") == "the parent's"
+        assert await pool.run(forks.leaves_a_child_that_sends, sent, "once", str(path)) == "the parent's"
+        path.touch()
         await until(lambda: "bytes while it had no job" in caplog.text)
         for number in range(5):
             assert await pool.run(zoo.add, number, 10) == number + 10
@@ -112,9 +115,9 @@ def test_what_a_child_sends_while_the_next_job_runs_ends_the_worker_and_no_clien
     path = str(tmp_path / "the next job runs")
 
     async def scenario(pool: WorkerPool) -> None:
-        assert await pool.run(forks.leaves_a_child_that_sends, sent, "next", path) == "the parent's"
+        assert await pool.run(forks.leaves_a_child_that_sends, sent, "once", path) == "the parent's"
         with pytest.raises(WorkerDied) as died:
-            await pool.run(forks.touches_and_sleeps, path, 1.0)
+            await pool.run(forks.touches_and_sleeps, path, 30.0)
         assert "was killed by SIGKILL after it sent" in str(died.value.get_message())
         for number in range(5):
             assert await pool.run(zoo.add, number, 10) == number + 10

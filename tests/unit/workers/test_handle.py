@@ -1,3 +1,5 @@
+"""How a worker starts and ends, as its instance sees it."""
+
 import asyncio
 import os
 from collections.abc import Callable

@@ -1,3 +1,5 @@
+"""What cannot pass between the two processes is named."""
+
 import threading
 from collections.abc import Callable
 

@@ -1,3 +1,5 @@
+"""What a task prints."""
+
 import pytest
 
 from slowpool.workers.pool import WorkerPool

@@ -1,3 +1,5 @@
+"""The pool: who runs, who waits, who is refused, and what is left at its end."""
+
 import asyncio
 import functools
 import os
@@ -17,11 +19,11 @@ from tests.support.pool import is_alive, is_dead, until, with_pool
 
 def test_a_job_whose_deadline_passes_while_it_waits_never_starts(tmp_path: Path) -> None:
     async def scenario(pool: WorkerPool) -> None:
-        blocker = asyncio.create_task(pool.run(zoo.sleep, 0.5))
+        blocker = asyncio.create_task(pool.run(zoo.sleeps_for_ever))
         await until(lambda: pool.running)
         with pytest.raises(DeadlinePassed):
             await pool.run(os.mkdir, str(tmp_path / "started"), timeout=0.1)
-        await blocker
+        blocker.cancel()
         assert await pool.run(zoo.add, 1, 1) == 2
         assert not (tmp_path / "started").exists()
 
@@ -46,12 +48,13 @@ def test_a_cancelled_waiting_job_leaves_the_queue_and_the_others_keep_their_orde
             await pool.run(zoo.add, number, 0)
             order.append(number)
 
-        blocker = asyncio.create_task(pool.run(zoo.sleep, 0.3))
+        blocker = asyncio.create_task(pool.run(zoo.sleeps_for_ever))
         await until(lambda: pool.running)
         jobs = [asyncio.create_task(job(number)) for number in range(4)]
         await until(lambda: pool.waiting == 4)
         jobs[1].cancel()
         await until(lambda: pool.waiting == 3)
+        blocker.cancel()
         await asyncio.gather(blocker, *jobs, return_exceptions=True)
         assert order == [0, 2, 3]
 
@@ -74,25 +77,31 @@ def test_a_slot_is_not_free_before_its_worker_is_gone() -> None:
 
 def test_a_full_pool_refuses_with_the_time_that_the_queue_ahead_takes() -> None:
     async def scenario(pool: WorkerPool) -> None:
-        for _ in range(30):  # until the estimate has come near the service time
-            await pool.run(zoo.sleep, 0.05)
-        jobs = [asyncio.create_task(pool.run(zoo.sleep, 1.5)) for _ in range(5)]
+        pool._learn(100)
+        jobs = [asyncio.create_task(pool.run(zoo.sleeps_for_ever)) for _ in range(5)]
         await until(lambda: pool.running == 2 and pool.waiting == 3)
         with pytest.raises(PoolFull) as refused:
             pool.submit(zoo.add, 1, 1)
-        assert refused.value.headers() == {"Retry-After": "1"}
-        await asyncio.gather(*jobs)
+        # Four jobs, the three that wait and this one, on two workers.
+        assert refused.value.headers() == {"Retry-After": "200"}
         for _ in range(5):  # the newest jobs weigh most
-            await pool.run(zoo.sleep, 1.0)
-        jobs = [asyncio.create_task(pool.run(zoo.sleep, 1.0)) for _ in range(5)]
-        await until(lambda: pool.running == 2 and pool.waiting == 3)
-        with pytest.raises(PoolFull) as refused:
-            pool.submit(zoo.add, 1, 1)
-        # Four jobs of about 1 s, the three that wait and this one, on two workers.
-        assert refused.value.headers() in ({"Retry-After": "2"}, {"Retry-After": "3"})
-        await asyncio.gather(*jobs)
+            pool._learn(50)
+        assert pool.retry_after_seconds() == 133  # 2 * (50 + 50 * 0.8**5)
+        for job in jobs:
+            job.cancel()
+        await asyncio.wait(jobs)
 
-    with_pool(scenario, slow_workers=2, slow_queue=3)
+    times = {"slow_timeout_seconds": 1000, "drain_timeout_seconds": 1000, "stop_grace_seconds": 2000}
+    with_pool(scenario, slow_workers=2, slow_queue=3, **times)
+
+
+def test_a_pool_learns_its_service_time_from_the_jobs_that_it_runs() -> None:
+    async def scenario(pool: WorkerPool) -> None:
+        assert pool.retry_after_seconds() == 1
+        await pool.run(zoo.sleep, 1.1)
+        assert pool.retry_after_seconds() >= 2
+
+    with_pool(scenario)
 
 
 def test_a_worker_that_is_killed_while_idle_is_replaced_and_no_job_fails() -> None:

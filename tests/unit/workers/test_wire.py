@@ -1,3 +1,5 @@
+"""The frames, without a socket."""
+
 import pytest
 
 from slowpool.workers.wire import RAISED, READY, REPLY, RESULT, Reply, ReplyReader
@@ -41,5 +43,5 @@ def test_anything_but_the_reply_to_the_job_is_an_error_that_says_what_came(data:
 def test_bytes_after_a_complete_reply_are_an_error() -> None:
     read = reader()
     read.feed(FRAME)
-    with pytest.raises(ValueError, match="^1 bytes while it had no job$"):
+    with pytest.raises(ValueError, match=r"^1 bytes while it had no job$"):
         read.feed(b"x")
