@@ -1,4 +1,4 @@
-"""Tasks that fork, each in one way: the zoo's other house."""
+"""Tasks that fork, each in one way."""
 
 import ctypes
 import multiprocessing
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from slowpool.workers.child import REPLY, RESULT
+from slowpool.workers.wire import REPLY, RESULT
 from tests.apps import zoo
 
 FORKS: dict[str, Callable[[], int]] = {
@@ -131,7 +131,7 @@ def channel_and_number() -> tuple[socket.socket, int]:
 def leaves_a_child_that_sends(what: str, when: str, path: str = "") -> str:
     """A child of which Python does not know sends ``what`` into the channel of its worker.
 
-    It does so before this job's reply, after it, or once the file ``path`` is there.
+    It does so before this job's reply, or once the file ``path`` is there.
     """
     channel, number = channel_and_number()
     child = FORKS["libc"]()
@@ -155,9 +155,7 @@ def leaves_a_child_that_sends(what: str, when: str, path: str = "") -> str:
         "an absurd size and much": absurd + bytes(64 << 20),
         "another kind": b"S" + header[1:] + body,
     }[what]
-    if when == "after":
-        time.sleep(0.2)
-    while when == "next" and not os.path.exists(path):
+    while when == "once" and not os.path.exists(path):
         time.sleep(0.01)
     try:
         channel.sendall(data)

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from slowpool.config import MAX_CPU, Config, Pool, parse_cpus
 from slowpool.errors import ConfigError
-from slowpool.workers.pool import Job, WorkerPool
+from slowpool.workers.job import Job
+from slowpool.workers.pool import WorkerPool
 from tests.apps.zoo import add
 from tests.support.basics import DEFAULTS
 from tests.support.client import request

@@ -1,5 +1,9 @@
-"""The memory of this process."""
+"""The memory of this process: how much it has, how much it may have, and who goes first when it runs out.
 
+Worker processes import this: standard library only.
+"""
+
+import contextlib
 import resource
 
 
@@ -10,3 +14,15 @@ def resident_bytes() -> int:
             return int(statm.read().split()[1]) * resource.getpagesize()
     except OSError:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def limit_data(size: int) -> None:
+    """Let allocations fail beyond ``size`` bytes of private writable memory: RLIMIT_DATA, setrlimit(2)."""
+    resource.setrlimit(resource.RLIMIT_DATA, (size, size))
+
+
+def volunteer_for_oom_killer() -> None:
+    """Have the kernel kill this process first when memory runs out: oom_score_adj, proc(5)."""
+    # Not Linux, or not allowed: the kernel then chooses by size.
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+        file.write("1000")

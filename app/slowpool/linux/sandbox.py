@@ -1,10 +1,11 @@
-"""What a slow instance and each worker give up at their start, for good, for all that they start too.
+"""Irrevocable restrictions on a slow instance, its workers and their children.
 
-All processes of a container have one user, so file modes keep none from another; the kernel does. A task, or
-what has taken one over, gets no Unix socket, and so not supervisor's; it makes no call that looks into
-another process. Where Landlock knows scopes (Linux 6.12, and an engine that lets it), it can neither signal
-another process nor read its memory or environment in /proc. Root's capabilities go as well, but for files:
-they overrule Landlock in part, and Linux lets no process look into one that has more of them (ptrace(2)).
+All processes of a container have one user, so file modes do not separate them; the kernel does. A task, or
+an attacker who controls one, gets no Unix socket, and so cannot reach supervisor's, and makes no system call
+that looks into another process. Where Landlock has scopes (Linux 6.12, and an engine that allows it), it can
+neither signal another process nor read its memory or environment in /proc. Root loses its capabilities too,
+except those about files and ports: they overrule Landlock in part, and Linux lets no process look into one
+that has more of them (ptrace(2)).
 """
 
 import ctypes
@@ -34,7 +35,7 @@ ARGUMENTS_AT = 16, 24
 """The low half of each, on these processors: all that the kernel takes of an int."""
 
 SOCKET_TYPE = 0xF
-"""The bits of a socket's type that are no flags."""
+"""The bits of a socket's type that are not flags."""
 
 # Architecture (linux/audit.h). Then ptrace, process_vm_readv, process_vm_writev, pidfd_getfd,
 # perf_event_open, bpf, kcmp, get_robust_list, process_madvise, process_mrelease, and io_uring_setup, since a
@@ -54,13 +55,13 @@ SYSTEM_CALLS = {
     ),
 }
 X32_NUMBERS = 0x40000000
-"""The same calls by other numbers, on x86_64."""
+"""x86_64 has the same calls a second time, from this number on."""
 
 
 def enter() -> bool:
-    """Give it up; returns whether Landlock is part of it.
+    """Restrict this process; returns whether Landlock is part of it.
 
-    Raises OSError where Linux refuses; elsewhere, and on other processors, does nothing.
+    Raises OSError where Linux refuses. Does nothing on other systems and other processors.
     """
     if sys.platform != "linux" or platform.machine() not in SYSTEM_CALLS:
         return False
@@ -72,7 +73,7 @@ def enter() -> bool:
     program = struct.pack("HP", len(instructions), ctypes.addressof(code))  # struct sock_fprog
     _check(libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, program, 0, 0))
     _drop_capabilities(libc)
-    if sys.version_info >= (3, 14):  # its own choice, forkserver, talks over a Unix socket
+    if sys.version_info >= (3, 14):  # the default, forkserver, needs a Unix socket
         import multiprocessing
 
         multiprocessing.set_start_method("spawn")
@@ -82,7 +83,7 @@ def enter() -> bool:
 def _filter(
     architecture: int, refused: tuple[int, ...], sockets: tuple[int, int], own: tuple[int, ...]
 ) -> list[bytes]:
-    """The seccomp filter: seccomp(2). Another architecture has other numbers, so all it calls is refused."""
+    """The seccomp filter: seccomp(2). Another architecture has other numbers, so its calls are refused."""
     refuse, forbid = REFUSE | errno.EPERM, REFUSE | errno.EACCES
     socket_call, pair_call = sockets
     return [
@@ -134,12 +135,11 @@ def _instruction(code: int, value: int, skip_if_true: int = 0, skip_if_false: in
 
 
 def _scope(libc: ctypes.CDLL) -> bool:
-    """Have Landlock keep this process from signalling or tracing any but its own descendants: landlock(7)."""
+    """Have Landlock forbid this process to signal or trace any but its descendants: landlock(7)."""
     if libc.syscall(LANDLOCK_CREATE_RULESET, None, 0, 1) < LANDLOCK_ABI_WITH_SCOPES:
         return False  # an older kernel, or the engine's own filter refuses
-    rules = struct.pack(
-        "QQQ", 0, 0, SCOPE_ABSTRACT_UNIX_SOCKET | SCOPE_SIGNAL
-    )  # struct landlock_ruleset_attr
+    # struct landlock_ruleset_attr
+    rules = struct.pack("QQQ", 0, 0, SCOPE_ABSTRACT_UNIX_SOCKET | SCOPE_SIGNAL)
     fd = _check(libc.syscall(LANDLOCK_CREATE_RULESET, rules, len(rules), 0))
     _check(libc.syscall(LANDLOCK_RESTRICT_SELF, fd, 0))
     os.close(fd)
@@ -147,9 +147,11 @@ def _scope(libc: ctypes.CDLL) -> bool:
 
 
 def _drop_capabilities(libc: ctypes.CDLL) -> None:
-    """Keep only KEPT_CAPABILITIES, of those that this process has: capabilities(7)."""
+    """Drop all capabilities of this process but KEPT_CAPABILITIES: capabilities(7)."""
     for number in set(range(64)) - KEPT_CAPABILITIES:
-        libc.prctl(PR_CAPBSET_DROP, number, 0, 0, 0)  # who may not: PR_SET_NO_NEW_PRIVS has the same effect
+        libc.prctl(
+            PR_CAPBSET_DROP, number, 0, 0, 0
+        )  # if not permitted, PR_SET_NO_NEW_PRIVS has the same effect
     header = struct.pack("Ii", CAPABILITY_VERSION, 0)
     sets = ctypes.create_string_buffer(struct.calcsize("6I"))
     _check(libc.capget(header, sets))

@@ -16,7 +16,7 @@ from slowpool.errors import BadArgument, ClientGone, Misdirected, RequestError
 from slowpool.http.request import request_id, route_of
 from slowpool.observe import tracing
 from slowpool.web.application import Application
-from slowpool.workers.pool import Job
+from slowpool.workers.job import Job
 
 log = logging.getLogger("slowpool")
 

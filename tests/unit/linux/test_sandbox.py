@@ -2,7 +2,6 @@
 
 import ctypes
 import errno
-import json
 import os
 import platform
 import signal
@@ -10,32 +9,30 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from slowpool.config import Pool
 from slowpool.linux import sandbox
 from slowpool.workers.pool import WorkerPool
 from tests.apps import zoo
-from tests.support.basics import free_ports, wait_until
-from tests.support.client import request
-from tests.support.process import Instance, Process, app_command, app_environment
-from tests.unit.workers.test_pool import is_alive, with_pool
+from tests.support.pool import with_pool
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or platform.machine() not in sandbox.SYSTEM_CALLS,
     reason="there is a sandbox on Linux, on x86_64 and aarch64, only",
 )
 
+
 needs_landlock = pytest.mark.skipif(
     ctypes.CDLL(None).syscall(sandbox.LANDLOCK_CREATE_RULESET, None, 0, 1) < sandbox.LANDLOCK_ABI_WITH_SCOPES,
     reason="no Landlock that knows scopes here",
 )
 
+
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="about what root gives up")
+
 
 HIGH_BIT = 1 << 32
 """Of the upper half of an argument, of which the kernel takes nothing where it wants an int."""
@@ -79,15 +76,6 @@ def test_a_worker_opens_no_unix_socket_by_any_number(listener: str) -> None:
         calls.append((zoo.opens_a_unix_socket_by_its_other_number,))
     assert set(outcomes(*calls)) <= {"EACCES", "EPERM"}
     assert outcomes(calls[0], slow_sandbox=False) == [None]
-
-
-@pytest.mark.parametrize(("sandboxed", "expected"), [(1, "EACCES"), (0, "connected")])
-def test_what_a_worker_answers_does_not_open_one_in_its_instance(
-    listener: str, monkeypatch: pytest.MonkeyPatch, sandboxed: int, expected: str
-) -> None:
-    monkeypatch.setenv("SUPERVISOR_SERVER_URL", f"unix://{listener}")
-    with Instance(ROUTES="tests.apps.misbehaving", SLOW_SANDBOX=sandboxed) as instance:
-        assert instance.get("/slow/zoo/has_its_instance_call_supervisor").text == expected
 
 
 def test_a_worker_makes_none_of_the_calls_that_see_into_other_processes() -> None:
@@ -180,84 +168,7 @@ def test_of_what_root_may_do_a_worker_keeps_what_is_about_files() -> None:
     assert not any(held & ~kept for held in status.values())
 
 
-@pytest.mark.parametrize(
-    "landlock", [pytest.param(True, marks=needs_landlock), pytest.param(False, marks=needs_root)]
-)
-def test_a_worker_of_an_instance_sees_into_itself_and_no_other_process(
-    landlock: bool, other: int, tmp_path: Path
-) -> None:
-    with misbehaving(landlock, tmp_path) as port:
-        target = "/slow/zoo/sees_what_the_request_names"
-        seen = json.loads(request(port, target, "POST", body=str(other).encode()).body)
-        assert seen["seen"] == []
-        assert {"environ", "maps", "mem", "exe"} <= set(seen["own"])
-
-
 @needs_root
 def test_without_the_sandbox_roots_worker_sees_into_all(other: int, tmp_path: Path) -> None:
     (seen,) = outcomes((zoo.sees, other), slow_sandbox=False)
     assert {"environ", "maps", "mem", "exe"} <= set(seen)
-
-
-@pytest.mark.parametrize("landlock", [pytest.param(True, marks=needs_landlock), False])
-@pytest.mark.parametrize("task", ["spawns_children_and_threads", "spawns_a_child_in_a_user_namespace"])
-def test_an_instance_in_the_sandbox_still_kills_all_that_its_workers_started(
-    landlock: bool, task: str, tmp_path: Path
-) -> None:
-    with misbehaving(landlock, tmp_path, SLOW_TIMEOUT_SECONDS=3) as port:
-        pids = tmp_path / "pids"
-        assert request(port, f"/slow/children?task={task}&file={pids}").status == 504
-        children = [int(pid) for pid in pids.read_text().split()]
-        assert children
-        wait_until(lambda: not any(map(is_alive, children)))
-
-
-REFUSES = """
-import ctypes, errno, os, struct, sys
-from slowpool.linux import sandbox as s
-
-filter = [
-    s._instruction(s.LOAD, s.NUMBER_AT),
-    s._instruction(s.EQUAL, int(sys.argv[1]), 0, 3),
-    s._instruction(s.LOAD, s.ARGUMENTS_AT[0]),
-    s._instruction(s.EQUAL, int(sys.argv[2]), 0, 1),
-    s._instruction(s.RETURN, s.REFUSE | errno.EINVAL),
-    s._instruction(s.RETURN, s.ALLOW),
-]
-code = ctypes.create_string_buffer(b"".join(filter))
-libc = ctypes.CDLL(None)
-libc.prctl(s.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-program = struct.pack("HP", len(filter), ctypes.addressof(code))
-assert libc.prctl(s.PR_SET_SECCOMP, s.SECCOMP_MODE_FILTER, program, 0, 0) == 0
-os.execv(sys.argv[3], sys.argv[3:])
-"""
-
-
-def refusing(call: int, first_argument: int, command: Sequence[str]) -> list[str]:
-    """The command where the system refuses that call with EINVAL."""
-    return [sys.executable, "-c", REFUSES, str(call), str(first_argument), *command]
-
-
-@contextmanager
-def misbehaving(landlock: bool, path: Path, **settings: object) -> Iterator[int]:
-    """The port of a slow instance of the zoo, on a system with or without Landlock."""
-    port = free_ports()
-    command = app_command(Pool.SLOW, port)
-    if not landlock:
-        command = refusing(sandbox.LANDLOCK_CREATE_RULESET, 0, command)
-    settings = {"ROUTES": "tests.apps.misbehaving", **settings}
-    with Process(command, path, app_environment(path, settings)) as process:
-        process.wait_for_output(" is ready$")
-        assert landlock != ("there is no Landlock here" in process.output)
-        yield port
-
-
-def test_where_the_system_refuses_the_sandbox_the_log_says_so_and_all_else_works(tmp_path: Path) -> None:
-    """As an emulator of another processor does."""
-    port = free_ports()
-    prctl = {"x86_64": 157, "aarch64": 167}[platform.machine()]
-    command = refusing(prctl, sandbox.PR_SET_SECCOMP, app_command(Pool.ALL, port))
-    with Process(command, tmp_path, app_environment(tmp_path, {})) as process:
-        process.wait_for_output("WARNING .* there is no sandbox, the system refuses it: Invalid argument")
-        process.wait_for_output(" is ready$")
-        assert request(port, "/slow_threaded?id=7&n=9").status == 200

@@ -9,7 +9,7 @@ import pytest
 from slowpool.errors import WorkerDied
 from slowpool.workers.pool import WorkerPool
 from tests.apps import forks, zoo
-from tests.unit.workers.test_pool import until, with_pool
+from tests.support.pool import until, with_pool
 
 BY = list(forks.FORKS)
 LATE_SECONDS = 0.3
@@ -93,16 +93,19 @@ SENT = [
 
 @pytest.mark.parametrize("sent", SENT)
 def test_what_a_child_sends_while_no_job_runs_ends_the_worker_and_no_client_gets_it(
-    sent: str, caplog: pytest.LogCaptureFixture
+    sent: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    path = tmp_path / "the job has ended"
+
     async def scenario(pool: WorkerPool) -> None:
-        assert await pool.run(forks.leaves_a_child_that_sends, sent, "after") == "the parent's"
+        assert await pool.run(forks.leaves_a_child_that_sends, sent, "once", str(path)) == "the parent's"
+        path.touch()
         await until(lambda: "bytes while it had no job" in caplog.text)
         for number in range(5):
             assert await pool.run(zoo.add, number, 10) == number + 10
 
     with_pool(scenario)
-    assert [record.levelname for record in caplog.records if "has sent" in record.message] == ["ERROR"]
+    assert [record.levelname for record in caplog.records if "which sent" in record.message] == ["ERROR"]
 
 
 @pytest.mark.parametrize("sent", SENT)
@@ -112,15 +115,15 @@ def test_what_a_child_sends_while_the_next_job_runs_ends_the_worker_and_no_clien
     path = str(tmp_path / "the next job runs")
 
     async def scenario(pool: WorkerPool) -> None:
-        assert await pool.run(forks.leaves_a_child_that_sends, sent, "next", path) == "the parent's"
+        assert await pool.run(forks.leaves_a_child_that_sends, sent, "once", path) == "the parent's"
         with pytest.raises(WorkerDied) as died:
-            await pool.run(forks.touches_and_sleeps, path, 1.0)
-        assert "was killed by SIGKILL, since it had sent" in str(died.value.get_message())
+            await pool.run(forks.touches_and_sleeps, path, 30.0)
+        assert "was killed by SIGKILL after it sent" in str(died.value.get_message())
         for number in range(5):
             assert await pool.run(zoo.add, number, 10) == number + 10
 
     with_pool(scenario)
-    assert [record.levelname for record in caplog.records if "has sent" in record.message] == ["ERROR"]
+    assert [record.levelname for record in caplog.records if "which sent" in record.message] == ["ERROR"]
 
 
 @pytest.mark.parametrize("sent", sorted({*SENT} - {"a reply"}))
@@ -140,7 +143,7 @@ def test_a_child_that_replies_before_its_parent_answers_at_most_its_own_client(
     async def scenario(pool: WorkerPool) -> None:
         with contextlib.suppress(WorkerDied):  # both replies had come
             assert await pool.run(forks.leaves_a_child_that_sends, "a reply", "before") == "the child's"
-        await until(lambda: "has sent" in caplog.text)
+        await until(lambda: "which sent" in caplog.text)
         for number in range(5):
             assert await pool.run(zoo.add, number, 10) == number + 10
 

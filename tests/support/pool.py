@@ -1,0 +1,45 @@
+"""A worker pool in the process of the test."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from slowpool.config import Config
+from slowpool.workers.pool import WorkerPool
+
+HANG_SECONDS = 30
+
+
+def with_pool(scenario: Callable[[WorkerPool], Awaitable[None]], **settings: Any) -> None:
+    """Run a scenario with a started pool, and close the pool."""
+
+    async def main() -> None:
+        pool = WorkerPool(Config(**{"slow_nice": 0, **settings}))  # must not give way to other tests
+        await pool.start()
+        try:
+            await scenario(pool)
+        finally:
+            await pool.close()
+
+    asyncio.run(main())
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait until the condition is true; TimeoutError when it never is."""
+    async with asyncio.timeout(HANG_SECONDS):
+        while not condition():
+            await asyncio.sleep(0.002)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether the process is there and no zombie."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state not in "ZX"
+
+
+def is_dead(pid: int) -> bool:
+    return not is_alive(pid)
