@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from slowpool.config import Pool
-from tests.instance.test_metrics import value
+from tests.support.metrics import value
 from tests.support.process import Instance
 
 BUDGET_SECONDS = 0.2

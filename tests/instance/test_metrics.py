@@ -5,32 +5,13 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
-from slowpool.config import Pool
-from slowpool.observe.metrics import Metrics
-from slowpool.web.handlers import route_template
 from tests.support.basics import wait_until
 from tests.support.client import request
+from tests.support.metrics import scrape, value
 from tests.support.process import Instance
 
 REQUESTS = "http_server_request_duration_seconds_count"
-
-
-def scrape(instance: Instance) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
-    """Every sample, by its name and labels."""
-    response = instance.get("/metrics")
-    assert response.headers["Content-Type"].startswith("text/plain; version=")
-    return {
-        (sample.name, frozenset(sample.labels.items())): sample.value
-        for family in text_string_to_metric_families(response.text)
-        for sample in family.samples
-    }
-
-
-def value(instance: Instance, name: str, **labels: str) -> float:
-    """One sample; 0 when it is not there."""
-    return scrape(instance).get((name, frozenset(labels.items())), 0)
 
 
 def requests(instance: Instance, route: str, status: int, method: str = "GET", pool: str = "all") -> float:
@@ -126,30 +107,3 @@ def test_the_buckets_reach_past_the_deadline_and_the_process_and_its_loop_are_th
     assert bounds[-1] == math.inf
     assert value(watched, "process_resident_memory_bytes") > 10 << 20
     wait_until(lambda: value(watched, "event_loop_lag_seconds_count") > 10)
-
-
-@pytest.mark.parametrize(
-    ("pattern", "template"),
-    [
-        (r"/fast", "/fast"),
-        (r"^/fast$", "/fast"),
-        (r"/static/(.*)", "/static/{}"),
-        (r"/user/(?P<user>\w+)/order/(?P<order>\d+)", "/user/{user}/order/{order}"),
-        (r"/a\.json", "/a.json"),
-    ],
-)
-def test_a_route_is_named_by_its_template(pattern: str, template: str) -> None:
-    assert route_template(pattern) == template
-
-
-@pytest.mark.parametrize("timeout", [0.0001, 0.5, 60, 86_400])
-def test_whatever_the_deadline_is_a_bucket_lies_past_it(timeout: float) -> None:
-    metrics = Metrics(Pool.SLOW, timeout)
-    metrics.request("GET", "/", 200, timeout)
-    bounds = [
-        float(sample.labels["le"])
-        for family in metrics.registry.collect()
-        for sample in family.samples
-        if sample.name == "http_server_request_duration_seconds_bucket"
-    ]
-    assert bounds[-2] > timeout

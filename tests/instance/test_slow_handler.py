@@ -1,6 +1,5 @@
 """What a client of a slow endpoint gets, over HTTP, whatever the task does."""
 
-import io
 import os
 import re
 import signal
@@ -13,11 +12,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-from PIL import Image
 
 from slowpool.config import Pool
 from tests.support.basics import wait_until
-from tests.support.client import Response, request
+from tests.support.client import request
 from tests.support.process import Instance
 
 EXPECTED = r"worker \d+ (was killed|exited)|uncaught exception|Error|Traceback| 500 GET|not logged"
@@ -29,12 +27,6 @@ def zoo() -> Iterator[Instance]:
     with Instance(
         Pool.SLOW, ROUTES="tests.apps.misbehaving", SLOW_MAX_MEMORY_BYTES=1 << 30, expected=EXPECTED
     ) as instance:
-        yield instance
-
-
-@pytest.fixture(scope="module")
-def demo_slow() -> Iterator[Instance]:
-    with Instance(Pool.SLOW, SLOW_MAX_MEMORY_BYTES=1 << 30) as instance:
         yield instance
 
 
@@ -155,63 +147,6 @@ def test_the_workers_of_an_instance_that_is_killed_end_within_a_second() -> None
 def test_what_a_task_prints_has_the_request_id_in_the_log(zoo: Instance) -> None:
     request(zoo.port, "/slow/say?text=good+morning", headers={"X-Request-ID": "the-id"})
     zoo.wait_for_output(r"\[the-id\] worker \d+: good morning")
-
-
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
-def test_a_thumbnail_is_a_jpeg_that_fits(demo_slow: Instance, kind: str) -> None:
-    image = Image.effect_noise((900, 600), 60).convert("RGB")
-    response = _thumbnail(demo_slow, _encoded(image, kind), "?size=90")
-    assert (response.status, response.headers["Content-Type"]) == (200, "image/jpeg")
-    with Image.open(io.BytesIO(response.body)) as thumbnail:
-        assert (thumbnail.format, thumbnail.size) == ("JPEG", (90, 60))
-
-
-def test_transparency_becomes_white(demo_slow: Instance) -> None:
-    response = _thumbnail(demo_slow, _encoded(Image.new("RGBA", (64, 64), (0, 0, 0, 0)), "PNG"))
-    with Image.open(io.BytesIO(response.body)) as thumbnail:
-        assert thumbnail.getpixel((32, 32)) == (255, 255, 255)
-
-
-@pytest.mark.parametrize(
-    ("name", "status"),
-    [
-        ("a truncated file", 400),
-        ("a text file", 400),
-        ("another format", 400),
-        ("nothing", 400),
-        ("a decompression bomb", 413),
-        ("more bytes than allowed", 413),
-    ],
-)
-def test_a_hostile_image_is_refused_and_the_worker_lives_on(
-    demo_slow: Instance, name: str, status: int
-) -> None:
-    (worker,) = psutil.Process(demo_slow.pid).children()
-    photo = _encoded(Image.effect_noise((2000, 1500), 60).convert("RGB"), "JPEG")
-    body = {
-        "a truncated file": photo[: len(photo) // 2],
-        "a text file": b"hello " * 1000,
-        "another format": _encoded(Image.new("RGB", (10, 10)), "GIF"),
-        "nothing": b"",
-        "a decompression bomb": _encoded(Image.new("1", (30_000, 30_000)), "PNG"),
-        "more bytes than allowed": b"\0" * (20 * 1024 * 1024 + 1),
-    }[name]
-    response = _thumbnail(demo_slow, body)
-    assert response.status == status
-    assert response.problem()["detail"]
-    assert worker.is_running()
-    assert _thumbnail(demo_slow, photo).status == 200
-
-
-def _thumbnail(instance: Instance, body: bytes, query: str = "") -> Response:
-    headers = {"Content-Type": "image/any"}
-    return request(instance.port, f"/slow/thumbnail{query}", "POST", headers=headers, body=body)
-
-
-def _encoded(image: Image.Image, kind: str) -> bytes:
-    output = io.BytesIO()
-    image.save(output, kind)
-    return output.getvalue()
 
 
 def _runs(process: psutil.Process) -> bool:

@@ -129,3 +129,6 @@ def served(serve: Serve, port: int) -> Iterator[None]:
         finally:
             loop.call_soon_threadsafe(over.set)
             ended.result(10)
+
+
+UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
