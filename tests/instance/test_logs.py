@@ -1,4 +1,4 @@
-"""What stands in the log, and what does not."""
+"""The log of an instance: what it holds, and what it must not hold."""
 
 import asyncio
 import contextlib
@@ -45,7 +45,7 @@ def test_a_request_is_one_object_with_its_id_route_status_and_times(slow: Instan
     assert (entry["pool"], entry["instance"]) == ("slow", f"slow:{slow.port}")
     assert (entry["request_id"], entry["method"], entry["route"]) == ("me", "GET", "/slow/task/{}")
     assert entry["status"] == 200
-    assert 0 < entry["run_seconds"] < entry["seconds"] < 10
+    assert 0 < entry["run_seconds"] < entry["seconds"]
     assert entry["queue_seconds"] >= 0
     assert entry["time"].endswith("+00:00")
 

@@ -17,6 +17,7 @@ from tests.support.client import Response, request
 from tests.support.images import (
     LARGEST,
     animated_webp,
+    encoded,
     largest,
     png,
 )
@@ -32,7 +33,7 @@ def post(instance: Instance, data: bytes, size: int = 256) -> Response:
 @pytest.mark.slow
 def test_a_worker_stays_below_its_memory_whatever_it_has_done_before() -> None:
     jobs = [(name, size) for name in LARGEST for size in (256, 2048)]
-    random.Random(14).shuffle(jobs)
+    jobs = random.Random(14).sample(jobs, 20)
     with Instance(Pool.SLOW) as instance:
         (worker,) = psutil.Process(instance.pid).children()
         for name, size in jobs:
@@ -97,7 +98,7 @@ def test_a_hostile_image_is_refused_and_the_worker_lives_on(
     demo_slow: Instance, name: str, status: int
 ) -> None:
     (worker,) = psutil.Process(demo_slow.pid).children()
-    photo = encoded(Image.effect_noise((2000, 1500), 60).convert("RGB"), "JPEG")
+    photo = encoded(Image.effect_noise((900, 600), 60).convert("RGB"), "JPEG")
     body = {
         "a truncated file": photo[: len(photo) // 2],
         "a text file": b"hello " * 1000,

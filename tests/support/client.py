@@ -3,7 +3,8 @@
 import http.client
 import json
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from email.message import Message
 from typing import Any
@@ -74,6 +75,14 @@ def exchange(
         return received(response)
 
 
+@contextmanager
+def unanswered(port: int, target: str) -> Iterator[None]:
+    """A GET whose client closes the connection, without reading from it, when this is left."""
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+        connection.sendall(f"GET {target} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        yield
+
+
 def received(response: http.client.HTTPResponse) -> Response:
     """Read an answer to its end."""
     return Response(response.status, response.headers, response.read())
@@ -82,5 +91,5 @@ def received(response: http.client.HTTPResponse) -> Response:
 def refuses(port: int, address: str = "127.0.0.1") -> bool:
     """Whether nothing listens there."""
     with socket.socket() as connection:
-        connection.settimeout(5)
+        connection.settimeout(30)
         return connection.connect_ex((address, port)) != 0
