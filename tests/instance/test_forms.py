@@ -1,4 +1,4 @@
-"""Forms that are made to block an instance; ``python -m tests.bench.forms`` measures what each costs."""
+"""Forms that are made to block an instance. ``python -m tests.bench.forms`` measures the cost of each."""
 
 import socket
 from collections.abc import Iterator

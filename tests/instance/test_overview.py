@@ -1,4 +1,4 @@
-"""What is seen of all instances: asked of real ones, in this process where their requests are counted."""
+"""The overview of all instances. They serve in this process, which counts their connections."""
 
 import asyncio
 import contextlib
@@ -21,7 +21,7 @@ from tests.support.basics import free_ports
 
 
 class CountingServer(HTTPServer):
-    """Counts connections: whoever looks at an instance keeps one."""
+    """Counts connections: an overview keeps one to each instance."""
 
     connections = 0
 

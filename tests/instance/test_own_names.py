@@ -1,4 +1,4 @@
-"""The names under which the system's own routes answer, so that a page elsewhere reads nothing."""
+"""The names under which the system routes answer; under any other name a foreign page could read them."""
 
 import socket
 from collections.abc import Iterator

@@ -19,7 +19,7 @@ PARENT = "b7ad6b7169203331"
 
 
 class Collector:
-    """Keeps the spans that it is sent."""
+    """An OTLP endpoint that keeps the spans it receives."""
 
     def __init__(self) -> None:
         self.spans: list[Any] = []

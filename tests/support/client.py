@@ -1,4 +1,4 @@
-"""A plain HTTP client: the path is sent as it stands, and nothing is retried or followed."""
+"""A plain HTTP client. It sends the path unchanged, retries nothing and follows no redirect."""
 
 import http.client
 import json
@@ -12,7 +12,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Response:
-    """What came back."""
+    """A response, with its whole body."""
 
     status: int
     headers: Message
@@ -25,7 +25,7 @@ class Response:
 
     @property
     def pool(self) -> str:
-        """The pool of the instance that answered; empty when nginx did itself."""
+        """The pool of the instance that answered; empty when nginx answered."""
         return str(self.headers.get("X-Served-By", "")).partition(":")[0]
 
     def problem(self) -> dict[str, Any]:
@@ -64,7 +64,7 @@ def request(
 def exchange(
     port: int, data: bytes, timeout: float = 30, *, method: str | None = None, then: bytes = b""
 ) -> Response:
-    """Send these very bytes and read the answer; ``then`` is sent once there is a first sign of one."""
+    """Send these bytes and read the answer; ``then`` is sent after its first byte has arrived."""
     with socket.create_connection(("127.0.0.1", port), timeout=timeout) as connection:
         connection.sendall(data)
         if then:

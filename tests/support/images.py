@@ -1,4 +1,4 @@
-"""Images as a stranger could make them: of any size in few bytes, put together by hand."""
+"""Images put together by hand, as an attacker could: of any size, in few bytes."""
 
 import dataclasses
 import io

@@ -1,4 +1,4 @@
-"""Whatever is set or sent: hypothesis looks for what breaks the settings, the arguments and Retry-After."""
+"""Settings that hypothesis makes up: each is a valid Config or an error that names it."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""The ways to run slow work, in one process with both pools."""
+"""AwaitablePool, the multiprocessing pool of the demo whose results can be awaited."""
 
 import asyncio
 import os

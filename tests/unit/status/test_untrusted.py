@@ -1,4 +1,4 @@
-"""Whatever an instance says of itself, the page and the terminal show the others, and nothing that acts."""
+"""A wrong report of one instance hides no other instance, and its text is shown as text only."""
 
 import contextlib
 import json
