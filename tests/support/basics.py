@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 PORTS = range(15_000 + 4_000 * (WORKER % 4), 19_000 + 4_000 * (WORKER % 4))
-"""Ports below those that the kernel gives to outgoing connections, others for each process that runs tests."""
+"""Ports below those that the kernel gives to outgoing connections; each test process has its own."""
 
 
 class Entered:
