@@ -12,29 +12,27 @@ from deploy.supervise.run import raise_open_files
 from slowpool.config import Config
 from tests.support.gate import Gate
 
-# What hypothesis feeds to a test is the same each time. With --hypothesis-profile=long it is more, and new in
-# each run; what failed is printed.
+# Hypothesis uses the same examples in each run. With --hypothesis-profile=long it uses more of them, new ones
+# in each run, and prints those that fail.
 settings.register_profile(
     "short",
     max_examples=50,
     derandomize=True,
     database=None,
     deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],  # they hold for all examples
+    suppress_health_check=[HealthCheck.function_scoped_fixture],  # the fixtures hold for all examples
 )
 settings.register_profile("long", settings.get_profile("short"), max_examples=5000, derandomize=False)
 settings.load_profile("short")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    raise_open_files()  # as for the system: nginx says so where its limit is too low
-    # A shell has what it starts in the background ignore it, and so would the programs that tests start.
+    raise_open_files()  # as the system does, since nginx warns when its limit is too low
+    # A program that a shell starts in the background ignores SIGINT, and its children inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "slow: takes more than some 20 seconds")
-    config.addinivalue_line(
-        "markers", "long: left out with --short, as CI runs it; something shorter is there too"
-    )
-    config.addinivalue_line("markers", "alone: measures, so that no other test may run beside it")
+    config.addinivalue_line("markers", "long: skipped with --short, as in CI; a shorter test covers the same")
+    config.addinivalue_line("markers", "alone: measures, and no other test may run beside it")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -62,13 +60,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture
 def call_multi_runs(pytestconfig: pytest.Config) -> int:
-    """How often the tester client has to show the same."""
+    """How often the tester client is run."""
     return int(pytestconfig.getoption("--call-multi-runs"))
 
 
 @pytest.fixture
 def testssl_all(pytestconfig: pytest.Config) -> bool:
-    """Whether testssl looks for everything that it knows, and not only for the most important."""
+    """Whether testssl makes all its checks, or only the most important ones."""
     return bool(pytestconfig.getoption("--testssl-all"))
 
 
@@ -80,7 +78,7 @@ def attack_rounds(pytestconfig: pytest.Config) -> int:
 
 @pytest.fixture
 def gate(tmp_path: Path) -> Iterator[Gate]:
-    """Where requests of this test wait; open at its end, whatever has happened."""
+    """A gate at which requests of this test wait. It is opened at the end of the test."""
     gate = Gate(tmp_path / "gate")
     yield gate
     gate.open()
@@ -95,7 +93,7 @@ def background() -> Iterator[ThreadPoolExecutor]:
 
 @pytest.fixture
 def nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Neither the environment nor a file ``.env`` says anything."""
+    """No setting is in the environment, and there is no file ``.env``."""
     for name in Config.model_fields:
         monkeypatch.delenv(name.upper(), raising=False)
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""Instances that tests only ask: a test that harms one starts its own."""
+"""Instances that tests share. A test that harms an instance starts its own."""
 
 from collections.abc import Iterator
 
@@ -29,6 +29,6 @@ def slow_demo() -> Iterator[Instance]:
 
 @pytest.fixture(scope="session")
 def controlled() -> Iterator[Instance]:
-    """Both pools' routes of ``tests.apps.controlled``; whatever stands in its log is expected."""
+    """Both pools' routes of ``tests.apps.controlled``; its log may hold anything."""
     with Instance(ROUTES="tests.apps.controlled", expected="") as instance:
         yield instance

@@ -1,15 +1,12 @@
-"""Forms that are made to block an instance; ``python -m tests.bench.forms`` measures what each costs."""
+"""Forms that are made to block an instance. ``python -m tests.bench.forms`` measures the cost of each."""
 
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from tornado.httputil import HTTPHeaders
 
 from slowpool.config import Pool
-from slowpool.errors import RequestError
-from slowpool.http import forms
 from tests.support.client import request
 from tests.support.hostile_forms import (
     HONEST,
@@ -19,7 +16,6 @@ from tests.support.hostile_forms import (
     HostileForm,
     content_type,
     filled,
-    multipart,
 )
 from tests.support.process import Instance
 
@@ -41,22 +37,6 @@ def test_a_form_is_taken_or_refused_before_it_is_parsed(uploads: Instance, form:
         assert problem["detail"]
         assert answer.headers["X-Served-By"] == f"fast:{uploads.port}"
     assert uploads.get("/livez").status == 200
-
-
-@pytest.mark.parametrize("size", [1, 7, 1000, 65_536])
-@pytest.mark.parametrize("form", HONEST, ids=lambda form: form.name)
-def test_it_is_the_same_however_the_body_is_cut(form: HostileForm, size: int) -> None:
-    body = form.body()
-    assert outcome(form, body, max(size, len(body) // 20_000)) == form.status  # else 20 MB take a minute
-
-
-@pytest.mark.parametrize("size", [1, 7, 1000])
-def test_a_delimiter_is_found_wherever_the_body_is_cut(size: int) -> None:
-    headers = b'Content-Disposition: form-data; name="f"'
-    for count, status in ((forms.MAX_PARTS, 200), (forms.MAX_PARTS + 1, 400)):
-        body = multipart(b"x", *[(headers, b"--x\r-\r\n--")] * count)
-        form = HostileForm("", status, content_type(b"x"), lambda body=body: body)  # type: ignore[misc]
-        assert outcome(form, body, size) == status
 
 
 @pytest.mark.parametrize("path", ["/form", "/plain", "/nothing", "/livez", "/slow"])
@@ -124,16 +104,3 @@ def test_an_instance_answers_while_hostile_forms_come(
         answered += 1
     assert [future.result().status for future in sent] == [400] * 4
     assert answered
-
-
-def outcome(form: HostileForm, body: bytes, size: int) -> int:
-    """The status that this body gets when it comes in pieces of this size."""
-    try:
-        received = forms.form(HTTPHeaders(form.headers))
-        if received:
-            for start in range(0, len(body), size):
-                received.feed(body[start : start + size])
-            received.end()
-    except RequestError as error:
-        return error.status
-    return 200

@@ -22,7 +22,7 @@ def test_an_instance_that_does_not_listen_is_unhealthy() -> None:
 
 
 def test_one_instance_that_is_not_ready_is_enough() -> None:
-    """The answer of a port without one, after that of one with."""
+    """The first of two ports has an instance, the second has none."""
     first = free_ports(2)
     with Instance(port=first):
         status, reason = healthcheck(first, count=2)

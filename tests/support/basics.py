@@ -1,4 +1,4 @@
-"""What many tests need: to wait for a condition, and ports and an environment of their own."""
+"""Waiting for a condition, free ports, and the environment of a program under test."""
 
 import os
 import random
@@ -17,8 +17,7 @@ T = TypeVar("T")
 
 WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 PORTS = range(15_000 + 4_000 * (WORKER % 4), 19_000 + 4_000 * (WORKER % 4))
-"""Below the ports that the kernel gives to outgoing connections, so that none of those clashes; each process
-that runs tests has its own."""
+"""Ports below those that the kernel gives to outgoing connections; each test process has its own."""
 
 
 class Entered:
@@ -44,7 +43,7 @@ class Entered:
 
 
 def wait_until(condition: Callable[[], T], timeout: float = 30, what: str = "") -> T:
-    """Ask again and again; return the first true answer. Raises AssertionError after the timeout."""
+    """Poll until the condition is true; returns its value. Raises AssertionError after the timeout."""
     deadline = time.monotonic() + timeout
     while not (answer := condition()):
         if time.monotonic() > deadline:
@@ -66,8 +65,8 @@ def free_ports(count: int = 1) -> int:
 def environment(settings: Mapping[str, object]) -> dict[str, str]:
     """This process's environment, with these settings and the defaults of all others.
 
-    The defaults are named, so that neither the caller's shell nor a file ``.env`` changes a test. One is
-    another: beside other tests a worker that gives way would not come to run.
+    Every default is set, since the caller's shell or a file ``.env`` would otherwise change a test. SLOW_NICE
+    is 0 when tests run beside each other: a worker with a low priority would not get the CPU.
     """
     unknown = settings.keys() - DEFAULTS.keys()
     assert not unknown, f"no such settings: {unknown}"

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.support.basics import ROOT
 
@@ -16,12 +16,13 @@ needs_chromium = pytest.mark.skipif(
 )
 
 SCREENSHOTS = ROOT / ".run" / "screenshots"
-"""Where the tests keep what they have seen."""
+"""The pictures that tests take."""
 
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """A headless browser."""
+    """A headless browser. What a test expects of its pages may take as long as on a stalled machine."""
+    expect.set_options(timeout=30_000)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         try:

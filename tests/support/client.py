@@ -1,9 +1,10 @@
-"""A plain HTTP client: the path is sent as it stands, and nothing is retried or followed."""
+"""A plain HTTP client. It sends the path unchanged, retries nothing and follows no redirect."""
 
 import http.client
 import json
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from email.message import Message
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Response:
-    """What came back."""
+    """A response, with its whole body."""
 
     status: int
     headers: Message
@@ -24,7 +25,7 @@ class Response:
 
     @property
     def pool(self) -> str:
-        """The pool of the instance that answered; empty when nginx did itself."""
+        """The pool of the instance that answered; empty when nginx answered."""
         return str(self.headers.get("X-Served-By", "")).partition(":")[0]
 
     def problem(self) -> dict[str, Any]:
@@ -63,7 +64,7 @@ def request(
 def exchange(
     port: int, data: bytes, timeout: float = 30, *, method: str | None = None, then: bytes = b""
 ) -> Response:
-    """Send these very bytes and read the answer; ``then`` is sent once there is a first sign of one."""
+    """Send these bytes and read the answer; ``then`` is sent after its first byte has arrived."""
     with socket.create_connection(("127.0.0.1", port), timeout=timeout) as connection:
         connection.sendall(data)
         if then:
@@ -74,6 +75,14 @@ def exchange(
         return received(response)
 
 
+@contextmanager
+def unanswered(port: int, target: str) -> Iterator[None]:
+    """A GET whose client closes the connection, without reading from it, when this is left."""
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+        connection.sendall(f"GET {target} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        yield
+
+
 def received(response: http.client.HTTPResponse) -> Response:
     """Read an answer to its end."""
     return Response(response.status, response.headers, response.read())
@@ -82,5 +91,5 @@ def received(response: http.client.HTTPResponse) -> Response:
 def refuses(port: int, address: str = "127.0.0.1") -> bool:
     """Whether nothing listens there."""
     with socket.socket() as connection:
-        connection.settimeout(5)
+        connection.settimeout(30)
         return connection.connect_ex((address, port)) != 0

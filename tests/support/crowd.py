@@ -1,4 +1,4 @@
-"""Many connections at once, from a process beside the test, with open files of its own.
+"""Many connections at once, from a process beside the test, which has its own limit of open files.
 
 ``python -m tests.support.crowd PORT COUNT TARGET`` opens them, one by one. For each line on its stdin
 it asks once on every one, all at the same time, and prints how often each answer came, as JSON. ``{}`` in the
@@ -6,25 +6,25 @@ target is the connection's number; a 200 whose text does not end with that numbe
 """
 
 import json
+import os
 import resource
 import selectors
 import socket
 import subprocess
 import sys
 from collections import Counter
-from types import TracebackType
-from typing import Self
 
 import pytest
 
-from tests.support.basics import ROOT
+from tests.support.basics import ROOT, wait_until
+from tests.support.process import Process
 
 SPARE_FILES = 200
 PATIENCE_SECONDS = 60
 
 
-class Crowd:
-    """The process, from when it is entered until it is left; connected once entered."""
+class Crowd(Process):
+    """The process beside the test. All its connections are open once it is entered."""
 
     def __init__(self, port: int, count: int, target: str) -> None:
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -32,46 +32,36 @@ class Crowd:
             pytest.skip(
                 f"{count} connections need a hard limit of {count + SPARE_FILES} open files, not {hard}"
             )
-        self._popen = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.crowd", str(port), str(count), target],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        self._answered = 0
+        command = [sys.executable, "-m", "tests.support.crowd", str(port), str(count), target]
+        super().__init__(command, ROOT, os.environ, stdin=subprocess.PIPE)
 
-    def __enter__(self) -> Self:
-        assert self._line() == "connected\n"
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        with self._popen:
-            self._popen.kill()
+    def wait_until_up(self) -> None:
+        self.wait_for_output("^connected$", PATIENCE_SECONDS)
 
     def ask(self) -> Counter[str]:
-        """Ask on every connection; answer -> how many got it: a status, ``429`` and ``503`` only with
-        Retry-After, ``wrong``, ``closed`` or ``none``."""
+        """Ask on every connection. Returns answer -> how many got it: a status, ``429`` and ``503`` only
+        with Retry-After, ``wrong``, ``closed`` or ``none``."""
         self.send()
         return self.answers()
 
     def send(self) -> None:
         """Ask, and do not wait."""
-        assert self._popen.stdin
-        self._popen.stdin.write("\n")
-        self._popen.stdin.flush()
+        self.write_line("")
 
     def answers(self) -> Counter[str]:
-        """What became of what was sent."""
-        return Counter(json.loads(self._line()))
+        """Wait for the answers to what was sent."""
 
-    def _line(self) -> str:
-        assert self._popen.stdout
-        return self._popen.stdout.readline()
+        def line() -> str | None:
+            lines = [text for text in self.output.splitlines(keepends=True) if text.startswith("{")]
+            if len(lines) > self._answered and lines[self._answered].endswith("\n"):
+                return lines[self._answered]
+            assert self.running, "the process of the connections has ended"
+            return None
+
+        found = wait_until(line, 2 * PATIENCE_SECONDS, "the answers to a crowd")
+        self._answered += 1
+        return Counter(json.loads(str(found)))
 
 
 def main(port: int, count: int, target: str) -> None:

@@ -1,4 +1,4 @@
-"""The test's end of ``tests.apps.controlled``: sees requests come in, and lets them go on."""
+"""The gate at which requests to ``tests.apps.controlled`` wait until a test opens it."""
 
 from pathlib import Path
 from urllib.parse import quote
@@ -7,7 +7,7 @@ from tests.support.basics import wait_until
 
 
 class Gate:
-    """A folder in which requests say that they have come, and wait."""
+    """A folder in which requests note that they have arrived, and wait."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -19,14 +19,14 @@ class Gate:
 
     @property
     def entered(self) -> list[int]:
-        """The process of each request that has come, in their order."""
+        """The process of each request that has arrived, in order."""
         file = self.folder / "entered"
         return [int(line) for line in file.read_text().split()] if file.exists() else []
 
     def wait_for(self, requests: int) -> None:
-        """Wait until so many have come."""
+        """Wait until this many have arrived."""
         wait_until(lambda: len(self.entered) >= requests, what=f"{requests} requests at the gate")
 
     def open(self) -> None:
-        """Let all go on."""
+        """Let all requests continue."""
         (self.folder / "release").touch()

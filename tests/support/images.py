@@ -1,12 +1,17 @@
-"""Images as a stranger could make them: of any size in few bytes, put together by hand."""
+"""Images put together by hand, as an attacker could: of any size, in few bytes."""
 
+import dataclasses
 import io
 import math
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from PIL import Image
+
+from demo.image_header import ImageHeader
+from demo.routes import IMAGE_BYTES
+from demo.thumbnail import MAX_BYTES, MAX_SIDE
 
 GREY, RGB, PALETTE, GREY_ALPHA, RGBA = 0, 2, 3, 4, 6
 CHANNELS = {GREY: 1, RGB: 3, PALETTE: 1, GREY_ALPHA: 2, RGBA: 4}
@@ -118,3 +123,50 @@ def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
     output = io.BytesIO()
     image.save(output, kind, **options)
     return output.getvalue()
+
+
+def largest(build: Callable[[int, int], bytes], size: int, data_bytes: int = IMAGE_BYTES) -> bytes:
+    """The largest image, three by four, that is still decoded when its file has this size."""
+
+    small = ImageHeader.read(build(16, 16))
+
+    def memory(side: int) -> int:
+        header = dataclasses.replace(
+            small,
+            width=4 * side,
+            height=3 * side,
+            decoder_bytes=small.decoder_bytes * 12 * side**2 // 16**2,
+        )
+        return header.memory_bytes(size, data_bytes)
+
+    sides = (
+        side
+        for side in range(MAX_SIDE // 4, 0, -4)
+        if memory(side) <= 0.995 * MAX_BYTES and 12 * side**2 <= 80e6
+    )
+    side = next(sides)
+    data = build(4 * side, 3 * side)
+    if data.startswith(b"RIFF"):
+        return riff_chunk(b"RIFF", data[8:] + riff_chunk(b"JUNK", bytes(data_bytes - len(data) - 8)))
+    return data + bytes(data_bytes - len(data))
+
+
+LARGEST: dict[str, Callable[[int, int], bytes]] = {
+    "JPEG": jpeg,
+    "JPEG, grey": lambda w, h: jpeg(w, h, [FULL]),
+    "JPEG, four colours": lambda w, h: jpeg(w, h, [FULL] * 4),
+    "JPEG, progressive": lambda w, h: jpeg(w, h, kind=PROGRESSIVE),
+    "JPEG, progressive, every colour of every pixel": lambda w, h: jpeg(w, h, [FULL] * 3, PROGRESSIVE),
+    "JPEG, progressive, four colours": lambda w, h: jpeg(w, h, [FULL] * 4, PROGRESSIVE),
+    "JPEG, a scan for each colour": lambda w, h: jpeg(w, h, [FULL] * 3, one_scan=False),
+    "PNG": png,
+    "PNG, interlaced": lambda w, h: png(w, h, interlaced=True),
+    "PNG, one bit": lambda w, h: png(w, h, GREY, 1),
+    "PNG, grey, 16 bits": lambda w, h: png(w, h, GREY, 16),
+    "PNG, palette": lambda w, h: png(w, h, PALETTE, 8, png_chunk(b"tRNS", bytes(range(256)))),
+    "PNG, grey, transparent": lambda w, h: png(w, h, GREY_ALPHA),
+    "PNG, transparent, 16 bits": lambda w, h: png(w, h, RGBA, 16),
+    "PNG, one colour transparent": lambda w, h: png(w, h, RGB, 8, png_chunk(b"tRNS", bytes([0, 128] * 3))),
+    "WebP, lossless": lambda w, h: encoded(Image.new("RGBA", (w, h)), "WEBP", lossless=True, method=0),
+    "WebP, animated": animated_webp,
+}

@@ -1,4 +1,4 @@
-"""Instances that say of themselves what is not so, or nothing that can be read."""
+"""Stand-ins for instances that report a wrong status, or nothing that can be read."""
 
 import asyncio
 import re
@@ -123,9 +123,12 @@ def served(serve: Serve, port: int) -> Iterator[None]:
     listens: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
     with ThreadPoolExecutor(1) as thread:
         ended = thread.submit(asyncio.run, main(listens))
-        loop, over = listens.result(10)
+        loop, over = listens.result(60)
         try:
             yield
         finally:
             loop.call_soon_threadsafe(over.set)
-            ended.result(10)
+            ended.result(60)
+
+
+UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")

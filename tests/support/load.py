@@ -1,4 +1,4 @@
-"""Clients that ask without a pause, and what became of each of their requests.
+"""Clients that send requests without a pause, and the outcome of each request.
 
 A client speaks HTTP/1.1 as it should: a kept-alive connection that was closed between two requests is
 opened again, and a request whose connection breaks after it was sent has failed.
@@ -19,10 +19,10 @@ TIMEOUT_SECONDS = 60.0
 
 
 class Outcome(StrEnum):
-    """What became of a request."""
+    """How a request ended."""
 
     ANSWERED = "answered"
-    REFUSED = "refused"  # honestly: 429 or 503, with Retry-After
+    REFUSED = "refused"  # 429 or 503, with Retry-After
     FAILED = "failed"
 
 

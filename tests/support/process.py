@@ -1,4 +1,4 @@
-"""Programs that a test starts: their output is kept, and none outlives its test."""
+"""Programs that a test starts. Their output is kept, and none outlives its test."""
 
 import os
 import re
@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -20,21 +21,37 @@ APPS = ROOT / "tests" / "apps"
 
 
 class Process:
-    """A program that runs beside the test; what it and its children print is in ``output``."""
+    """A program that runs beside the test; ``output`` holds what it and its children print.
 
-    def __init__(self, command: Iterable[str | Path], cwd: Path, env: Mapping[str, str]) -> None:
+    A subclass says when the program is up (``wait_until_up``), how it should end (``check_end``) and what
+    it leaves to be removed (``clean_up``). Leaving it kills its process group. When the test fails, the
+    output is added to the error.
+    """
+
+    def __init__(
+        self,
+        command: Iterable[str | Path],
+        cwd: Path,
+        env: Mapping[str, str],
+        stdin: int = subprocess.DEVNULL,
+    ) -> None:
         self._output = tempfile.NamedTemporaryFile(prefix="slowpool-test-")  # noqa: SIM115  # in __exit__
         self._popen = subprocess.Popen(
             list(map(str, command)),
             cwd=cwd,
             env=dict(env),
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=self._output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
 
     def __enter__(self) -> Self:
+        try:
+            self.wait_until_up()
+        except BaseException as error:
+            self._close(error)
+            raise
         return self
 
     def __exit__(
@@ -43,12 +60,22 @@ class Process:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self.running:
-            self.signal(signal.SIGKILL)
-            self.wait()
-        if error is not None:
-            error.add_note(f"--- output of {self._popen.args!r} ---\n{self.output[-4_000:]}")
-        self._output.close()
+        try:
+            if error is None:
+                self.check_end()
+        except BaseException as found:
+            self._close(found)
+            raise
+        self._close(error)
+
+    def wait_until_up(self) -> None:
+        """Return when the program can be used."""
+
+    def check_end(self) -> None:
+        """End the program after a test that has passed. Raises AssertionError when it ends wrongly."""
+
+    def clean_up(self) -> None:
+        """Remove what is left, whatever has happened."""
 
     @property
     def pid(self) -> int:
@@ -71,6 +98,12 @@ class Process:
     def signal(self, number: signal.Signals) -> None:
         self._popen.send_signal(number)
 
+    def write_line(self, text: str) -> None:
+        """Send a line to the program's stdin, which must be a pipe."""
+        assert self._popen.stdin
+        self._popen.stdin.write(f"{text}\n".encode())
+        self._popen.stdin.flush()
+
     def wait(self, timeout: float = 30) -> int:
         """The exit status, once the program has ended."""
         return self._popen.wait(timeout)
@@ -85,6 +118,17 @@ class Process:
             return found[0] if found else None
 
         return str(wait_until(line, timeout, f"a line {pattern!r}"))
+
+    def _close(self, error: BaseException | None) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self._popen.wait()
+        if self._popen.stdin:
+            self._popen.stdin.close()
+        self.clean_up()
+        if error is not None:
+            error.add_note(f"--- output of {self._popen.args!r} ---\n{self.output[-4_000:]}")
+        self._output.close()
 
 
 class Instance(Process):
@@ -110,27 +154,16 @@ class Instance(Process):
         command = app_command(pool, self.port, *options)
         super().__init__(command, path, app_environment(path, settings))
 
-    def __enter__(self) -> Self:
-        try:
-            self.wait_for_output(r" is ready(\",|$)")
-        except BaseException as error:
-            super().__exit__(type(error), error, error.__traceback__)
-            raise
-        return self
+    def wait_until_up(self) -> None:
+        self.wait_for_output(r" is ready(\",|$)")
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        try:
-            if error is None:
-                self._check_end()
-        except BaseException as found:
-            super().__exit__(type(found), found, found.__traceback__)
-            raise
-        super().__exit__(kind, error, traceback)
+    def check_end(self) -> None:
+        if self.running:
+            self.terminate()
+        assert self.wait() == self._ends_with
+        for line in self.output.splitlines():
+            if re.search(r" (WARNING|ERROR|CRITICAL) |^Traceback|Error\b", line):
+                assert re.search(self._expected, line), f"unexpected in the log: {line}"
 
     def get(self, target: str, method: str = "GET", body: bytes | None = None) -> Response:
         """One request on a connection of its own."""
@@ -139,14 +172,6 @@ class Instance(Process):
     def terminate(self) -> None:
         """Send SIGTERM."""
         self.signal(signal.SIGTERM)
-
-    def _check_end(self) -> None:
-        if self.running:
-            self.terminate()
-        assert self.wait() == self._ends_with
-        for line in self.output.splitlines():
-            if re.search(r" (WARNING|ERROR|CRITICAL) |^Traceback|Error\b", line):
-                assert re.search(self._expected, line), f"unexpected in the log: {line}"
 
 
 def app_command(pool: Pool | str, port: int, *options: str) -> list[str]:
@@ -165,7 +190,7 @@ def app_environment(path: Path, settings: Mapping[str, object]) -> dict[str, str
 
 
 def run_app(path: Path, **settings: object) -> subprocess.CompletedProcess[str]:
-    """An instance that is expected to end by itself, at once."""
+    """Run an instance that cannot start; returns how it ended."""
     return subprocess.run(
         app_command(Pool.ALL, free_ports()),
         cwd=path,
@@ -173,5 +198,5 @@ def run_app(path: Path, **settings: object) -> subprocess.CompletedProcess[str]:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
     )

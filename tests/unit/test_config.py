@@ -11,7 +11,6 @@ import pytest
 from slowpool.config import Config, Instance, Pool, parse_cpus
 from slowpool.errors import ConfigError
 from slowpool.mistyped import mistyped
-from tests.support.process import run_app
 
 CONTRACT = {
     "HTTP_PORT": 8080,
@@ -147,14 +146,6 @@ def test_a_value_of_two_lines_is_one_line_in_the_error(monkeypatch: pytest.Monke
     assert "\n" not in str(raised.value)
 
 
-def test_an_instance_with_a_bad_setting_ends_with_status_2_and_one_line(tmp_path: Path) -> None:
-    done = run_app(tmp_path, SLOW_QUEUE="many")
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert done.stderr.startswith("slowpool: SLOW_QUEUE=many: ")
-    assert len(done.stderr.splitlines()) == 1
-
-
 def test_a_ladder_whose_rungs_just_fit_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLOW_TIMEOUT_SECONDS", "90")
     monkeypatch.setenv("DRAIN_TIMEOUT_SECONDS", "90")
@@ -193,14 +184,6 @@ def test_a_mistyped_setting_is_found(
     else:
         (tmp_path / ".env").write_text(f"{name}=1\n")
     assert mistyped().get(name.upper()) == setting
-
-
-def test_an_instance_names_a_mistyped_setting(tmp_path: Path) -> None:
-    (tmp_path / ".env").write_text("SLOW_WORKER=3\n")
-    done = run_app(tmp_path, ROUTES="no.such.module")
-    first, second = done.stderr.splitlines()
-    assert first == "slowpool: SLOW_WORKER is no setting and changes nothing; is SLOW_WORKERS meant?"
-    assert second.startswith("slowpool: ROUTES=no.such.module: ")
 
 
 @pytest.mark.parametrize(
