@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from slowpool.config import Config, Pool
-from slowpool.web.own_names import OwnNames
+from slowpool.status.own_names import OwnNames
 from tests.support.client import exchange, request
 from tests.support.process import Instance
 
