@@ -63,8 +63,8 @@ def one_queue(rate: float, seconds: float, scv: float = 1) -> Iterator[tuple[int
 def shortest_queue(rate: float, seconds: float, scv: float = 1, each: int = 1) -> Iterator[tuple[int, Wait]]:
     """The same for instances of ``each`` workers and a queue each, as with nginx's least_conn.
 
-    An approximation of this project; deploy/README.md has its error. An instance where a job waits gets no new
-    ones, so the others are a loss system whose lost jobs are the waiting ones: with w workers at instances
+    An approximation of this project; deploy/README.md has its error. An instance with a waiting job gets no
+    new one, so the others are a loss system whose lost jobs are the waiting ones: with w workers at instances
     with waiting jobs, Erlang's B for the rest, and w is the load of the waiting jobs (Little's law). Such a
     job waits for the first of ``each`` workers; its wait in one common queue is added.
     """

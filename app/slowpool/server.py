@@ -24,8 +24,7 @@ from slowpool.http.guard import RequestGuard
 from slowpool.instance import Runtime, State
 from slowpool.linux.scheduling import SHORT_SLICE_SECONDS, request_slice
 from slowpool.observe.loop_watch import LoopWatch
-from slowpool.status import page
-from slowpool.status.overview import Overview
+from slowpool.status.system import system_rules
 from slowpool.web.application import Application
 from slowpool.web.handlers import RefusedHandler
 from slowpool.web.routes import make_app
@@ -81,8 +80,9 @@ async def serve(config: Config, instance: Instance, *, reload: bool = False) -> 
 
 
 def assemble(config: Config, instance: Instance) -> Application:
-    """The application of an instance, with the status page. Raises ConfigError as make_app does."""
-    return make_app(Runtime(config, instance), page.routes(Overview(config)))
+    """The application of an instance, with the system routes. Raises ConfigError as make_app does."""
+    runtime = Runtime(config, instance)
+    return make_app(runtime, system_rules(runtime))
 
 
 async def _drain(

@@ -8,7 +8,6 @@ from tornado.routing import Rule, URLSpec
 
 from slowpool.http.request import request_id
 from slowpool.instance import Runtime, State
-from slowpool.web.own_names import OwnNames
 
 WEBSOCKET_PING_SECONDS = 5
 """Keeps a quiet WebSocket open: nginx's read timeout for the fast pool is longer."""
@@ -25,7 +24,6 @@ class Application(web.Application):
         not_found: type[web.RequestHandler],
     ) -> None:
         self.runtime = runtime
-        self.own_names = OwnNames(runtime.config)
         self._named = named
         super().__init__(
             rules,

@@ -209,16 +209,6 @@ class MisdirectedHandler(Handler):
         )
 
 
-class SystemHandler(Handler):
-    """Mixed into each handler of a system route: 421 for a Host that is not this machine."""
-
-    def prepare(self) -> None:
-        if self.request.host not in self.application.own_names:
-            raise Misdirected(
-                "this route answers to localhost, to addresses and to the names of SERVER_NAMES only"
-            )
-
-
 class TrackedWebSocket(WebSocketHandler):
     """Adds itself to the open WebSockets of the runtime, which are closed when the instance drains."""
 

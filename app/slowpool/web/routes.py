@@ -1,4 +1,4 @@
-"""make_app: the application of one instance, from system routes and the module that ``ROUTES`` names."""
+"""make_app: the application of one instance, with the routes of the module that ``ROUTES`` names."""
 
 import importlib
 import re
@@ -13,13 +13,11 @@ from slowpool.config import Pool
 from slowpool.errors import ConfigError
 from slowpool.http.request import RouteMatches, route_template
 from slowpool.instance import Runtime
-from slowpool.web import health
 from slowpool.web.application import Application
 from slowpool.web.handlers import (
     MisdirectedHandler,
     NotFoundHandler,
     SlowHandler,
-    SystemHandler,
     TrackedWebSocket,
 )
 
@@ -27,8 +25,8 @@ SLOW_PREFIX = "/slow"
 """nginx sends a path that begins with it to the slow pool."""
 
 
-def make_app(runtime: Runtime, system_routes: Iterable[tuple[Any, ...]] = ()) -> Application:
-    """The application of one instance; ``system_routes`` are served beside those of the health probes.
+def make_app(runtime: Runtime, system_rules: Iterable[URLSpec] = ()) -> Application:
+    """The application of one instance; ``system_rules`` come before the routes of ``ROUTES``.
 
     Raises ConfigError when the module of ``ROUTES`` cannot be imported, has no list ``routes``, or
     has a route whose pattern nginx would send to the other pool.
@@ -36,7 +34,7 @@ def make_app(runtime: Runtime, system_routes: Iterable[tuple[Any, ...]] = ()) ->
     routes = load_routes(runtime.config.routes)
     return Application(
         runtime,
-        [*map(_system_rule, [*health.routes, *system_routes]), *_rules(routes, runtime.instance.pool)],
+        [*system_rules, *_rules(routes, runtime.instance.pool)],
         named={route.name: route for route in routes if route.name},
         not_found=NotFoundHandler,
     )
@@ -55,6 +53,13 @@ def load_routes(module_name: str) -> list[URLSpec]:
     if not isinstance(routes, list):
         raise ConfigError(f"ROUTES={module_name}: the module has no list named 'routes'")
     return [_checked(route, module_name) for route in routes]
+
+
+def rule(route: str | None, pattern: str, handler: type[web.RequestHandler], *more: Any) -> URLSpec:
+    """A rule whose requests have ``route`` as their route_of; ``more`` are URLSpec's other arguments."""
+    spec = web.url(pattern, handler, *more)
+    spec.matcher = RouteMatches(spec.regex.pattern, route)
+    return spec
 
 
 def _checked(route: Any, module_name: str) -> URLSpec:
@@ -81,27 +86,16 @@ def _checked(route: Any, module_name: str) -> URLSpec:
     return spec
 
 
-def _system_rule(route: tuple[Any, ...]) -> URLSpec:
-    pattern, handler, *kwargs = route
-    return _rule(None, pattern, type(handler.__name__, (SystemHandler, handler), {}), *kwargs)
-
-
 def _rules(routes: list[URLSpec], pool: Pool) -> Iterator[URLSpec]:
     """The routes that an instance of this pool serves; a fast one answers slow routes with 421."""
     for route in routes:
         pattern, handler = route.regex.pattern, route.handler_class
         if issubclass(handler, SlowHandler):
             if pool is Pool.FAST:
-                yield _rule(route_template(pattern), pattern, MisdirectedHandler)
+                yield rule(route_template(pattern), pattern, MisdirectedHandler)
                 continue
         elif pool is Pool.SLOW:
             continue
         if issubclass(handler, WebSocketHandler):
             handler = type(handler.__name__, (TrackedWebSocket, handler), {})
-        yield _rule(route_template(pattern), pattern, handler, route.kwargs, route.name)
-
-
-def _rule(route: str | None, pattern: str, handler: type[web.RequestHandler], *more: Any) -> URLSpec:
-    rule = web.url(pattern, handler, *more)
-    rule.matcher = RouteMatches(rule.regex.pattern, route)
-    return rule
+        yield rule(route_template(pattern), pattern, handler, route.kwargs, route.name)

@@ -1,7 +1,7 @@
 """The names under which the system routes answer."""
 
 from slowpool.config import Config
-from slowpool.web.own_names import OwnNames
+from slowpool.status.own_names import OwnNames
 
 
 def test_a_name_of_kubernetes_has_its_short_forms_and_no_other() -> None:
