@@ -1,4 +1,4 @@
-"""Find what would keep the programs from running before supervisor starts and tries again and again."""
+"""Checks before supervisor starts, which would restart a program that cannot run again and again."""
 
 import contextlib
 import os
@@ -12,16 +12,16 @@ from collections.abc import Mapping
 from slowpool.errors import ConfigError
 
 ROUTES_SECONDS = 20.0
-"""Routes that take longer to import are left to the instances."""
+"""Routes that take longer to import are not checked; the instances import them."""
 
 
 class CheckFailed(Exception):
-    """Why the routes cannot be served: the whole text, a traceback included."""
+    """The routes cannot be imported; the text may include a traceback."""
 
 
 def check_routes(environ: Mapping[str, str]) -> None:
-    """Import the routes in a process of its own. Raises CheckFailed, or ConfigError when that has crashed."""
-    with tempfile.TemporaryFile() as errors:  # a pipe would be held open by what the module may have started
+    """Import the routes in a separate process. Raises CheckFailed, or ConfigError when it crashes."""
+    with tempfile.TemporaryFile() as errors:  # children of the module would hold a pipe open
         check = subprocess.Popen(
             [sys.executable, "-m", "slowpool", "check"],
             env=environ,
@@ -48,10 +48,12 @@ def check_routes(environ: Mapping[str, str]) -> None:
 
 
 def check_nginx(environ: Mapping[str, str]) -> None:
-    """Render nginx's configuration and have nginx check it. Raises ConfigError."""
+    """Render the configuration of nginx and let nginx test it. Raises ConfigError."""
     command = ["nginx/render", f"{environ['RUN_DIR']}/nginx"]
     done = subprocess.run(command, env=environ, capture_output=True, text=True, errors="replace")
     if done.returncode:
-        lines = done.stderr.splitlines() or ["nginx/render has failed"]
-        of_nginx = re.findall(r"\[emerg\] (?:\d+#\d+: )?(.+)", done.stderr)
-        raise ConfigError(f"nginx: {of_nginx[0]}" if of_nginx else lines[-1].removeprefix("nginx/render: "))
+        lines = done.stderr.splitlines() or ["nginx/render failed"]
+        emergencies = re.findall(r"\[emerg\] (?:\d+#\d+: )?(.+)", done.stderr)
+        raise ConfigError(
+            f"nginx: {emergencies[0]}" if emergencies else lines[-1].removeprefix("nginx/render: ")
+        )

@@ -1,8 +1,8 @@
-"""``python -m deploy.supervise fast|slow|local``: check the settings and run supervisor with them.
+"""``python -m deploy.supervise fast|slow|local``: check the settings and run supervisor.
 
-``fast`` and ``slow`` are a container of that pool; this process becomes supervisor. ``local`` is the
-whole system on this machine, nginx included; this process stays, says when it is up, and ends it in
-order when it is told to, or at once when it is told to again.
+``fast`` and ``slow`` are the command of a container of that pool: this process becomes supervisor. ``local``
+is the whole system on this machine, nginx included: this process stays, prints when the system is up, and
+stops it in order at the first signal and at once at the second.
 """
 
 import contextlib
@@ -14,16 +14,12 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
-from typing import Any
-from xmlrpc.client import ServerProxy  # nosec B411  # supervisor answers, nobody else
-
-from supervisor.xmlrpc import SupervisorTransport
 
 from deploy.supervise.checks import CheckFailed, check_nginx, check_routes
 from deploy.supervise.nginx_choice import choose_nginx
+from deploy.supervise.probe import is_ok
+from deploy.supervise.rpc import CONTAINER_RUN_DIR, supervisor_api
 from deploy.supervise.stop import Signals, say, stop
 from slowpool.config import Config, Instance, Pool
 from slowpool.errors import ConfigError
@@ -33,43 +29,28 @@ from slowpool.mistyped import warn_of_mistyped
 
 ROOT = Path(__file__).resolve().parents[2]
 SUPERVISORD = [sys.executable, "-m", "supervisor.supervisord", "-c", "deploy/supervisord.conf"]
-CONTAINER_RUN_DIR = Path("/tmp/slowpool")  # nosec B108  # a tmpfs of the container's own
 SETTLE_SECONDS = 3.0
-"""supervisor is not told to stop before: a program that it has forked and that is not yet its own, about a
-second after its start, would miss the signal, and supervisor would wait for all of ``stopwaitsecs``."""
+"""supervisor is not asked to stop earlier than this after its start. A program that it has just forked would
+miss the signal, and supervisor would wait for all of ``stopwaitsecs``."""
 
 OPEN_FILES = 65536
-"""The soft limit of open files, where the hard one allows it: each connection is one, and the usual soft
-limit of 1024 is from the days of select(2)."""
+"""The soft limit of open files, if the hard limit allows it. Each connection is one, and the usual soft limit
+of 1024 dates from select(2)."""
 
 SOCKET_PATH_MAX = 90
-"""Bytes of the path of a unix socket (108 on Linux), less what supervisor appends to it."""
-
-
-def supervisor_api(run_dir: Path) -> Any:
-    """supervisor's own XML-RPC interface; its methods raise OSError when no supervisor answers there."""
-    transport = SupervisorTransport(None, None, f"unix://{run_dir}/supervisor.sock")
-    return ServerProxy("http://127.0.0.1", transport=transport).supervisor
-
-
-def raise_open_files() -> None:
-    """Allow this process, and all that it starts, as many open files as may be."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    soft = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
-    with contextlib.suppress(ValueError):  # a system with a lower limit of its own
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+"""Bytes in the path of a Unix socket (108 on Linux), minus the suffix that supervisor appends."""
 
 
 def main() -> int:
-    """Run the programs that the command line names; returns the exit status."""
+    """Run the programs that the command line names; return the exit status."""
     os.chdir(ROOT)
-    for number in (signal.SIGTERM, signal.SIGHUP):  # until something is there that has to be ended in order
+    for number in (signal.SIGTERM, signal.SIGHUP):  # until there is something to stop in order
         signal.signal(number, signal.default_int_handler)
     try:
         config = Config.load()
         warn_of_mistyped()
         raise_open_files()
-        request_slice(SHORT_SLICE_SECONDS)  # inherited by all but the slow instances, which reset it
+        request_slice(SHORT_SLICE_SECONDS)  # inherited by all programs; slow instances reset it
         match sys.argv[1:]:
             case ["local"]:
                 return _run_local(config)
@@ -89,8 +70,16 @@ def main() -> int:
         return 130
 
 
+def raise_open_files() -> None:
+    """Raise the soft limit of open files for this process and its children."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    soft = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    with contextlib.suppress(ValueError):  # macOS has a lower limit than the hard one
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
 def _environ(config: Config, run_dir: Path, *, programs: str, address: str) -> dict[str, str]:
-    """The environment of supervisor and of all that it starts."""
+    """Make the run directory and return the environment of supervisor and its programs."""
     run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     return {
         **Config.in_file(),
@@ -102,7 +91,7 @@ def _environ(config: Config, run_dir: Path, *, programs: str, address: str) -> d
         "PROGRAMS": programs,
         "LISTEN_ADDRESS": address,
         "STOP_WAIT_SECONDS": str(config.stop_wait_seconds),
-        "REPLICA": "" if programs == "*" else socket.gethostname(),  # a container's short id
+        "REPLICA": "" if programs == "*" else socket.gethostname(),  # the short id of a container
     }
 
 
@@ -111,7 +100,7 @@ def _run_local(config: Config) -> int:
     _check_ports(config, instances)
     folder = run_dir(config)
     if len(os.fsencode(folder / "supervisor.sock")) > SOCKET_PATH_MAX:
-        raise ConfigError(f"the path {ROOT} is too long for a unix socket; move the project")
+        raise ConfigError(f"the path {ROOT} is too long for a Unix socket; move the project to a shorter one")
     environ = _environ(config, folder, programs="*", address="127.0.0.1")
     environ |= {"ADMIN_ADDRESS": "127.0.0.1", "RESOLVER": ""}
     environ |= choose_nginx(environ, folder)
@@ -129,26 +118,55 @@ def _run_local(config: Config) -> int:
     threading.Thread(target=_pass_on, args=(supervisor,), daemon=True).start()
     settled_at = time.monotonic() + SETTLE_SECONDS
 
-    probes = [f"http://127.0.0.1:{instance.port}/readyz" for instance in instances]
-    probes.append(f"http://127.0.0.1:{config.admin_port}/livez")
+    probes = [(instance.port, "/readyz") for instance in instances]
+    probes.append((config.admin_port, "/livez"))
     while probes and supervisor.poll() is None and not signals.stop:
         time.sleep(0.05)
-        probes = [url for url in probes if not _answers(url)]
+        probes = [probe for probe in probes if not is_ok(*probe)]
     if not probes:
-        say(f"slowpool: is up, at {public_url(config)}")
+        say(f"slowpool: is up, at {_public_url(config)}")
     while supervisor.poll() is None and not signals.stop:
         time.sleep(0.1)
     if signals.stop:
         try:
             return stop(supervisor, lambda: supervisor_api(folder), config, signals, settled_at)
         finally:
-            supervisor.terminate()  # if it still runs, whatever has happened
-    print("slowpool: ended because a program could not run; its reason stands above", file=sys.stderr)
+            supervisor.terminate()  # if an exception has left it running
+    print("slowpool: stopped because a program could not run; the lines above say why", file=sys.stderr)
     return supervisor.returncode or 1
 
 
-def public_url(config: Config) -> str:
-    """Where a browser on this machine finds the system, by a name that it answers to."""
+def _check_ports(config: Config, instances: list[Instance]) -> None:
+    """Raise ConfigError when a port is in use, or is set twice."""
+    everywhere = "0.0.0.0"  # nosec B104  # only to see whether a port is free
+    wanted = [("HTTP_PORT", everywhere, config.http_port), ("ADMIN_PORT", "127.0.0.1", config.admin_port)]
+    if config.tls_certificate:
+        wanted.append(("HTTPS_PORT", everywhere, config.https_port))
+    wanted += [(f"{i.pool.upper()}_PORT", i.address, i.port) for i in instances]
+    with contextlib.ExitStack() as held:
+        for name, address, port in wanted:
+            listener = held.enter_context(socket.socket())
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                listener.bind((address, port))
+                listener.listen()
+            except OSError as error:
+                raise ConfigError(
+                    f"port {port} ({name}) is not available: {error.strerror}; choose another, such as "
+                    f"{name}={port + 1000} ./deploy/local"
+                ) from error
+
+
+def _pass_on(supervisor: subprocess.Popen[bytes]) -> None:
+    """Copy supervisor's output to stdout; supervisor itself would not survive the loss of its terminal."""
+    assert supervisor.stdout
+    while data := os.read(supervisor.stdout.fileno(), 65536):
+        with contextlib.suppress(OSError):
+            os.write(1, data)
+
+
+def _public_url(config: Config) -> str:
+    """The URL for a browser on this machine, with a name that the server accepts."""
     names = config.server_names.replace(",", " ").split()
     plain = [name for name in names if "*" not in name and name.strip(".")]
     host = "localhost"
@@ -156,44 +174,3 @@ def public_url(config: Config) -> str:
         host = plain[0].lstrip(".") if plain else names[0].replace("*", "www")
     scheme, port = ("https", config.https_port) if config.tls_certificate else ("http", config.http_port)
     return f"{scheme}://{host}:{port}/"
-
-
-def _pass_on(supervisor: subprocess.Popen[bytes]) -> None:
-    """Print what supervisor and its programs say; supervisor could not live with a terminal that has gone."""
-    assert supervisor.stdout
-    while data := os.read(supervisor.stdout.fileno(), 65536):
-        with contextlib.suppress(OSError):
-            os.write(1, data)
-
-
-def _check_ports(config: Config, instances: list[Instance]) -> None:
-    """Raise ConfigError when something else, or two settings, have one of the ports."""
-    everywhere = "0.0.0.0"  # nosec B104  # only to see whether a port is free
-    wanted = [("HTTP_PORT", everywhere, config.http_port), ("ADMIN_PORT", "127.0.0.1", config.admin_port)]
-    if config.tls_certificate:
-        wanted.append(("HTTPS_PORT", everywhere, config.https_port))
-    wanted += [(f"{i.pool.upper()}_PORT", i.address, i.port) for i in instances]
-    held = []
-    try:
-        for name, address, port in wanted:
-            held.append(listener := socket.socket())
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                listener.bind((address, port))
-                listener.listen()
-            except OSError as error:
-                raise ConfigError(
-                    f"port {port} ({name}) cannot be had: {error.strerror}; choose another, as in "
-                    f"{name}={port + 1000} ./deploy/local"
-                ) from error
-    finally:
-        for listener in held:
-            listener.close()
-
-
-def _answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=1) as response:  # nosec B310  # of main's own
-            return bool(response.status == 200)
-    except (OSError, urllib.error.URLError):
-        return False

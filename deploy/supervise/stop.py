@@ -1,4 +1,4 @@
-"""Ending a local run: in order, saying what it waits for, or at once."""
+"""Stop a local run: in order, while printing what it waits for, or at once."""
 
 import contextlib
 import os
@@ -11,33 +11,33 @@ from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
-from xmlrpc.client import Error  # nosec B411  # supervisor answers, nobody else
+from xmlrpc.client import Error  # nosec B411  # only supervisor answers
 
 from slowpool.config import Config
 
 QUIET_SECONDS = 5.0
-"""Where no request is open, a stop is this long without a word on what it waits for: supervisor takes about
-a second for each group of programs."""
+"""When no request is open, nothing is printed for this long: supervisor needs about a second for each group
+of programs."""
 
-WORD_SECONDS = 5.0
-"""How often it says so."""
+REPORT_SECONDS = 5.0
+"""How often it prints what it waits for."""
 
-ASK_SECONDS = 0.5
-"""What an instance gets to say how many requests it has open."""
+COUNT_TIMEOUT_SECONDS = 0.5
+"""How long an instance may take to report its open requests."""
 
 ANSWERS_SECONDS = 2.0
-"""After their second signal, what instances get for the answers to the jobs that they cut off."""
+"""How long instances may take, after their second signal, to answer the jobs that they cut off."""
 
-LEAVE_SECONDS = 1.0
-"""After its second signal, what nginx gets to go."""
+NGINX_EXIT_SECONDS = 1.0
+"""How long nginx may take to exit after its second signal."""
 
 POLL_SECONDS = 0.05
 
 
 class Signals:
-    """SIGINT, SIGTERM and SIGHUP as they come in: the first asks for a stop, another one for an end at once.
+    """Handles SIGINT, SIGTERM and SIGHUP: the first sets ``stop``, the next one ``force``.
 
-    SIGHUP does not count as another one: when a terminal is closed, it may come twice.
+    SIGHUP never sets ``force``: it may come twice when a terminal is closed.
     """
 
     def __init__(self) -> None:
@@ -58,59 +58,59 @@ def stop(
     signals: Signals,
     settled_at: float,
 ) -> int:
-    """Have supervisor end all programs, and return its exit status.
+    """Make supervisor stop all programs, and return its exit status.
 
-    It takes ``STOP_GRACE_SECONDS`` at most, after which, or at a second signal, everything ends at once.
-    Before ``settled_at`` supervisor is not told. ``api`` connects to it, anew for each call: a connection
-    that has failed once is of no more use.
+    After ``STOP_GRACE_SECONDS``, or at a second signal, everything is stopped at once. supervisor is not
+    asked before ``settled_at``. ``api`` makes a new connection to it for each call, since one that has
+    failed cannot be used again.
     """
-    say("slowpool: drains and stops")
+    say("slowpool: draining and stopping")
     ends_at = max(time.monotonic(), settled_at) + config.stop_grace_seconds
     programs = _programs(api)
     busy = _open_requests(supervisor, programs)
-    next_word_at = 0.0 if busy else max(time.monotonic(), settled_at) + QUIET_SECONDS
+    report_at = 0.0 if busy else max(time.monotonic(), settled_at) + QUIET_SECONDS
     while time.monotonic() < settled_at and not signals.force:
-        next_word_at = _say_what_is_waited_for(supervisor, programs, ends_at, next_word_at)
+        report_at = _report(supervisor, programs, ends_at, report_at)
         time.sleep(POLL_SECONDS)
-    programs = _programs(api)  # some may have been about to start
+    programs = _programs(api)  # more may have started since
     _close_websockets(api)
     supervisor.terminate()
     while supervisor.poll() is None:
         if signals.force:
-            return _end_at_once(supervisor, programs, "a second signal")
+            return _stop_at_once(supervisor, programs, "a second signal")
         if time.monotonic() > ends_at:
-            return _end_at_once(supervisor, programs, f"STOP_GRACE_SECONDS={config.stop_grace_seconds}")
-        next_word_at = _say_what_is_waited_for(supervisor, programs, ends_at, next_word_at)
+            return _stop_at_once(supervisor, programs, f"STOP_GRACE_SECONDS={config.stop_grace_seconds}")
+        report_at = _report(supervisor, programs, ends_at, report_at)
         time.sleep(POLL_SECONDS)
     return supervisor.returncode
 
 
 def say(line: str) -> None:
-    """Print a line; the terminal may have gone."""
+    """Print a line, unless the terminal is gone."""
     with contextlib.suppress(OSError):
         os.write(1, f"{line}\n".encode())
 
 
 def _programs(api: Callable[[], Any]) -> dict[str, int]:
-    """Name -> process of what supervisor runs; once it ends, it does not say."""
+    """Program -> pid; empty once supervisor is shutting down."""
     with contextlib.suppress(OSError, HTTPException, Error):
         return {one["name"]: one["pid"] for one in api().getAllProcessInfo() if one["pid"]}
     return {}
 
 
 def _close_websockets(api: Callable[[], Any]) -> None:
-    """End what does not end by itself: nginx stops first, and waits for its connections."""
+    """Stop nginx and make the fast instances close their WebSockets, for which nginx would wait."""
     with contextlib.suppress(OSError, HTTPException, Error):
-        api().stopProcess("nginx:nginx", False)  # it takes no new ones from now on
+        api().stopProcess("nginx:nginx", False)  # it accepts no new connections from now on
         api().signalProcessGroup("fast", "USR1")
 
 
-def _say_what_is_waited_for(
-    supervisor: subprocess.Popen[bytes], programs: dict[str, int], ends_at: float, at: float
+def _report(
+    supervisor: subprocess.Popen[bytes], programs: dict[str, int], ends_at: float, report_at: float
 ) -> float:
-    """Do so if it is time; when it is next."""
-    if time.monotonic() < at:
-        return at
+    """Print what the stop waits for, if it is time to; return when to print next."""
+    if time.monotonic() < report_at:
+        return report_at
     waited_for = _open_requests(supervisor, programs) or [
         name.replace("-", ":")
         for name, pid in programs.items()
@@ -119,14 +119,14 @@ def _say_what_is_waited_for(
     if waited_for:
         seconds = max(0, ends_at - time.monotonic())
         say(
-            f"slowpool: waits for {', '.join(waited_for)}, for {seconds:.0f} s at most; "
-            "Ctrl-C again ends everything at once"
+            f"slowpool: waiting for {', '.join(waited_for)}, at most {seconds:.0f} s; "
+            "press Ctrl-C again to stop at once"
         )
-    return time.monotonic() + WORD_SECONDS
+    return time.monotonic() + REPORT_SECONDS
 
 
 def _open_requests(supervisor: subprocess.Popen[bytes], programs: dict[str, int]) -> list[str]:
-    """The instances that have requests open, or do not say, each with how many."""
+    """Describe each instance that has open requests or does not answer."""
     instances = [
         (name, int(name.rpartition("-")[2]))
         for name, pid in programs.items()
@@ -144,8 +144,8 @@ def _open_requests(supervisor: subprocess.Popen[bytes], programs: dict[str, int]
 
 
 def _count_requests(port: int) -> int | None:
-    """How many requests an instance has open; None when it does not answer, 0 when it does not listen."""
-    connection = HTTPConnection("127.0.0.1", port, timeout=ASK_SECONDS)
+    """Return the number of open requests: None when it does not answer, 0 when it does not listen."""
+    connection = HTTPConnection("127.0.0.1", port, timeout=COUNT_TIMEOUT_SECONDS)
     try:
         connection.request("GET", "/metrics", headers={"Connection": "close"})
         text = connection.getresponse().read().decode(errors="replace")
@@ -159,16 +159,16 @@ def _count_requests(port: int) -> int | None:
     return sum(map(int, counts))
 
 
-def _end_at_once(supervisor: subprocess.Popen[bytes], programs: dict[str, int], reason: str) -> int:
-    """Send the programs their own second signal, and SIGKILL to what it does not end."""
-    say(f"slowpool: ends at once, after {reason}")
+def _stop_at_once(supervisor: subprocess.Popen[bytes], programs: dict[str, int], reason: str) -> int:
+    """Send the programs a second signal, then SIGKILL to those that still run."""
+    say(f"slowpool: stopping at once after {reason}")
     nginx = [pid for name, pid in programs.items() if name == "nginx"]
     instances = [pid for name, pid in programs.items() if name.startswith(("fast-", "slow-"))]
-    for number in (signal.SIGTERM, signal.SIGINT):  # one of them may be the first that it gets
+    for number in (signal.SIGTERM, signal.SIGINT):  # supervisor may not have sent the first signal yet
         _send(supervisor, instances, number)
     _wait(supervisor, instances, ANSWERS_SECONDS)
-    _send(supervisor, nginx, signal.SIGTERM)  # after the instances, whose last answers it hands on
-    _wait(supervisor, nginx, LEAVE_SECONDS)
+    _send(supervisor, nginx, signal.SIGTERM)  # after the instances, whose last answers it passes on
+    _wait(supervisor, nginx, NGINX_EXIT_SECONDS)
     _send(supervisor, [*programs.values(), *_children(supervisor.pid)], signal.SIGKILL)
     try:
         return supervisor.wait(QUIET_SECONDS)
@@ -185,7 +185,7 @@ def _wait(supervisor: subprocess.Popen[bytes], pids: list[int], seconds: float) 
 
 
 def _send(supervisor: subprocess.Popen[bytes], pids: list[int], number: signal.Signals) -> None:
-    """Signal processes; SIGKILL is for all that is in their groups."""
+    """Signal processes; SIGKILL goes to their process groups."""
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
             if _runs(supervisor, pid):
@@ -193,7 +193,7 @@ def _send(supervisor: subprocess.Popen[bytes], pids: list[int], number: signal.S
 
 
 def _runs(supervisor: subprocess.Popen[bytes], pid: int) -> bool:
-    """Whether a process is there and is supervisor's, whose session it is in."""
+    """Whether a process exists and is in supervisor's session."""
     try:
         return os.getsid(pid) == supervisor.pid
     except ProcessLookupError:
@@ -201,7 +201,7 @@ def _runs(supervisor: subprocess.Popen[bytes], pid: int) -> bool:
 
 
 def _children(pid: int) -> list[int]:
-    """The children of a process, where the system says so (Linux)."""
+    """Return the children of a process; empty except on Linux."""
     with contextlib.suppress(OSError):
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     return []

@@ -50,7 +50,7 @@ def test_what_has_been_accepted_is_answered_while_it_stops(
         gate.open()
         assert [answer.result().text for answer in answers] == ["released"] * 3
         assert system.wait() == 0
-        assert "slowpool: drains and stops" in system.output
+        assert "slowpool: draining and stopping" in system.output
 
 
 @pytest.mark.parametrize("path", ["/wait", "/slow/task", "/slow/block"])
@@ -63,13 +63,13 @@ def test_it_says_what_it_waits_for_and_a_second_signal_ends_everything_at_once(
         answer = background.submit(system.get, gate(path))
         gate.wait_for(1)
         system.signal(number)
-        line = system.wait_for_output(r"slowpool: waits for (fast|slow):\d+ \(.*, for \d+ s at most; ")
+        line = system.wait_for_output(r"slowpool: waiting for (fast|slow):\d+ \(.*, at most \d+ s; ")
         assert ("does not answer" if path == "/slow/block" else "open requests: 1") in line
         wait_until(lambda: len(seconds_left(system)) > 1)
         assert seconds_left(system) == sorted(set(seconds_left(system)), reverse=True)
         system.signal(number)
         system.wait(timeout=20)
-        assert "slowpool: ends at once, after a second signal" in system.output
+        assert "slowpool: stopping at once after a second signal" in system.output
         assert "Traceback" not in system.output
         assert not answer.exception() or isinstance(answer.exception(), OSError)
     for port in (system.port, system.admin_port, *system.instances("fast"), *system.instances("slow")):
@@ -86,7 +86,7 @@ def test_a_stop_with_nothing_to_wait_for_waits_for_no_request() -> None:
 def seconds_left(system: System) -> list[int]:
     """What it has said that it waits at most."""
     return list(
-        map(int, re.findall(r"^slowpool: waits for .*, for (\d+) s at most", system.output, re.MULTILINE))
+        map(int, re.findall(r"^slowpool: waiting for .*, at most (\d+) s", system.output, re.MULTILINE))
     )
 
 
@@ -115,7 +115,7 @@ def test_an_instance_that_grows_too_large_is_drained_and_replaced() -> None:
         before = {port: system.pid_of("fast", port) for port in system.instances("fast")}
         with Load(system.port, [Client("GET", "/ok", 50)]) as load:
             port = int(system.get("/leak?megabytes=300").headers["X-Served-By"].partition(":")[2])
-            line = system.wait_for_output(rf"fast:fast-{port} has \d+ bytes .*: restart\"")
+            line = system.wait_for_output(rf"fast:fast-{port} has \d+ bytes .*: restarting it\"")
             assert int(re.findall(r"\d{6,}", line)[0]) > 200 << 20
             wait_until(lambda: system.pid_of("fast", port) not in (0, before[port]))
             wait_until(lambda: system.get("/ok").headers["X-Served-By"] == f"fast:{port}")
@@ -158,8 +158,8 @@ def test_a_port_that_is_taken_is_one_line_and_nothing_starts(name: str, address:
     assert done.returncode == 2
     assert done.stdout == ""
     assert re.fullmatch(
-        rf"slowpool: port {port} \({name}\) cannot be had: Address already in use; "
-        rf"choose another, as in {name}=\d+ \./deploy/local\n",
+        rf"slowpool: port {port} \({name}\) is not available: Address already in use; "
+        rf"choose another, such as {name}=\d+ \./deploy/local\n",
         done.stderr,
     )
 
@@ -168,7 +168,7 @@ def test_two_settings_with_one_port_are_one_line_and_nothing_starts() -> None:
     port = free_ports()
     done = run_to_its_end(HTTP_PORT=port, ADMIN_PORT=port)
     assert done.returncode == 2
-    assert done.stderr.startswith(f"slowpool: port {port} (ADMIN_PORT) cannot be had: ")
+    assert done.stderr.startswith(f"slowpool: port {port} (ADMIN_PORT) is not available: ")
     assert len(done.stderr.splitlines()) == 1
 
 
@@ -186,9 +186,9 @@ def test_a_program_that_cannot_run_ends_everything_with_its_reason() -> None:
         assert system.wait(timeout=110) == 1
         lines = system.output.splitlines()
         assert any("RuntimeError: the model is missing" in line for line in lines)
-        assert any(re.search(r"\S+ cannot be kept running: everything ends", line) for line in lines)
+        assert any(re.search(r"\S+ cannot be kept running: shutting everything down", line) for line in lines)
         assert "Fault" not in system.output
-        assert lines[-1] == "slowpool: ended because a program could not run; its reason stands above"
+        assert lines[-1] == "slowpool: stopped because a program could not run; the lines above say why"
     finally:
         system.__exit__(None, None, None)
 
@@ -198,7 +198,7 @@ def test_a_fast_instance_that_hangs_is_killed_and_replaced(sturdy: System) -> No
     port = sturdy.instances("fast")[0]
     hung = sturdy.pid_of("fast", port)
     os.kill(hung, signal.SIGSTOP)
-    sturdy.wait_for_output(rf"fast:fast-{port} has not answered for 10 s: kill")
+    sturdy.wait_for_output(rf"fast:fast-{port} has not answered for 10 s: killing it")
     wait_until_replaced(sturdy, port, hung)
 
 

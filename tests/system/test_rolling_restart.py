@@ -70,7 +70,7 @@ def test_an_instance_that_does_not_come_back_is_the_end_and_the_rest_is_untouche
         (line,) = done.stderr.splitlines()
         first, second = (f"fast-{port}" for port in system.instances("fast"))
         assert done.returncode == 1
-        assert line.startswith(f"rolling-restart: fast:{first} does not come back: ")
+        assert line.startswith(f"rolling-restart: fast:{first} did not come back: ")
         assert line.endswith(f"its log says why; not touched: fast:{second}")
         assert "the new release is broken" in system.output
         assert {request.status for request in load.requests} == {200}

@@ -42,7 +42,7 @@ stdout_logfile=/dev/stdout
 stdout_logfile_maxbytes=0
 """
 WATCHDOG = """
-from deploy import watchdog
+from deploy.supervise import watchdog
 watchdog.PROBE_INTERVAL_SECONDS = 0.1
 watchdog.FAST_HUNG_SECONDS = 1.5
 watchdog.main()
@@ -96,7 +96,7 @@ class Watched(Entered):
 
     def kills(self, port: int) -> int:
         """How often the watchdog has killed a stand-in for having hung."""
-        return self.process.output.count(f"fast:fast-{port} has not answered for 1.5 s: kill")
+        return self.process.output.count(f"fast:fast-{port} has not answered for 1.5 s: killing it")
 
     def answers(self, port: int) -> int:
         """How many probes a stand-in has answered since it was told how to behave."""
@@ -122,7 +122,7 @@ def test_a_program_that_the_watchdog_kills_again_and_again_never_ends_everything
         before = [watched.process.output.count(f"fast:fast-{port} is EXITED") for port in watched.ports]
         wait_until(lambda: all(watched.pid(f"fast:fast-{port}") for port in watched.ports))
         assert watched.process.running
-        assert "everything ends" not in watched.process.output
+        assert "shutting everything down" not in watched.process.output
         assert min(before) >= 4
 
 
@@ -130,7 +130,7 @@ def test_programs_that_never_answer_end_everything_with_one_line_and_no_tracebac
     with Watched("die") as watched:
         watched.process.wait(60)
         output = watched.process.output
-        assert len(re.findall(r"cannot be kept running: everything ends", output)) == 1, output
+        assert len(re.findall(r"cannot be kept running: shutting everything down", output)) == 1, output
         assert "Traceback" not in output
 
 
@@ -139,14 +139,14 @@ def test_kills_for_having_hung_do_not_excuse_ends_in_vain() -> None:
         wait_until(lambda: all(watched.kills(port) for port in watched.ports))
         watched.tell("die")
         watched.process.wait(60)
-        assert "cannot be kept running: everything ends" in watched.process.output
+        assert "cannot be kept running: shutting everything down" in watched.process.output
 
 
 def test_while_one_is_restarted_for_its_size_the_others_are_watched() -> None:
     with Watched(INSTANCE_MAX_RSS_BYTES=80 << 20) as watched:
         large, other = watched.ports
         watched.tell_one(large, "large", "drain")
-        watched.process.wait_for_output(rf"fast:fast-{large} has \d+ bytes of resident memory: restart")
+        watched.process.wait_for_output(rf"fast:fast-{large} has \d+ bytes of resident memory: restarting it")
         drains = watched.pid(f"fast:fast-{large}")
         seen = watched.answers(other)
         wait_until(lambda: watched.answers(other) > seen + 3)
@@ -161,7 +161,7 @@ def test_two_that_are_too_large_are_restarted_one_at_a_time() -> None:
     with Watched(INSTANCE_MAX_RSS_BYTES=80 << 20) as watched:
         before = {port: watched.pid(f"fast:fast-{port}") for port in watched.ports}
         watched.tell("large", "drain")
-        line = watched.process.wait_for_output("of resident memory: restart")
+        line = watched.process.wait_for_output("of resident memory: restarting it")
         first = next(port for port in watched.ports if f"fast-{port}" in line)
         (second,) = set(watched.ports) - {first}
         watched.tell_one(second, "large")  # it would go at once
@@ -169,7 +169,9 @@ def test_two_that_are_too_large_are_restarted_one_at_a_time() -> None:
         wait_until(lambda: watched.answers(second) > seen + 3)
         assert watched.pid(f"fast:fast-{second}") == before[second]
         watched.tell_one(first)
-        watched.process.wait_for_output(rf"fast:fast-{second} has \d+ bytes of resident memory: restart")
+        watched.process.wait_for_output(
+            rf"fast:fast-{second} has \d+ bytes of resident memory: restarting it"
+        )
         wait_until(lambda: watched.pid(f"fast:fast-{second}") not in (0, before[second]))
 
 
