@@ -55,7 +55,7 @@ def test_nginx_goes_on_without_the_filter(server: Nginx) -> None:
 
 
 def test_a_reload_that_fails_says_why_and_nginx_goes_on(server: Nginx) -> None:
-    (server.folder / "rendered" / "upstreams.conf").write_text("nonsense;")
+    (server.folder / "http" / "upstreams.conf").write_text("nonsense;")
     server.signal(signal.SIGHUP)
     line = json.loads(server.wait_for_output("nonsense"))
     assert (line["logger"], line["level"]) == ("nginx", "CRITICAL")
