@@ -188,7 +188,8 @@ def test_the_line_about_faults_says_which_can_be_reached(
 
 
 def test_http2_is_on_or_off(tmp_path: Path) -> None:
-    assert refused(tmp_path, {**render_environment(), "HTTP2": "yes"}, "HTTP2").endswith("must be one of: on off")
+    line = refused(tmp_path, {**render_environment(), "HTTP2": "yes"}, "HTTP2")
+    assert line.endswith("must be one of: on off")
 
 
 def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
