@@ -1,5 +1,5 @@
-# Sourced by nginx/render: the kinds of settings, as functions. Each exports the variable NAME, with its default where it
-# is unset or empty, and ends render with status 2 where its value is wrong.
+# Sourced by nginx/render: the kinds of settings, as functions. Each exports the variable NAME, with its default if it is
+# unset or empty, and ends render with status 2 if its value is wrong.
 
 get() {  # NAME DEFAULT
     eval "value=\${$1:-\$2}; export $1=\"\$value\""
@@ -46,7 +46,7 @@ file() {  # NAME DEFAULT: the path is made absolute
         /*) ;;
         *) value=$PWD/$value ;;
     esac
-    [ -f "$value" ] || fail "$1=$value must be a file that is there" 2
+    [ -f "$value" ] || fail "$1=$value must be a file that exists" 2
     [ -r "$value" ] || fail "$1=$value must be readable by uid $(id -u); change its owner or mode" 2
     eval "$1=\$value"
 }

@@ -62,7 +62,7 @@ def test_a_file_of_nginx_that_is_missing_or_wrong_is_one_line(tmp_path: Path) ->
     for settings, reason in (
         (
             {"ADMIN_PASSWORD_FILE": tmp_path / "missing"},
-            "ADMIN_PASSWORD_FILE=.*/missing is not a file that is there",
+            "ADMIN_PASSWORD_FILE=.*/missing must be a file that exists",
         ),
         ({"ADMIN_PASSWORD_FILE": wrong}, "ADMIN_PASSWORD_FILE=.*/wrong must hold one line"),
         (

@@ -1,4 +1,4 @@
-"""nginx/render and the configuration that it makes."""
+"""nginx/render and the configuration that it writes."""
 
 import json
 import re
@@ -14,6 +14,7 @@ from tests.support.basics import DEFAULTS, ROOT
 from tests.support.certificate import make_certificate, needs_openssl
 from tests.support.nginx import DOCKER, FAULTS, LOCAL, directives, errors, render, render_environment
 
+REACH = "reachable with these settings"
 SETTINGS = ROOT / "nginx" / "settings.sh"
 
 BAD = [
@@ -58,10 +59,10 @@ BAD = [
     ("HTTP2", "yes"),
 ]
 
-# What gixy says and is meant to be so; each with its reason.
+# Findings of gixy that are intended, each with its reason.
 GIXY_EXCEPTIONS = {
     # "rewrite ^ $uri" makes no redirect: nginx escapes the path again on its way to the instance.
-    # An end-to-end test sends line breaks.
+    # A system test sends line breaks.
     "http_splitting",
     # Without privileges nginx cannot raise its limit of open files; the engine or the shell sets it.
     "worker_rlimit_nofile_vs_connections",
@@ -112,7 +113,7 @@ def test_a_line_break_in_a_setting_is_refused(tmp_path: Path) -> None:
     [b"", b"\n", b"one\ntwo\n", b"a:b", b"a\0b", b"a\0", b"\0\n", b"a\tb", b"a\r\n", b"\x1b[2Ja", b"a\x7f",
      b"\xff", b"\xc3", b"\xc0\x80", b"\xed\xa0\x80", "a\x9bb".encode(), "\x80".encode()],
 )  # fmt: skip
-def test_a_password_that_nginx_would_not_take_as_it_stands_is_refused(
+def test_a_password_that_nginx_and_a_browser_read_differently_is_refused(
     tmp_path: Path, password: bytes
 ) -> None:
     file = tmp_path / "password"
@@ -122,7 +123,7 @@ def test_a_password_that_nginx_would_not_take_as_it_stands_is_refused(
 
 
 @pytest.mark.parametrize("password", ["correct horse", "é \u3042 🐎 ÿ\n", "x" * 200, "\\ \" ' $ ; {}"])
-def test_any_other_password_is_taken(tmp_path: Path, password: str) -> None:
+def test_any_other_password_is_accepted(tmp_path: Path, password: str) -> None:
     file = tmp_path / "password"
     file.write_text(password)
     done = render(tmp_path / "nginx", render_environment({"ADMIN_PASSWORD_FILE": file}, LOCAL))
@@ -149,7 +150,7 @@ def test_a_release_with_known_faults_is_named_and_not_refused(
     assert told.stdout.startswith(version.partition(" ")[0]) if faulty else told.stdout == ""
 
 
-def test_of_another_build_the_faults_are_not_known(tmp_path: Path) -> None:
+def test_the_faults_of_another_build_are_not_known(tmp_path: Path) -> None:
     done = render(tmp_path / "nginx", with_nginx(tmp_path, "openresty/1.31.9.1", render_environment()))
     assert done.returncode == 0
     assert "openresty/1.31.9.1 is a build whose faults are not known here" in done.stderr
@@ -170,7 +171,7 @@ def test_of_another_build_the_faults_are_not_known(tmp_path: Path) -> None:
         (DOCKER, False, "on", "CVE-2026-123634 (the DNS server: .*)"),
     ],
 )
-def test_the_line_about_faults_says_which_can_be_reached(
+def test_the_line_about_faults_names_those_that_can_be_reached(
     tmp_path: Path, where: dict[str, str], tls: bool, http2: str, reach: str
 ) -> None:
     settings: dict[str, object] = {}
@@ -180,7 +181,7 @@ def test_the_line_about_faults_says_which_can_be_reached(
     env = with_nginx(tmp_path, "nginx/1.31.3", {**render_environment(settings, where), "HTTP2": http2})
     done = render(tmp_path / "nginx", env)
     assert done.returncode == 0
-    pattern = f"{FAULTS}1.31.3 has known faults, mended in 1.30.7 and 1.31.9; within reach here: {reach}\n"
+    pattern = f"{FAULTS}1.31.3 has known faults, fixed in 1.30.7 and 1.31.9; {REACH}: {reach}\n"
     assert re.fullmatch(pattern.replace("(", r"\(").replace(")", r"\)"), done.stderr)
     if tls:
         (http2_of,) = [one.arguments for one in directives(tmp_path / "nginx") if one.name == "http2"]
@@ -194,7 +195,7 @@ def test_http2_is_on_or_off(tmp_path: Path) -> None:
 
 def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     env = render_environment({"TLS_CERTIFICATE": tmp_path / "none", "TLS_KEY": tmp_path / "none"})
-    assert refused(tmp_path, env, "TLS_CERTIFICATE").endswith(" must be a file that is there")
+    assert refused(tmp_path, env, "TLS_CERTIFICATE").endswith(" must be a file that exists")
 
 
 @pytest.mark.parametrize("fast", [1, 2, 9, 256])
@@ -213,7 +214,7 @@ def test_the_second_try_asks_the_same_instances_and_avoids_none(rendered: Path) 
     assert [arguments[1] for arguments in upstream_servers(rendered)] == [*each_pool * 2, *each_pool]
 
 
-def test_the_last_port_that_there_is_can_be_used(tmp_path: Path) -> None:
+def test_the_highest_port_can_be_used(tmp_path: Path) -> None:
     env = render_environment({"FAST_PORT": 65534, "SLOW_PORT": 65535, "SLOW_PROCESSES": 1})
     assert render(tmp_path, env).returncode == 0
     assert servers(tmp_path, "fast") == ["fast:65534", "fast:65535"]
@@ -225,7 +226,7 @@ def test_a_leading_zero_does_not_make_a_number_octal(tmp_path: Path) -> None:
     assert servers(tmp_path, "fast") == [f"fast:{8001 + index}" for index in range(10)]
 
 
-def test_with_a_resolver_nginx_asks_again_each_second(tmp_path: Path) -> None:
+def test_with_a_resolver_nginx_looks_names_up_every_second(tmp_path: Path) -> None:
     assert render(tmp_path, render_environment(where=DOCKER)).returncode == 0
     found = directives(tmp_path)
     (resolver,) = [directive.arguments for directive in found if directive.name == "resolver"]
@@ -233,7 +234,7 @@ def test_with_a_resolver_nginx_asks_again_each_second(tmp_path: Path) -> None:
     assert all("resolve" in arguments for arguments in upstream_servers(tmp_path))
 
 
-def test_without_a_resolver_no_name_is_asked_for(tmp_path: Path) -> None:
+def test_without_a_resolver_no_name_is_looked_up(tmp_path: Path) -> None:
     assert render(tmp_path, render_environment(where=LOCAL)).returncode == 0
     assert "resolver" not in {directive.name for directive in directives(tmp_path)}
     assert not any("resolve" in arguments for arguments in upstream_servers(tmp_path))
@@ -253,7 +254,7 @@ def test_rendering_again_replaces_what_was_there(tmp_path: Path) -> None:
     assert servers(tmp_path, "fast") == ["127.0.0.1:8001"]
 
 
-def test_nginx_takes_the_rendered_configuration_without_a_warning(rendered: Path) -> None:
+def test_nginx_accepts_the_rendered_configuration_without_a_warning(rendered: Path) -> None:
     done = subprocess.run(
         [Path(sys.executable).parent / "nginx", "-p", rendered, "-c", rendered / "nginx.conf", "-t"],
         capture_output=True,
@@ -265,7 +266,7 @@ def test_nginx_takes_the_rendered_configuration_without_a_warning(rendered: Path
 
 
 def test_a_configuration_that_nginx_refuses_fails_loudly(tmp_path: Path) -> None:
-    """No name has an empty part, so that no DNS is asked."""
+    """A name with an empty part is invalid, so no DNS server is asked."""
     env = render_environment(where={**LOCAL, "FAST_HOST": "fast..pool"})
     done = render(tmp_path, env)
     assert done.returncode == 1
@@ -275,7 +276,7 @@ def test_a_configuration_that_nginx_refuses_fails_loudly(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("blocked", ["", "http", "rendered", "tmp", "nginx.conf/x"])
 def test_a_target_that_cannot_be_written_fails_loudly(tmp_path: Path, blocked: str) -> None:
-    """A file stands where a folder must be, or the other way round; that stops root too."""
+    """A file is where a folder must be, or the other way round, which stops root too."""
     target = tmp_path / "target"
     obstacle = target / blocked
     obstacle.parent.mkdir(parents=True, exist_ok=True)
@@ -296,7 +297,7 @@ def test_a_full_disk_fails_loudly(tmp_path: Path, file: str) -> None:
 
 
 @pytest.mark.parametrize("arguments", [[], ["one", "two"]])
-def test_it_says_how_it_is_used(arguments: list[str]) -> None:
+def test_wrong_arguments_print_the_usage(arguments: list[str]) -> None:
     done = subprocess.run(
         ["nginx/render", *arguments],
         env=render_environment(),
@@ -308,7 +309,7 @@ def test_it_says_how_it_is_used(arguments: list[str]) -> None:
     assert done.stderr == "nginx/render: usage: nginx/render DIR | --faults\n"
 
 
-def test_gixy_finds_nothing_but_what_is_meant(rendered: Path) -> None:
+def test_gixy_finds_only_what_is_intended(rendered: Path) -> None:
     done = subprocess.run(
         [Path(sys.executable).parent / "gixy", "-f", "json", rendered / "nginx.conf"],
         capture_output=True,
@@ -322,7 +323,7 @@ def test_gixy_finds_nothing_but_what_is_meant(rendered: Path) -> None:
 
 
 def refused(folder: Path, env: dict[str, str], name: str) -> str:
-    """The one line of an error about this setting."""
+    """The one error line, about this setting."""
     done = render(folder, env)
     lines = errors(done)
     assert done.returncode == 2, done
@@ -332,7 +333,7 @@ def refused(folder: Path, env: dict[str, str], name: str) -> str:
 
 
 def with_nginx(folder: Path, version: str, env: dict[str, str]) -> dict[str, str]:
-    """The environment with another nginx first in PATH: the same, but for the version that it tells."""
+    """The environment with the same nginx first in PATH, which prints another version."""
     folder = folder / "bin"
     folder.mkdir()
     real = shutil.which("nginx", path=env["PATH"])
