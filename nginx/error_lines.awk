@@ -1,9 +1,10 @@
-# Makes a line of the log of each line that nginx writes to stderr: as JSON, or as text for people. What a client has
-# sent may stand in it raw, so only printable ASCII passes, and what follows the client's address, which begins with the
-# request and its query, does not. nginx's own form of a line:
+# Run by nginx/start: turns each line that nginx writes to stderr into a log line, as JSON or for people.
+#
+# A line can contain raw bytes of a client, so only printable ASCII is kept. After the client's address comes the request
+# with its query, so the rest of the line is dropped, but for the upstream. nginx's form of a line:
 #   2026/11/24 11:32:01 [error] 7#7: *5 MESSAGE, client: 192.0.2.7, server: NAME, request: "GET /?q HTTP/1.1",
 #   upstream: "http://10.0.0.2:8001/?q", host: "NAME", referrer: "…"
-# Variables: format, json or another; started, the time of a line that has none: nginx writes those only at its start.
+# Variables: format, "json" or another; started, the time for lines without one, which nginx only writes at its start.
 
 BEGIN {
     levels["debug"] = "DEBUG"
@@ -32,7 +33,7 @@ BEGIN {
         rest = substr(message, start + 10)
         message = substr(message, 1, start - 1)
         if (match(rest, /^[0-9A-Fa-f.:]+/)) client = substr(rest, 1, RLENGTH)
-        # A client can have written another one into its request: then there are two, and neither is told.
+        # A client can put a second one into its request: then neither is logged.
         if (message ~ /upstream/ && gsub(/, upstream: "http:\/\/[A-Za-z0-9._:-]+\//, "&", rest) == 1) {
             match(rest, /, upstream: "http:\/\/[^\/]*/)
             upstream = substr(rest, RSTART + 20, RLENGTH - 20)
@@ -56,7 +57,7 @@ BEGIN {
         if (client) line = line " client " client
         if (upstream) line = line " upstream " upstream
     }
-    # With "print", mawk would write the line break apart, after another process had written.
+    # "print" of mawk writes the line break separately, and another process could write in between.
     printf "%s", line "\n"
     fflush()
 }

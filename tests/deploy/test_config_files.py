@@ -184,8 +184,11 @@ def test_every_nginx_file_is_included(tmp_path: Path) -> None:
     assert render(tmp_path, render_environment(everything_on(tmp_path))).returncode == 0
     included = {Path(file["file"]).relative_to(tmp_path) for file in parse(tmp_path)["config"]}
     files = {file.relative_to(ROOT / "nginx") for file in NGINX_FILES}
-    generated = {file.relative_to(tmp_path) for file in (tmp_path / "rendered").glob("*.conf")}
-    assert included == files | generated
+    templates = {file.name for file in files if file.parts[0] == "templates"}
+    filled = {file.relative_to(tmp_path) for file in (tmp_path / "rendered").glob("*.conf")}
+    assert included == {file for file in files if file.parts[0] != "templates"} | filled
+    written = {file.name for file in filled if (tmp_path / file).read_text()}
+    assert templates - {"no_stub_status.conf", "user.conf"} <= written
 
 
 @pytest.mark.parametrize("settings", LADDERS, ids=["default", "short", "long"])
@@ -231,9 +234,9 @@ def test_compose_passes_every_setting_to_the_instances_with_its_default() -> Non
 @pytest.mark.usefixtures("nothing_set")
 def test_compose_passes_nginx_what_it_renders_from_with_its_default() -> None:
     passed = compose()["services"]["nginx"]["environment"]
-    script = (ROOT / "nginx" / "render").read_text()
-    needed = set(re.findall(r"\b(?:whole|host|seconds|file|list) ([A-Z_]+)|fail \"([A-Z_]+)=", script))
-    assert {name for names in needed for name in names} - {"NAME", ""} == passed.keys()
+    scripts = "".join((ROOT / "nginx" / name).read_text() for name in ("settings.sh", "render"))
+    read = re.findall(r"^(?:integer|number|text|file|choice) ([A-Z0-9_]+)", scripts, re.MULTILINE)
+    assert set(read) - {"HTTP2"} == passed.keys()
     of_the_container = {
         "HTTPS_PORT": 8443,
         "HTTP_PORT": 8080,

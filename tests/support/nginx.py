@@ -1,4 +1,4 @@
-"""nginx/render, and what it makes."""
+"""nginx/render, nginx/start, and the configuration that they write."""
 
 import os
 import signal
@@ -33,12 +33,12 @@ LOCAL = {
 
 
 FAULTS = "nginx/render: warning: nginx/"
-"""How the line begins that names an nginx with known faults."""
+"""The beginning of the line about an nginx with known faults."""
 
 
 @dataclass(frozen=True)
 class Directive:
-    """One directive, and the names of the blocks that it stands in."""
+    """One directive, and the names of the blocks around it."""
 
     name: str
     arguments: list[str]
@@ -73,14 +73,14 @@ class Nginx(Process):
     def __exit__(self, *error: Any) -> None:
         super().__exit__(*error)
         with suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)  # the workers of an nginx that is killed go on
+            os.killpg(self.pid, signal.SIGKILL)  # the workers survive when nginx is killed
 
 
 @contextmanager
 def nginx(
     folder: Path, settings: Mapping[str, object] | None = None, where: Mapping[str, str] = LOCAL
 ) -> Iterator[Nginx]:
-    """nginx on ports of its own, with these settings."""
+    """nginx on free ports, with these settings."""
     ports = {f"{name}_PORT": free_ports() for name in ("HTTP", "ADMIN", "HTTPS")}
     with Nginx(folder, render_environment({**ports, **(settings or {})}, where)) as server:
         wait_until(lambda: _is_alive(server))
@@ -88,7 +88,7 @@ def nginx(
 
 
 def _is_alive(server: Nginx) -> bool:
-    """Whether it answers; a port that listens may be that of the check of its configuration."""
+    """Whether it answers; a port can also listen while the configuration is checked."""
     assert server.running, server.output
     try:
         return request(server.admin_port, "/livez").status == 200
@@ -97,25 +97,25 @@ def _is_alive(server: Nginx) -> bool:
 
 
 def nginx_faults() -> str:
-    """What is known of the nginx of this test environment, if anything is."""
+    """The known faults of this test environment's nginx; empty for none."""
     command = [str(ROOT / "nginx" / "render"), "--faults"]
     return subprocess.run(command, env=render_environment(), capture_output=True, text=True).stdout
 
 
 def errors(done: subprocess.CompletedProcess[str]) -> list[str]:
-    """What nginx/render has written, without the line about the version of this machine's nginx."""
+    """The lines of nginx/render on stderr, without the one about the version of nginx."""
     return [line for line in done.stderr.splitlines() if not line.startswith(FAULTS)]
 
 
 def parse(folder: Path) -> dict[str, Any]:
-    """What crossplane makes of a rendered configuration."""
+    """A rendered configuration, parsed by crossplane."""
     parsed: dict[str, Any] = crossplane.parse(str(folder / "nginx.conf"))
     assert parsed["status"] == "ok", parsed["errors"]
     return parsed
 
 
 def directives(folder: Path) -> list[Directive]:
-    """Every directive of a rendered configuration, its includes put in their places."""
+    """Every directive of a rendered configuration, includes resolved."""
     parsed = parse(folder)
     files = parsed["config"]
 
@@ -131,6 +131,6 @@ def directives(folder: Path) -> list[Directive]:
 
 
 def seconds(text: str) -> float:
-    """A time of nginx, such as ``65s``."""
+    """The seconds of a time such as ``65s``."""
     assert text.endswith("s")
     return float(text.removesuffix("s"))

@@ -637,7 +637,7 @@ TARGETS: list[tuple[str, str, str]] = [
     ("the route of an instance, with two slashes", "//readyz", "404"),
     ("the route of an instance, with a parameter", "/readyz;", "GET /readyz;"),
     ("the route of an instance, in absolute form", "http://a/readyz", "404"),
-    ("an internal location, which the rewrite opens", "/_problem/400", "400"),
+    ("an internal location, which the rewrite opens", "/_problem", "404"),
     ("a named location", "/@fast_again", "GET /@fast_again"),
     ("the name of an upstream", "http://slow/fast", "GET /fast @slow"),
     ("a space in the query", "/fast?a b", "refused"),

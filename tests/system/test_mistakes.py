@@ -62,12 +62,12 @@ def test_a_file_of_nginx_that_is_missing_or_wrong_is_one_line(tmp_path: Path) ->
     for settings, reason in (
         (
             {"ADMIN_PASSWORD_FILE": tmp_path / "missing"},
-            "ADMIN_PASSWORD_FILE=.*/missing is not a file that is there",
+            "ADMIN_PASSWORD_FILE=.*/missing must be a file that exists",
         ),
         ({"ADMIN_PASSWORD_FILE": wrong}, "ADMIN_PASSWORD_FILE=.*/wrong must hold one line"),
         (
             {"TLS_CERTIFICATE": certificate, "TLS_KEY": tmp_path / "missing"},
-            "TLS_KEY=.*/missing is not a file",
+            "TLS_KEY=.*/missing must be a file that exists",
         ),
         ({"TLS_CERTIFICATE": wrong, "TLS_KEY": key}, "nginx: cannot load certificate "),
     ):

@@ -1,4 +1,4 @@
-"""nginx/start: nginx, and the filter of what it writes to stderr."""
+"""nginx/start: nginx, and the filter of its stderr."""
 
 import json
 import signal
@@ -54,8 +54,8 @@ def test_nginx_goes_on_without_the_filter(server: Nginx) -> None:
         assert exchange(server.port, TOO_LARGE).status == 413
 
 
-def test_a_reload_that_fails_says_why_and_nginx_goes_on(server: Nginx) -> None:
-    (server.folder / "rendered" / "upstreams.conf").write_text("nonsense;")
+def test_a_reload_that_fails_logs_why_and_nginx_goes_on(server: Nginx) -> None:
+    (server.folder / "http" / "upstreams.conf").write_text("nonsense;")
     server.signal(signal.SIGHUP)
     line = json.loads(server.wait_for_output("nonsense"))
     assert (line["logger"], line["level"]) == ("nginx", "CRITICAL")
@@ -63,8 +63,8 @@ def test_a_reload_that_fails_says_why_and_nginx_goes_on(server: Nginx) -> None:
     assert not refuses(server.port)
 
 
-def test_a_large_body_is_no_error(server: Nginx) -> None:
-    """nginx says of each that it is in a file, which would let a client fill the log."""
+def test_a_large_body_is_not_an_error(server: Nginx) -> None:
+    """nginx warns that each is buffered in a file, which would let a client fill the log."""
     assert request(server.port, "/", "POST", body=b"x" * 1_000_000).status == 503
     server.wait_for_output("Connection refused")
     assert "temporary file" not in server.output
@@ -82,7 +82,7 @@ def test_a_large_body_is_no_error(server: Nginx) -> None:
         ({"FAST_HOST": "fast..pool"}, 1, 'host not found in upstream "fast..pool:8001" in '),
     ],
 )
-def test_a_start_that_fails_says_why_and_has_its_status(
+def test_a_start_that_fails_logs_why_and_exits_with_the_status_of_render(
     tmp_path: Path, log_format: str, settings: dict[str, str], status: int, message: str
 ) -> None:
     env = {**render_environment({"LOG_FORMAT": log_format}, LOCAL), **settings}
@@ -96,7 +96,17 @@ def test_a_start_that_fails_says_why_and_has_its_status(
     assert errors(done) == []
 
 
-def test_a_port_that_is_taken_is_said(server: Nginx, tmp_path: Path) -> None:
+@pytest.mark.parametrize("value", [None, ""], ids=["unset", "empty"])
+def test_the_log_is_json_without_a_log_format(tmp_path: Path, value: str | None) -> None:
+    env = {**render_environment(where=LOCAL), "SLOW_PER_CLIENT": "-1"}
+    env.pop("LOG_FORMAT")
+    if value is not None:
+        env["LOG_FORMAT"] = value
+    (line,) = [json.loads(line) for line in start(tmp_path, env).stdout.splitlines()]
+    assert line["message"].startswith("nginx/render: SLOW_PER_CLIENT=-1 must be ")
+
+
+def test_a_port_in_use_is_logged(server: Nginx, tmp_path: Path) -> None:
     env = render_environment({"HTTP_PORT": server.port, "ADMIN_PORT": free_ports()}, LOCAL)
     done = start(tmp_path / "other", env)
     assert done.returncode == 1
@@ -105,14 +115,14 @@ def test_a_port_that_is_taken_is_said(server: Nginx, tmp_path: Path) -> None:
 
 
 def start(folder: Path, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """nginx/start where it is expected to end."""
+    """Run nginx/start, which is expected to fail."""
     return subprocess.run(
         [ROOT / "nginx" / "start", folder], env=env, capture_output=True, text=True, timeout=30
     )
 
 
 def filter_of(server: Nginx) -> psutil.Process:
-    """The process that reads what nginx writes to stderr."""
+    """The process that reads nginx's stderr."""
     (found,) = [
         process
         for process in psutil.process_iter(["name", "environ"])
@@ -123,11 +133,11 @@ def filter_of(server: Nginx) -> psutil.Process:
 
 
 def is_running(process: psutil.Process) -> bool:
-    """Whether it has not ended; nobody need have waited for it."""
+    """Whether it has not ended; a zombie has."""
     return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
 
 def server_line(server: Nginx) -> None:
-    """Wait for the error line of a request that was too large."""
+    """Wait for the error line of a request that is too large."""
     line = json.loads(server.wait_for_output("too large"))
     assert line["client"] == "127.0.0.1"
