@@ -1,4 +1,4 @@
-"""How good the figures of ``python -m slowpool capacity`` are: formulas, simulation and the real system, compared.
+"""How good the figures of ``slowpool capacity`` are: formulas, simulation and the real system, compared.
 
 python -m tests.bench.capacity simulated   some minutes
 python -m tests.bench.capacity real        ten minutes of a quiet machine
@@ -210,7 +210,7 @@ def section(content: Json) -> str:
     )
     return f"""
 ```console
-$ python -m slowpool capacity {COMMAND}
+$ slowpool capacity {COMMAND}
 {output.getvalue()}```
 
 The times of a fast request are those of the reference machine of [the benchmark](../tests/bench/REPORT.md), in
@@ -220,7 +220,7 @@ containers; measure your own handlers and give `--loop-ms`, `--instance-cpu-ms` 
 another instance has become free. With one worker an instance it then waits for about as long as a job takes, where
 with one queue it would be gone soon; with four it is a quarter. So a large pool does best with several workers an
 instance (`SLOW_WORKERS`). p95 of the wait, in times of a mean job (Poisson arrivals, exponential times), as
-`python -m slowpool capacity` has it and as the simulation does:
+`slowpool capacity` has it and as the simulation does:
 
 {waits_table(figures)}
 ![p95 of the wait by load and size](plots/waits.svg)
