@@ -58,7 +58,7 @@ def readme_table(content: Content) -> str:
 
 
 def digest(content: Content) -> str:
-    """Tells whether a plot is of these figures; it stands in the plot."""
+    """A digest of the figures; each plot contains it, to show which figures it is of."""
     return hashlib.sha256(json.dumps(content["figures"], sort_keys=True).encode()).hexdigest()
 
 
