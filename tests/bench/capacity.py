@@ -1,4 +1,4 @@
-"""How good the figures of ``python -m slowpool capacity`` are: formulas, simulation and the real system, compared.
+"""How good the figures of ``slowpool capacity`` are: formulas, simulation and the real system, compared.
 
 python -m tests.bench.capacity simulated   some minutes
 python -m tests.bench.capacity real        ten minutes of a quiet machine
@@ -210,44 +210,46 @@ def section(content: Json) -> str:
     )
     return f"""
 ```console
-$ python -m slowpool capacity {COMMAND}
+$ slowpool capacity {COMMAND}
 {output.getvalue()}```
 
 The times of a fast request are those of the reference machine of [the benchmark](../tests/bench/REPORT.md), in
 containers; measure your own handlers and give `--loop-ms`, `--instance-cpu-ms` and `--nginx-cpu-ms`.
 
 **One queue, or the shortest of many.** A job that nginx has given to an instance stays there, and may wait while
-another instance has become free. With one worker an instance it then waits for about as long as a job takes, where
-with one queue it would be gone soon; with four it is a quarter. So a large pool does best with several workers an
-instance (`SLOW_WORKERS`). p95 of the wait, in times of a mean job (Poisson arrivals, exponential times), as
-`python -m slowpool capacity` has it and as the simulation does:
+another instance is free. With one worker per instance it then waits for about as long as a job takes, where with one
+queue it would start sooner; with four workers it waits a quarter of that. So a large pool does best with several workers
+per instance (`SLOW_WORKERS`). p95 of the wait, in times of a mean job (Poisson arrivals, exponential times), by
+`slowpool capacity` and by the simulation:
 
 {waits_table(figures)}
 ![p95 of the wait by load and size](plots/waits.svg)
 
 Where the formula is exact (20 workers with one queue, M/M/c), the simulated mean wait differs from it by
 {", ".join(f"{error:+.1%}" for error in off)} at loads {", ".join(map(str, LOADS))}: that is the error of the
-simulation, which is of chance (a busy pool forgets slowly). The formula for the shortest queue is on the safe side
-by up to a quarter, but for waits near none. With other times than exponential ones (squared coefficient of variation, `--slow-scv`),
+simulation, which is random (the state of a busy pool changes slowly). The formula for the shortest queue is on the safe side
+by up to a quarter, except for waits near zero. With service times that are not exponential (squared coefficient of variation, `--slow-scv`),
 20 instances at load 0.8 have p95, simulated and by formula: {others}.
 
-**Ten thousand instances.** 200,000 simulated jobs took {largest["simulated_in"]:.0f} s. What counts is the
-share of the time that workers are busy, not the unit of it: 10,000 workers at 0.95 are 1,583 jobs a second of 6 s each,
-or 22 million requests a second of {capacity.LOOP_MS:g} ms. At one and a half times what they can do, with `SLOW_QUEUE=1` and a
+**Ten thousand instances.** 200,000 simulated jobs took {largest["simulated_in"]:.0f} s. The result depends on the
+share of the time that workers are busy, not on its unit: 10,000 workers at 0.95 are 1,583 jobs a second of 6 s each,
+or 22 million requests a second of {capacity.LOOP_MS:g} ms. At one and a half times their capacity, with `SLOW_QUEUE=1` and a
 deadline of ten times a mean job, {overload["refused"]:.1%} of the jobs are refused and {overload["late"]:.1%} are too
 late. That nginx itself can hold a list of 10,000 instances was not measured; a hundred cost it nothing
 ([the benchmark](../tests/bench/REPORT.md), "Growth").
 
-**The real system** ({content["machine"]}, 20 workers, jobs that sleep for 0.5 s on the mean, `SLOW_QUEUE=2`,
-`SLOW_TIMEOUT_SECONDS=3`) and the simulation under the very same jobs, 30 s for each load. Beside its sleep a job takes
-its worker some time more, all the more so where the machine is busy, since workers have the lowest priority; this
-machine had other work meanwhile, as its load average shows. So there are two errors: of the simulation as it is, and of
-one whose jobs take that much longer, which leaves what is nginx's, the queues' and the deadlines' part:
+**The real system** ({content["machine"]}, 20 workers, jobs that sleep for 0.5 s on average, `SLOW_QUEUE=2`,
+`SLOW_TIMEOUT_SECONDS=3`) and the simulation under the very same jobs, 30 s for each load. In addition to its
+sleep, a job occupies its worker for some time (column "beside"), which grows when the machine is busy, since workers have
+the lowest priority; the load average shows that this machine had other work. So two errors are given: that of the
+simulation, and that of a simulation whose jobs take that much longer. The second is the part of nginx, the queues and the
+deadlines:
 
 {real_table(figures)}
 ![waits of the real system and of the simulation](plots/real.svg)
 
-All of this is of `python -m tests.bench.capacity simulated real`, its figures in [capacity.json](plots/capacity.json); single cases:
+`python -m tests.bench.capacity simulated real` writes all of this; the figures are in [capacity.json](plots/capacity.json).
+Single cases:
 `python -m tests.bench.simulate --instances 10000 --workers 1 --load 0.95`.
 """
 

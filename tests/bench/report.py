@@ -58,7 +58,7 @@ def readme_table(content: Content) -> str:
 
 
 def digest(content: Content) -> str:
-    """Tells whether a plot is of these figures; it stands in the plot."""
+    """A digest of the figures; each plot contains it, to show which figures it is of."""
     return hashlib.sha256(json.dumps(content["figures"], sort_keys=True).encode()).hexdigest()
 
 
@@ -66,8 +66,8 @@ def report(content: Content) -> str:
     """All of REPORT.md."""
     parts = [
         "# The benchmark\n",
-        "Written by `tests/bench/run` from [results.json](results.json); the commands of each system stand in "
-        "[systems.py](systems.py), what is measured and how in [measure.py](measure.py).\n",
+        "Written by `tests/bench/run` from [results.json](results.json); the commands of each system are in "
+        "[systems.py](systems.py), the measurements in [measure.py](measure.py).\n",
         _heads(content),
         _goals(content),
     ]
@@ -223,8 +223,8 @@ def _watching(content: Content) -> str:
         return ""
     rows = [[name.removesuffix("_ratio").replace("_", " "), _percent(v)] for name, v in figures.items()]
     return (
-        "## What it costs to be watched\n\nFast requests per second of one instance, past nginx, without one of the "
-        "things that watch it, against the instance as it is; medians of five alternating rounds.\n\n"
+        "## What it costs to be watched\n\nFast requests per second of one instance, past nginx, without one of its "
+        "monitors, compared with the unchanged instance; medians of five alternating rounds.\n\n"
         + markdown_table(["", "of the throughput"], rows)
     )
 
@@ -235,7 +235,7 @@ def _once(content: Content) -> str:
         return ""
     return (
         "## The generators are not the limit\n\n"
-        f"Against an nginx that answers by itself: wrk {figures['wrk_per_second']:,.0f} requests/s; the open loop "
+        f"Against an nginx that answers without an upstream: wrk {figures['wrk_per_second']:,.0f} requests/s; the open loop "
         f"at 300 requests/s p50 {_ms(figures['open_loop_p50_seconds'])}, p99 {_ms(figures['open_loop_p99_seconds'])}; "
         f"asked for {figures['open_loop_rate_per_second']:,.0f} requests/s it reached "
         f"{figures['open_loop_reached_per_second']:,.0f}.\n"
@@ -342,7 +342,7 @@ def _isolation_columns(measurement: str) -> dict[str, Cell]:
 SECTIONS: dict[str, tuple[str, str, dict[str, Cell]]] = {
     "isolation": (
         "Isolation",
-        "Fast requests at 300/s in an open loop, each latency from the instant at which it was due; idle, and with "
+        "Fast requests at 300/s in an open loop, each latency measured from the time at which the request was due; idle, and with "
         "four slow requests of about a second always open. Medians over alternating rounds; each system is started anew for each round and warmed up for 3 s.",
         _isolation_columns("isolation"),
     ),
@@ -377,8 +377,8 @@ SECTIONS: dict[str, tuple[str, str, dict[str, Cell]]] = {
     ),
     "overload": (
         "Overload",
-        "Ten times the slow requests that a bare pool could do, in an open loop: 30 s alone, for goodput and "
-        "refusals, then 30 s beside fast requests at 300/s. What is not answered 10 s after the end has failed. "
+        "Ten times the slow requests that a bare pool could do, in an open loop: 30 s without other load, for goodput and "
+        "refusals, then 30 s beside fast requests at 300/s. A request without an answer 10 s after the end has failed. "
         "The error of `Retry-After` is against the time that the jobs ahead took; a whole number of seconds cannot "
         "do better than 0 to 1.",
         {

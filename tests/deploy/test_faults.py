@@ -18,7 +18,7 @@ WITHOUT = {
 
 LONGEST_SECONDS = 3.0
 """nginx tries for 2 s to give a request to an instance; the rest is for a busy machine. What is measured
-where nothing else runs is far less, and stands in the README."""
+where nothing else runs is far less, and is in deploy/README.md."""
 
 
 @pytest.mark.slow

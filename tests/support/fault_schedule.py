@@ -181,7 +181,7 @@ def rendered(rows: list[Row]) -> str:
 
 
 def guarantees(figures: dict[str, list[dict[str, Any]]]) -> str:
-    """The README's table, from what ``--json`` has written."""
+    """The table of deploy/README.md, from what ``--json`` has written."""
     lines = [
         "| where | event | requests | answered | refused | failed | longest delay |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
