@@ -19,9 +19,9 @@ import yaml
 from deploy.supervise.watchdog import FAST_HUNG_SECONDS, SLOW_HUNG_MARGIN_SECONDS
 from slowpool.config import Pool
 from slowpool.observe.metrics import Metrics
-from tests.deploy.test_config_files import compose
 from tests.support.basics import DEFAULTS, ROOT
 from tests.support.certificate import make_certificate, needs_openssl
+from tests.support.compose_file import compose
 from tests.support.kubernetes import (
     Json,
     Network,

@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 from slowpool.config import Config
-from tests.deploy.test_config_files import compose, expand
 from tests.support.basics import DEFAULTS, ROOT
 from tests.support.certificate import make_certificate, needs_openssl
+from tests.support.compose_file import compose, expand
 from tests.support.nginx import directives, errors, render, render_environment
 
 FOLDER = ROOT / "deploy" / "swarm"
@@ -141,7 +141,7 @@ def test_with_tls_nginx_takes_what_its_secrets_are(tmp_path: Path) -> None:
         assert f"${{{name}:?" in tls["secrets"][secret["source"]]["file"]
         assert "${TLS_VERSION" in tls["secrets"][secret["source"]]["name"]
         settings[name] = str(file)
-    env = {name: expand(str(value), {}) for name, value in settings.items()}
+    env = {name: expand(str(value), {}) for name, value in settings.items() if value is not None}
     done = render(tmp_path / "nginx", {**render_environment(), **env})
     assert (done.returncode, errors(done)) == (0, [])
     listens = {one.arguments[0] for one in directives(tmp_path / "nginx") if one.name == "listen"}
