@@ -177,7 +177,7 @@ def _schemas() -> dict[str, dict[str, Any]]:
 
 
 def _is_file(schema: dict[str, Any]) -> bool:
-    return schema.get("pattern") == TypeAdapter(File).json_schema()["pattern"]
+    return bool(schema.get("pattern") == TypeAdapter(File).json_schema()["pattern"])
 
 
 def _comment(text: str) -> list[str]:
