@@ -247,7 +247,7 @@ NGINX_FILES = list((ROOT / "nginx").rglob("*.conf"))
 
 @dataclass(frozen=True)
 class Ladder:
-    """The times that belong together, in seconds, as the programs get them."""
+    """The ladder of times in seconds, as the programs get them."""
 
     slow_timeout: float
     drain_timeout: float
@@ -277,7 +277,7 @@ class Ladder:
 def supervised(
     monkeypatch: pytest.MonkeyPatch, folder: Path, programs: str, settings: dict[str, object]
 ) -> dict[str, Any]:
-    """Process name -> its configuration, as supervisor itself reads its files."""
+    """Process name -> its configuration, as supervisor reads its files."""
     for name, value in environment(settings).items():
         monkeypatch.setenv(name, value)
     config = Config.load()
@@ -308,7 +308,7 @@ def slow_read_timeout(found: list[Directive]) -> str:
 
 
 def everything_on(folder: Path) -> dict[str, object]:
-    """Settings that make nginx/render write all that it can; their files are made in the folder."""
+    """Settings that turn on every part of nginx/render; creates their files in the folder."""
     make_certificate(folder / "certificate", folder / "key")
     (folder / "password").write_text("secret")
     files = {"TLS_CERTIFICATE": "certificate", "TLS_KEY": "key", "ADMIN_PASSWORD_FILE": "password"}
@@ -316,7 +316,7 @@ def everything_on(folder: Path) -> dict[str, object]:
 
 
 def one(found: list[Directive], name: str) -> str:
-    """The argument of a directive that stands once."""
+    """The argument of a directive that occurs once."""
     ((argument,),) = [directive.arguments for directive in found if directive.name == name]
     return argument
 

@@ -1,6 +1,6 @@
-"""deploy/kubernetes: what kubectl renders is valid, holds together, and agrees with compose and the settings.
+"""The objects that kubectl renders from deploy/kubernetes are valid and agree with Compose and the settings.
 
-No cluster is asked: these tests read the objects as the cluster would get them.
+No cluster is used: the tests read the objects that a cluster would get.
 """
 
 import functools
@@ -42,7 +42,7 @@ FOLDER = ROOT / "deploy" / "kubernetes"
 PROMTOOL = shutil.which("promtool")
 
 VERSIONS = ["1.30", "1.37"]
-"""The oldest that has the preStop sleep without being asked for it, and the newest that can be validated."""
+"""The oldest with the preStop sleep enabled by default, and the newest that can be validated."""
 
 DEV, PRODUCTION, ALTERNATIVE = "dev", "production", "production with a gateway and KEDA"
 VARIANTS = [DEV, PRODUCTION, ALTERNATIVE]
@@ -55,7 +55,7 @@ every_pod = pytest.mark.parametrize("name", PODS)
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the folder, with the files that somebody who deploys it puts there."""
+    """A copy of the folder, with the files that an operator adds."""
     copy = tmp_path_factory.mktemp("deploy") / "kubernetes"
     shutil.copytree(FOLDER, copy, ignore=shutil.ignore_patterns("secrets"))
     production = copy / "overlays" / "production"
@@ -86,7 +86,7 @@ def rendered(tree: Path) -> dict[str, list[Json]]:
 
 @pytest.fixture(scope="module", autouse=True)
 def schemas_read_once() -> Iterator[None]:
-    """They are 2 MB, and would be read again for each object."""
+    """Cache the schemas: they are 2 MB and would be read for each object."""
     with pytest.MonkeyPatch.context() as patch:
         utils = kubernetes_validate.utils
         patch.setattr(utils, "schema_contents", functools.cache(utils.schema_contents))
@@ -142,7 +142,7 @@ def test_production_without_its_secrets_is_an_error_that_names_the_file(tree: Pa
 
 
 @every_variant
-def test_every_setting_is_there_with_its_default_but_for_what_the_overlay_says(
+def test_every_setting_has_its_default_unless_the_overlay_changes_it(
     rendered: dict[str, list[Json]], variant: str
 ) -> None:
     of_the_pods = {name for name in DEFAULTS if name.endswith(("_HOST", "_FILE"))} | {
@@ -221,7 +221,7 @@ def test_the_slow_pool_has_the_fewest_shares_of_cpu(rendered: dict[str, list[Jso
 
 @every_variant
 @every_pod
-def test_a_pod_meets_the_restricted_standard_and_writes_to_its_tmp_alone(
+def test_a_pod_meets_the_restricted_standard_and_can_write_only_to_tmp(
     rendered: dict[str, list[Json]], variant: str, name: str
 ) -> None:
     pod, service = Pod.of(rendered[variant], name), compose()["services"][name]
@@ -377,7 +377,7 @@ def test_only_nginx_prometheus_and_the_instances_themselves_reach_the_instances(
 
 
 @every_variant
-def test_everybody_reaches_nginx_on_its_public_ports_alone(
+def test_nginx_can_be_reached_by_everyone_on_its_public_ports_only(
     rendered: dict[str, list[Json]], variant: str
 ) -> None:
     network = Network.of(rendered[variant])

@@ -1,4 +1,4 @@
-"""deploy/swarm agrees with docker-compose.yml where it must, and says what a swarm needs to be told."""
+"""deploy/swarm/stack.yml agrees with docker-compose.yml and has what a swarm needs in addition."""
 
 import os
 import re
@@ -27,7 +27,7 @@ every_pool = pytest.mark.parametrize("pool", POOLS)
 
 
 def stack(file: str = "stack.yml") -> dict[str, Any]:
-    """The file, its variables as they stand."""
+    """The content of a file, with its variables unexpanded."""
     parsed: dict[str, Any] = yaml.safe_load((FOLDER / file).read_text())
     return parsed
 
@@ -170,7 +170,7 @@ def test_a_file_that_cannot_be_deployed_from_is_an_error_that_says_why(
 
 
 def stack_config(*files: Path) -> subprocess.CompletedProcess[str]:
-    """Have docker read the files as it does before it deploys them; no engine is asked."""
+    """Have docker read the files as before a deployment; no engine is used."""
     arguments = [f"--compose-file={file}" for file in files]
     env = {**os.environ, **PINS, "TLS_VERSION": "1", "TLS_CERTIFICATE": "/dev/null", "TLS_KEY": "/dev/null"}
     command = ["docker", "stack", "config", *arguments]
@@ -209,5 +209,5 @@ def test_the_text_names_only_what_is_there() -> None:
 
 
 def in_bytes(text: str) -> int:
-    """A size such as ``512m``."""
+    """Parse a size such as ``512m``."""
     return int(text[:-1]) * BYTES[text[-1]]
