@@ -62,6 +62,18 @@ class Instance:
         return ":".join(filter(None, [self.pool, str(self.port), self.replica]))
 
 
+SECTIONS = {
+    "http_port": "Ports and TLS",
+    "server_names": "Access and limits",
+    "fast_processes": "Instances",
+    "slow_workers": "Slow workers",
+    "routes": "Application",
+    "drain_timeout_seconds": "Stopping",
+    "fast_block_budget_seconds": "Logs, traces and errors",
+}
+"""First field -> heading of its section in the files that deploy/generate.py writes."""
+
+
 class Config(BaseSettings):
     """All settings of a deployment, frozen; the variable of a field is its name in upper case.
 
@@ -73,64 +85,73 @@ class Config(BaseSettings):
 
     http_port: Port = Field(8080, description="port of the public server")
     admin_port: Port = Field(8081, description="port of the admin server, published on 127.0.0.1 only")
-    https_port: Port = Field(8443, description="port of the public server when there is a certificate")
+    https_port: Port = Field(8443, description="port of the public server for TLS, with a certificate")
     tls_certificate: File = Field(
         "",
-        description="file of the certificate and its chain (PEM); `HTTP_PORT` then redirects to `HTTPS_PORT`",
+        description="file with the certificate and its chain (PEM); `HTTP_PORT` then redirects to "
+        "`HTTPS_PORT`",
     )
-    tls_key: File = Field("", description="file of the certificate's key (PEM)")
+    tls_key: File = Field("", description="file with the private key of the certificate (PEM)")
     server_names: str = Field(
         "",
         pattern=r"^[A-Za-z0-9.*_-]*([ ,]+[A-Za-z0-9.*_-]+)*$",
-        description="the names that this server has, such as `shop.example, *.shop.example`; a request for "
-        "another is answered 421; empty: any",
+        description="host names of this server, such as `shop.example, *.shop.example`; a request for any "
+        "other is answered 421; empty: all are accepted",
     )
     trusted_proxies: str = Field(
         "",
-        description="addresses or networks, such as `10.0.0.0/8`, whose `X-Forwarded-For` and "
-        "`X-Forwarded-Proto` are believed; empty: none",
+        description="addresses or networks of proxies, such as `10.0.0.0/8`, whose `X-Forwarded-For` and "
+        "`X-Forwarded-Proto` are trusted; empty: none",
     )
     slow_per_client: Limit = Field(
-        4, description="slow requests that one client address may have open; one more is answered 429; 0: any"
+        4, description="open slow requests per client address; more are answered 429; 0: no limit"
     )
     client_rate: Limit = Field(
         0,
-        description="requests a second that one client address may send, with bursts of as many; "
-        "more are answered 429; 0: any",
+        description="requests per second and client address, with bursts of the same size; "
+        "more are answered 429; 0: no limit",
     )
     client_connections: Limit = Field(
         0,
-        description="requests that one client address may have open, each stream of HTTP/2 counted; "
-        "one more is answered 429; 0: any",
+        description="open requests per client address, where each stream of HTTP/2 counts; "
+        "more are answered 429; 0: no limit",
     )
     admin_password_file: File = Field(
-        "",
-        description="file of the password that the admin server asks for, user `admin`; empty: it asks "
-        "for none",
+        "", description="file with the password of the admin server, for user `admin`; empty: no password"
     )
     fast_processes: Count = Field(2, description="fast instances per replica")
     slow_processes: Count = Field(2, description="slow instances per replica")
-    fast_port: Port = Field(8001, description="port of the first fast instance")
-    slow_port: Port = Field(8101, description="port of the first slow instance")
+    fast_port: Port = Field(
+        8001, description="port of the first fast instance; the others use the ports after it"
+    )
+    slow_port: Port = Field(
+        8101, description="port of the first slow instance; the others use the ports after it"
+    )
     fast_host: Host = Field(
-        "127.0.0.1", description="name or address of the fast pool's replicas; compose sets it"
+        "127.0.0.1", description="host name or address of the fast pool's replicas; containers get their own"
     )
     slow_host: Host = Field(
-        "127.0.0.1", description="name or address of the slow pool's replicas; compose sets it"
+        "127.0.0.1", description="host name or address of the slow pool's replicas; containers get their own"
     )
-    slow_workers: Count = Field(1, description="workers per slow instance")
+    instance_max_rss_bytes: int = Field(
+        0,
+        ge=0,
+        description="resident memory above which an instance is drained and restarted, one per replica "
+        "at a time (Linux); 0: never",
+    )
+    slow_workers: Count = Field(
+        1, description="worker processes per slow instance; each runs one job at a time"
+    )
     slow_queue: int = Field(
         8,
         ge=0,
         le=100_000,
-        description="jobs that may wait per slow instance; one more is answered 503",
+        description="jobs that may wait per slow instance; more are answered 503 with `Retry-After`",
     )
     slow_timeout_seconds: float = Field(
-        60, ge=0.001, le=86_400, description="from a job's arrival to its answer, waiting included"
+        60, ge=0.001, le=86_400, description="time limit of a job from arrival to answer, including its wait"
     )
-    slow_max_jobs: int = Field(
-        0, ge=0, description="jobs after which a worker is replaced by a fresh one; 0: never"
-    )
+    slow_max_jobs: int = Field(0, ge=0, description="jobs after which a worker is replaced; 0: never")
     slow_max_rss_bytes: int = Field(
         0,
         ge=0,
@@ -140,23 +161,21 @@ class Config(BaseSettings):
         0,
         ge=0,
         le=2**63 - 1,  # setrlimit takes no more
-        description="memory that a worker may take at all, beyond it a task gets a MemoryError "
-        "(`RLIMIT_DATA`); 0: no limit",
-    )
-    instance_max_rss_bytes: int = Field(
-        0, ge=0, description="resident memory above which an instance is restarted, drained first; 0: never"
+        description="memory that a worker may allocate (`RLIMIT_DATA`); beyond it a task gets a "
+        "`MemoryError`; 0: no limit",
     )
     slow_sandbox: bool = Field(
         True,
-        description="1: a slow instance and its workers open no Unix socket, supervisor's among them, and "
-        "see into no other process (Linux); 0: they may",
+        description="1: slow instances and their workers cannot open Unix sockets, including supervisor's, "
+        "or inspect other processes (Linux); 0: they can, as `multiprocessing.Manager` or a database on a "
+        "Unix socket needs",
     )
     slow_nice: int = Field(
         19,
         ge=0,
         le=19,
-        description="niceness of the workers and of their scheduling group; at 19 they are `SCHED_IDLE` "
-        "too where that group is a cgroup, as in a container",
+        description="niceness of the workers and of their scheduling group; at 19 they are also `SCHED_IDLE` "
+        "where that group is a cgroup, as in a container",
     )
     slow_cpus: str = Field(
         "", description="CPUs that the workers may use, such as `1-3` or `0,2`; empty: all"
@@ -164,38 +183,41 @@ class Config(BaseSettings):
     routes: str = Field(
         "demo.routes",
         pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$",
-        description="the module whose `routes` are served",
+        description="module whose `routes` are served",
     )
     drain_timeout_seconds: float = Field(
         65,
         gt=0,
         le=86_400,
-        description="after SIGTERM, the most that an instance waits for what it has accepted",
+        description="longest time that an instance takes to finish accepted requests after SIGTERM; at least "
+        "`SLOW_TIMEOUT_SECONDS`",
     )
     stop_grace_seconds: int = Field(
         80,
         ge=1,
         le=90_000,
-        description="what the engine gives a container to stop, and the longest that a local run takes to; "
-        "more than the drain timeout + 10",
+        description="longest time that a container, or a local run, takes to stop; more than "
+        "`DRAIN_TIMEOUT_SECONDS` + 10",
     )
     fast_block_budget_seconds: float = Field(
         0.25,
         ge=0,
         le=3600,
-        description="a fast handler that blocks its instance for longer is logged, with its stack; 0: never",
+        description="a fast handler that blocks its instance for longer is logged with its stack; 0: never",
     )
     log_format: LogFormat = Field(
-        LogFormat.JSON, description="`json`: an object a line; `console`: for people"
+        LogFormat.JSON, description="format of the log: `json`, one object per line, or `console`, for people"
     )
-    log_level: LogLevel = Field(LogLevel.INFO, description="`debug`, `info`, `warning` or `error`")
+    log_level: LogLevel = Field(
+        LogLevel.INFO, description="lowest level that is logged: `debug`, `info`, `warning` or `error`"
+    )
     otel_exporter_otlp_endpoint: str = Field(
         "",
         pattern=r"^(https?://\S+)?$",
         description="where OpenTelemetry traces are sent (OTLP over HTTP), such as `http://collector:4318`; "
-        "empty: none",
+        "empty: nowhere",
     )
-    debug: bool = Field(False, description="1: the answer to a failed request holds its traceback")
+    debug: bool = Field(False, description="1: the answer to a failed request contains the traceback")
 
     @classmethod
     def load(cls) -> Self:

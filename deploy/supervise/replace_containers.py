@@ -85,7 +85,7 @@ def stale_settings() -> dict[str, tuple[str, str]]:
     stale = {}
     containers = _containers("nginx")
     for found in json.loads(docker("inspect", *containers)) if containers else []:
-        running = dict(line.split("=", 1) for line in found["Config"]["Env"])
+        running = dict(line.split("=", 1) for line in found["Config"]["Env"] if "=" in line)
         for name, value in service["environment"].items():
             old, new = running.get(name, ""), "" if value is None else str(value)
             if old != new:

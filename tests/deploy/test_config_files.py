@@ -1,8 +1,7 @@
-"""Every configuration file: no unknown keys, and figures that belong together do."""
+"""Configuration files have no unknown keys, and figures that belong together agree."""
 
 import configparser
 import json
-import os
 import re
 import socket
 import subprocess
@@ -17,11 +16,11 @@ import pytest
 import yaml
 from supervisor.options import ServerOptions
 
-from deploy.supervise import replace_containers, run
+from deploy.supervise import run
 from slowpool.config import Config
-from tests.support.basics import DEFAULTS, ROOT, environment
+from tests.support.basics import ROOT, environment
 from tests.support.certificate import make_certificate
-from tests.support.engine import needs_compose
+from tests.support.compose_file import COMPOSE, compose, expand
 from tests.support.nginx import (
     DOCKER,
     LOCAL,
@@ -34,7 +33,6 @@ from tests.support.nginx import (
     seconds,
 )
 
-COMPOSE = ROOT / "docker-compose.yml"
 SUPERVISOR_FILES = [ROOT / "deploy" / "supervisord.conf", *(ROOT / "deploy" / "programs").glob("*.conf")]
 
 # https://supervisord.org/configuration.html, of version 4.3
@@ -68,19 +66,9 @@ OBSERVABILITY = ROOT / "deploy" / "observability"
 DATA_SOURCE = OBSERVABILITY / "grafana" / "datasources" / "prometheus.yml"
 DASHBOARDS = OBSERVABILITY / "grafana" / "dashboards" / "slowpool.yml"
 
-EDGE = {
-    "HTTP_PORT",
-    "HTTPS_PORT",
-    "TLS_CERTIFICATE",
-    "TLS_KEY",
-    "TRUSTED_PROXIES",
-    "SLOW_PER_CLIENT",
-    "CLIENT_RATE",
-    "CLIENT_CONNECTIONS",
-    "ADMIN_PORT",
-    "ADMIN_PASSWORD_FILE",
-}
-"""The settings that are nginx's alone."""
+MAKEFILE = (ROOT / "Makefile").read_text()
+LOCKS = dict(re.findall(r"(\w+):([\w,]+)", re.findall(r"^LOCKS = .*$", MAKEFILE, re.MULTILINE)[0]))
+"""Lock file -> its extras, as `make lock` writes it."""
 
 EVERYTHING_ON: dict[str, object] = {
     "SERVER_NAMES": "shop.example, *.shop.example",
@@ -203,110 +191,6 @@ def test_the_ladder_of_times_holds_over_all_files(
         assert all(stop_wait < period for period in ladder.stop_grace_periods)
 
 
-@needs_compose
-def test_docker_compose_knows_every_key_of_the_compose_file() -> None:
-    done = compose_config(COMPOSE)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-
-
-@needs_compose
-def test_docker_compose_refuses_a_key_that_it_does_not_know(tmp_path: Path) -> None:
-    file = tmp_path / "docker-compose.yml"
-    file.write_text(COMPOSE.read_text().replace("stop_grace_period", "stop_grace_perid"))
-    done = compose_config(file)
-    assert done.returncode != 0
-    assert "stop_grace_perid" in done.stderr
-
-
-@pytest.mark.usefixtures("nothing_set")
-def test_compose_passes_every_setting_to_the_instances_with_its_default() -> None:
-    services = compose()["services"]
-    for pool in ("fast", "slow"):
-        passed = services[pool]["environment"]
-        assert passed.keys() == DEFAULTS.keys()
-        assert {passed[name] for name in EDGE} == {""}  # whatever .env has
-        assert (passed["FAST_HOST"], passed["SLOW_HOST"]) == ("fast", "slow")
-        for name in passed.keys() - EDGE - {"FAST_HOST", "SLOW_HOST"}:
-            assert_is_setting(name, passed[name])
-
-
-@pytest.mark.usefixtures("nothing_set")
-def test_compose_passes_nginx_what_it_renders_from_with_its_default() -> None:
-    passed = compose()["services"]["nginx"]["environment"]
-    scripts = "".join((ROOT / "nginx" / name).read_text() for name in ("settings.sh", "render"))
-    read = re.findall(r"^(?:integer|number|text|file|choice) ([A-Z0-9_]+)", scripts, re.MULTILINE)
-    assert set(read) - {"HTTP2"} == passed.keys()
-    of_the_container = {
-        "HTTPS_PORT": 8443,
-        "HTTP_PORT": 8080,
-        "ADMIN_PORT": 8081,
-        "ADMIN_ADDRESS": "0.0.0.0",
-        "FAST_HOST": "fast",
-        "SLOW_HOST": "slow",
-    }
-    assert of_the_container.items() <= passed.items()
-    mounted = {
-        "TLS_CERTIFICATE": "tls_certificate",
-        "TLS_KEY": "tls_key",
-        "ADMIN_PASSWORD_FILE": "admin_password",
-    }
-    for name, secret in mounted.items():
-        assert passed[name] == f"${{{name}:+/run/secrets/{secret}}}"
-        assert compose()["secrets"][secret] == {"file": f"${{{name}:-/dev/null}}"}
-    for name in passed.keys() & DEFAULTS.keys() - of_the_container.keys() - mounted.keys():
-        assert_is_setting(name, passed[name])
-
-
-def test_compose_publishes_the_ports_of_the_settings_and_the_admin_port_on_loopback_only() -> None:
-    services = compose()["services"]
-    assert services["nginx"]["ports"] == [
-        "${HTTP_PORT:-8080}:8080",
-        "127.0.0.1:${ADMIN_PORT:-8081}:8081",
-    ]
-    assert not any("ports" in services[pool] for pool in ("fast", "slow"))
-
-
-@needs_compose
-@pytest.mark.usefixtures("nothing_set")
-@pytest.mark.parametrize(
-    ("certificate", "published"), [("", {"8080", "8081"}), ("/certificate.pem", {"8080", "8081", "9443"})]
-)
-def test_compose_publishes_the_port_for_tls_only_with_a_certificate(
-    monkeypatch: pytest.MonkeyPatch, certificate: str, published: set[str]
-) -> None:
-    monkeypatch.setenv("TLS_CERTIFICATE", certificate)
-    monkeypatch.setenv("HTTPS_PORT", "9443")
-    done = compose_config(COMPOSE, "--format=json")
-    assert done.returncode == 0, done.stderr
-    ports = json.loads(done.stdout)["services"]["nginx"]["ports"]
-    assert {port.get("published") for port in ports} == published
-
-
-def test_the_settings_that_a_roll_compares_are_those_that_nginx_and_the_instances_share() -> None:
-    shared = compose()["x-settings"].keys() - {"LOG_FORMAT", "SERVER_NAMES"}  # which fit in any order
-    assert shared == {*replace_containers.UPSTREAMS, *replace_containers.TIMEOUTS}
-
-
-def test_every_container_is_hardened_and_limited() -> None:
-    for service in compose()["services"].values():
-        assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", service["user"])
-        assert service["read_only"] is True
-        assert service["cap_drop"] == ["ALL"]
-        assert service["security_opt"] == ["no-new-privileges:true"]
-        assert service["init"] is True
-        assert service["mem_limit"]
-        assert service["pids_limit"]
-        assert service["healthcheck"]["test"][0] == "CMD"
-        assert "cap_add" not in service
-        assert "privileged" not in service
-
-
-def test_the_slow_pool_yields_the_cpu_to_all_others() -> None:
-    shares = {name: service.get("cpu_shares") for name, service in compose()["services"].items()}
-    assert {name: value for name, value in shares.items() if value is not None} == {"slow": 2}
-
-
 def test_grafana_finds_prometheus_and_the_dashboard_finds_both() -> None:
     services = compose()["services"]
     (source,) = yaml.safe_load(DATA_SOURCE.read_text())["datasources"]
@@ -321,45 +205,6 @@ def test_grafana_finds_prometheus_and_the_dashboard_finds_both() -> None:
         assert all(port.startswith("127.0.0.1:") for port in services[service]["ports"])
 
 
-def test_the_example_env_file_has_every_setting_commented_with_its_default() -> None:
-    lines = (ROOT / ".env.example").read_text().splitlines()
-    found = {match[1]: match[2] for line in lines if (match := SETTING.fullmatch(line))}
-    assert found.keys() == DEFAULTS.keys() | IMAGES.keys()
-    assert all(line.startswith("#") for line in lines if line)
-
-
-def test_each_image_is_a_setting_with_one_default() -> None:
-    lines = (ROOT / ".env.example").read_text().splitlines()
-    shown = {match[1]: match[2] for line in lines if (match := SETTING.fullmatch(line))}
-    assert shown.items() >= IMAGES.items()
-    for file in DOCKERFILES:
-        bases = re.findall(r"^ARG (\w+)=(\S+)\nFROM \$\{\1\}$", file.read_text(), re.MULTILINE)
-        assert len(bases) == file.read_text().count("FROM ")
-        assert dict(bases).items() <= IMAGES.items()
-    for service in compose()["services"].values():
-        images = service["build"]["args"] if "build" in service else {"": service["image"]}
-        for argument, image in images.items():
-            match = VARIABLE.fullmatch(image)
-            assert match, image
-            assert argument in ("", match[1])
-
-
-@pytest.mark.usefixtures("nothing_set")
-def test_the_example_env_file_uncommented_changes_nothing(tmp_path: Path) -> None:
-    lines = (ROOT / ".env.example").read_text().splitlines()
-    file = tmp_path / ".env"
-    file.write_text("\n".join(line.removeprefix("# ") for line in lines if SETTING.fullmatch(line)))
-    assert Config(_env_file=file) == Config.model_construct()
-
-
-def test_each_setting_of_the_example_env_file_stands_below_a_comment() -> None:
-    lines = (ROOT / ".env.example").read_text().splitlines()
-    for number, line in enumerate(lines):
-        if SETTING.fullmatch(line):
-            above = [text for text in lines[:number] if not SETTING.fullmatch(text)]
-            assert re.match(r"# \w", above[-1]), line
-
-
 def test_each_dependency_is_pinned_and_says_what_it_is_for() -> None:
     text = (ROOT / "pyproject.toml").read_text()
     for name, version in requirements():
@@ -370,24 +215,26 @@ def test_each_dependency_is_pinned_and_says_what_it_is_for() -> None:
         assert version or name.startswith("types-") or name == "crossplane", line
 
 
-@pytest.mark.parametrize("lock", ["base", "local", "otel", "dev", "bench"])
+def test_make_lock_writes_every_lock_file() -> None:
+    assert LOCKS.keys() == {file.stem for file in (ROOT / "deploy" / "requirements").glob("*.lock")}
+
+
+@pytest.mark.parametrize("lock", LOCKS)
 def test_the_lock_files_have_what_pyproject_asks_for(lock: str) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    extras = {
-        "base": ["demo"],
-        "local": ["demo", "local"],
-        "otel": ["demo", "otel"],
-        "dev": ["local", "otel", "dev"],
-    }
     wanted = list(project["dependencies"])
-    for extra in extras.get(lock, ["local", "bench"]):
-        wanted += project["optional-dependencies"][extra]
+    extras = LOCKS[lock].split(",")
+    while extras:
+        for requirement in project["optional-dependencies"][extras.pop()]:
+            if match := re.fullmatch(r"slowpool\[(.+)\]", requirement):
+                extras += match[1].split(",")
+            else:
+                wanted.append(requirement)
     text = (ROOT / "deploy" / "requirements" / f"{lock}.lock").read_text()
     locked = re.findall(r"^([a-z0-9._-]+)==(\S+)", text, re.MULTILINE)
     for requirement in wanted:
         name, _, version = requirement.partition("==")
-        if not name.startswith("slowpool["):
-            assert (name, version) in locked if version else name in dict(locked), requirement
+        assert (name, version) in locked if version else name in dict(locked), requirement
 
 
 @pytest.mark.parametrize("file", ["deploy/Dockerfile", "nginx/Dockerfile"])
@@ -398,15 +245,12 @@ def test_hadolint_has_nothing_to_say(file: str) -> None:
 
 
 DOCKERFILES = [ROOT / "deploy" / "Dockerfile", ROOT / "nginx" / "Dockerfile"]
-IMAGES = dict(re.findall(r"\$\{(\w+_IMAGE):-([^}]+)\}", COMPOSE.read_text()))
 NGINX_FILES = list((ROOT / "nginx").rglob("*.conf"))
-SETTING = re.compile(r"# ([A-Z][A-Z_]*)=(.*)")
-VARIABLE = re.compile(r"\$\{([A-Z_]+):-([^}]*)\}")
 
 
 @dataclass(frozen=True)
 class Ladder:
-    """The times that belong together, in seconds, as the programs get them."""
+    """The ladder of times in seconds, as the programs get them."""
 
     slow_timeout: float
     drain_timeout: float
@@ -436,7 +280,7 @@ class Ladder:
 def supervised(
     monkeypatch: pytest.MonkeyPatch, folder: Path, programs: str, settings: dict[str, object]
 ) -> dict[str, Any]:
-    """Process name -> its configuration, as supervisor itself reads its files."""
+    """Process name -> its configuration, as supervisor reads its files."""
     for name, value in environment(settings).items():
         monkeypatch.setenv(name, value)
     config = Config.load()
@@ -467,7 +311,7 @@ def slow_read_timeout(found: list[Directive]) -> str:
 
 
 def everything_on(folder: Path) -> dict[str, object]:
-    """Settings that make nginx/render write all that it can; their files are made in the folder."""
+    """Settings that turn on every part of nginx/render; creates their files in the folder."""
     make_certificate(folder / "certificate", folder / "key")
     (folder / "password").write_text("secret")
     files = {"TLS_CERTIFICATE": "certificate", "TLS_KEY": "key", "ADMIN_PASSWORD_FILE": "password"}
@@ -475,37 +319,9 @@ def everything_on(folder: Path) -> dict[str, object]:
 
 
 def one(found: list[Directive], name: str) -> str:
-    """The argument of a directive that stands once."""
+    """The argument of a directive that occurs once."""
     ((argument,),) = [directive.arguments for directive in found if directive.name == name]
     return argument
-
-
-def compose() -> dict[str, Any]:
-    """The compose file, its variables as they stand."""
-    parsed: dict[str, Any] = yaml.safe_load(COMPOSE.read_text())
-    return parsed
-
-
-def compose_config(file: Path, option: str = "--quiet") -> subprocess.CompletedProcess[str]:
-    """Have docker compose read a file."""
-    command = ["docker", "compose", "--file", str(file), "--project-directory", str(ROOT)]
-    return subprocess.run(
-        [*command, "config", option], env=os.environ, capture_output=True, text=True, timeout=30
-    )
-
-
-def expand(text: str, env: dict[str, str]) -> str:
-    """Put the variables into a value of the compose file."""
-    return VARIABLE.sub(lambda match: env.get(match[1]) or match[2], text)
-
-
-def assert_is_setting(name: str, value: str) -> None:
-    """The compose file passes a variable on under its own name, with the default of Config."""
-    match = VARIABLE.fullmatch(str(value))
-    assert match, f"{name}: {value}"
-    assert match[1] == name
-    default = Config.model_validate({name.lower(): match[2]} if match[2] else {})
-    assert getattr(default, name.lower()) == DEFAULTS[name]
 
 
 def requirements() -> list[tuple[str, str]]:

@@ -1,52 +1,47 @@
-"""deploy/kubernetes: what kubectl renders is valid, holds together, and agrees with compose and the settings.
+"""The objects that kubectl renders from deploy/kubernetes are valid and agree with Compose and the settings.
 
-No cluster is asked: these tests read the objects as the cluster would get them.
+No cluster is used: the tests read the objects that a cluster would get.
 """
 
 import functools
 import json
 import re
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import jsonschema
 import kubernetes_validate
 import pytest
-import yaml
 
 from deploy.supervise.watchdog import FAST_HUNG_SECONDS, SLOW_HUNG_MARGIN_SECONDS
 from slowpool.config import Pool
-from slowpool.observe.metrics import Metrics
-from tests.deploy.test_config_files import compose
 from tests.support.basics import DEFAULTS, ROOT
-from tests.support.certificate import make_certificate, needs_openssl
+from tests.support.certificate import needs_openssl
+from tests.support.compose_file import compose
 from tests.support.kubernetes import (
+    ALTERNATIVE,
+    DEV,
+    PODS,
+    PRODUCTION,
+    VARIANTS,
     Json,
-    Network,
     Pod,
     config_of,
+    copy_with_secrets,
     files_of,
     kubectl_kustomize,
     named,
-    objects,
     one_of,
+    render_variants,
     secret_file,
     selects,
     validate,
 )
 from tests.support.nginx import directives, errors, render, render_environment, seconds
 
-FOLDER = ROOT / "deploy" / "kubernetes"
-PROMTOOL = shutil.which("promtool")
-
 VERSIONS = ["1.30", "1.37"]
-"""The oldest that has the preStop sleep without being asked for it, and the newest that can be validated."""
-
-DEV, PRODUCTION, ALTERNATIVE = "dev", "production", "production with a gateway and KEDA"
-VARIANTS = [DEV, PRODUCTION, ALTERNATIVE]
-PODS = ["nginx", "fast", "slow"]
+"""The oldest with the preStop sleep enabled by default, and the newest that can be validated."""
 
 pytestmark = [pytest.mark.usefixtures("nothing_set"), needs_openssl]
 every_variant = pytest.mark.parametrize("variant", VARIANTS)
@@ -55,38 +50,19 @@ every_pod = pytest.mark.parametrize("name", PODS)
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the folder, with the files that somebody who deploys it puts there."""
-    copy = tmp_path_factory.mktemp("deploy") / "kubernetes"
-    shutil.copytree(FOLDER, copy, ignore=shutil.ignore_patterns("secrets"))
-    production = copy / "overlays" / "production"
-    secrets = production / "secrets"
-    secrets.mkdir()
-    make_certificate(secrets / "tls.crt", secrets / "tls.key")
-    (secrets / "password").write_text("correct horse\n")
-    shutil.copytree(production, copy / "overlays" / "alternative")
-    file = copy / "overlays" / "alternative" / "kustomization.yaml"
-    text = file.read_text()
-    for one, other in (("load-balancer", "gateway"), ("slow-hpa ", "slow-keda ")):
-        assert text.count(f"components/{one}") == 1
-        text = text.replace(f"components/{one}", f"components/{other}")
-    parsed = yaml.safe_load(text)
-    parsed["secretGenerator"] = [one for one in parsed["secretGenerator"] if one["name"] != "tls"]
-    file.write_text(yaml.safe_dump(parsed))
-    for name in ("tls.crt", "tls.key"):
-        (file.parent / "secrets" / name).unlink()
-    return copy
+    """A copy of the folder, with the files that an operator adds."""
+    return copy_with_secrets(tmp_path_factory.mktemp("deploy"))
 
 
 @pytest.fixture(scope="module")
 def rendered(tree: Path) -> dict[str, list[Json]]:
     """Variant -> its objects."""
-    overlays = {DEV: "dev", PRODUCTION: "production", ALTERNATIVE: "alternative"}
-    return {variant: objects(tree / "overlays" / overlays[variant]) for variant in VARIANTS}
+    return render_variants(tree)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def schemas_read_once() -> Iterator[None]:
-    """They are 2 MB, and would be read again for each object."""
+    """Cache the schemas: they are 2 MB and would be read for each object."""
     with pytest.MonkeyPatch.context() as patch:
         utils = kubernetes_validate.utils
         patch.setattr(utils, "schema_contents", functools.cache(utils.schema_contents))
@@ -142,7 +118,7 @@ def test_production_without_its_secrets_is_an_error_that_names_the_file(tree: Pa
 
 
 @every_variant
-def test_every_setting_is_there_with_its_default_but_for_what_the_overlay_says(
+def test_every_setting_has_its_default_unless_the_overlay_changes_it(
     rendered: dict[str, list[Json]], variant: str
 ) -> None:
     of_the_pods = {name for name in DEFAULTS if name.endswith(("_HOST", "_FILE"))} | {
@@ -221,7 +197,7 @@ def test_the_slow_pool_has_the_fewest_shares_of_cpu(rendered: dict[str, list[Jso
 
 @every_variant
 @every_pod
-def test_a_pod_meets_the_restricted_standard_and_writes_to_its_tmp_alone(
+def test_a_pod_meets_the_restricted_standard_and_can_write_only_to_tmp(
     rendered: dict[str, list[Json]], variant: str, name: str
 ) -> None:
     pod, service = Pod.of(rendered[variant], name), compose()["services"][name]
@@ -352,142 +328,6 @@ def test_each_object_has_the_recommended_labels(rendered: dict[str, list[Json]],
         }  # fmt: skip
         assert version
         assert labels["app.kubernetes.io/version"] == version[1]
-
-
-INSTANCES = [("fast", 8001), ("fast", 8002), ("slow", 8101), ("slow", 8102)]
-PROMETHEUS = ("monitoring", {"app.kubernetes.io/name": "prometheus"})
-KUBE_DNS = ("kube-system", {"k8s-app": "kube-dns"})
-STRANGERS = [
-    ("default", {"app.kubernetes.io/name": "prometheus"}),
-    ("monitoring", {"app.kubernetes.io/name": "x"}),
-]
-
-
-@every_variant
-def test_only_nginx_prometheus_and_the_instances_themselves_reach_the_instances(
-    rendered: dict[str, list[Json]], variant: str
-) -> None:
-    network = Network.of(rendered[variant])
-    for name, port in INSTANCES:
-        pod = network.pod(name)
-        for source in (network.pod("nginx"), network.pod("fast"), network.pod("slow"), PROMETHEUS):
-            assert network.lets_in(pod, source, port)
-        for stranger in STRANGERS:
-            assert not network.lets_in(pod, stranger, port)
-
-
-@every_variant
-def test_everybody_reaches_nginx_on_its_public_ports_alone(
-    rendered: dict[str, list[Json]], variant: str
-) -> None:
-    network = Network.of(rendered[variant])
-    for source in (*STRANGERS, PROMETHEUS, network.pod("fast")):
-        assert network.lets_in(network.pod("nginx"), source, 8080)
-        assert network.lets_in(network.pod("nginx"), source, 8443)
-        assert not network.lets_in(network.pod("nginx"), source, 8081)
-
-
-@every_variant
-@every_pod
-def test_a_pod_reaches_the_dns_and_the_instances_and_nobody_else(
-    rendered: dict[str, list[Json]], variant: str, name: str
-) -> None:
-    network = Network.of(rendered[variant])
-    pod = network.pod(name)
-    for protocol in ("UDP", "TCP"):
-        assert network.lets_out(pod, KUBE_DNS, 53, protocol)
-    assert not network.lets_out(pod, KUBE_DNS, 443)
-    for pool, port in INSTANCES:
-        assert network.lets_out(pod, network.pod(pool), port)
-    for stranger in (*STRANGERS, PROMETHEUS):
-        assert not network.lets_out(pod, stranger, 443)
-
-
-@every_variant
-def test_a_pod_that_no_other_policy_names_reaches_nobody_and_is_reached_by_nobody(
-    rendered: dict[str, list[Json]], variant: str
-) -> None:
-    network = Network.of(rendered[variant])
-    other = (network.namespace, {"app.kubernetes.io/name": "other"})
-    for peer in (network.pod("nginx"), PROMETHEUS, *STRANGERS):
-        assert not network.lets_in(other, peer, 8080)
-        assert not network.lets_out(other, peer, 8080)
-
-
-@every_variant
-def test_no_pool_has_two_that_scale_it(rendered: dict[str, list[Json]], variant: str) -> None:
-    scaled = [
-        one["spec"]["scaleTargetRef"]["name"]
-        for one in rendered[variant]
-        if one["kind"] in ("HorizontalPodAutoscaler", "ScaledObject")
-    ]
-    assert sorted(scaled) == ([] if variant == DEV else ["fast", "slow"])
-    for name in scaled:  # which apply would otherwise put back each time
-        assert "replicas" not in named(rendered[variant], "Deployment", name)["spec"]
-    assert named(rendered[variant], "Deployment", "nginx")["spec"].get("replicas", 1) == (
-        1 if variant == DEV else 2
-    )
-
-
-def test_both_ways_to_scale_the_slow_pool_ask_for_a_job_a_worker(rendered: dict[str, list[Json]]) -> None:
-    config = config_of(Pod.of(rendered[PRODUCTION], "slow").environment)
-    workers = str(config.slow_processes * config.slow_workers)
-    ((metric,),) = [
-        one["spec"]["metrics"]
-        for one in rendered[PRODUCTION]
-        if one["kind"] == "HorizontalPodAutoscaler" and one["metadata"]["name"] == "slow"
-    ]
-    assert metric["pods"]["target"] == {"type": "AverageValue", "averageValue": workers}
-    adapter = yaml.safe_load((FOLDER / "prometheus-adapter.yaml").read_text())
-    (rule,) = adapter["rules"]["custom"]
-    assert rule["name"]["as"] == metric["pods"]["metric"]["name"]
-
-    (trigger,) = one_of(rendered[ALTERNATIVE], "ScaledObject")["spec"]["triggers"]
-    assert (trigger["type"], trigger["metadata"]["threshold"]) == ("prometheus", workers)
-    namespace = one_of(rendered[ALTERNATIVE], "Namespace")["metadata"]["name"]
-    assert set(re.findall(r'namespace="(.*?)"', trigger["metadata"]["query"])) == {namespace}
-    assert (
-        trigger["metadata"]["serverAddress"]
-        == f"{adapter['prometheus']['url']}:{adapter['prometheus']['port']}"
-    )
-
-    known = {metric.name for metric in Metrics().registry.collect()}
-    for query in (rule["metricsQuery"], trigger["metadata"]["query"]):
-        assert set(re.findall(r"slow_\w+", query)) == {"slow_jobs_waiting", "slow_jobs_running"} <= known
-
-
-@every_variant
-def test_prometheus_finds_each_instance_and_calls_its_job_by_its_pool(
-    rendered: dict[str, list[Json]], variant: str
-) -> None:
-    (job,) = yaml.safe_load((FOLDER / "prometheus.yaml").read_text())["scrape_configs"]
-    keep, *labels = job["relabel_configs"]
-    found = []
-    for name in PODS:
-        pod = Pod.of(rendered[variant], name)
-        for port in pod.main["ports"]:
-            source = f"{pod.labels['app.kubernetes.io/name']};{port['name']}"
-            if re.fullmatch(keep["regex"], source):
-                found.append((pod.labels["app.kubernetes.io/component"], port["containerPort"]))
-    assert found == INSTANCES
-    assert {label["target_label"]: label["source_labels"] for label in labels} == {
-        "job": ["__meta_kubernetes_pod_label_app_kubernetes_io_component"],
-        "namespace": ["__meta_kubernetes_namespace"],
-        "pod": ["__meta_kubernetes_pod_name"],
-    }
-
-
-@pytest.mark.skipif(not PROMTOOL, reason="there is no promtool; install it: apt install prometheus")
-def test_promtool_finds_nothing_wrong_with_the_scrape_configuration(tmp_path: Path) -> None:
-    assert PROMTOOL
-    parsed = yaml.safe_load((FOLDER / "prometheus.yaml").read_text())
-    (job,) = parsed["scrape_configs"]
-    # Debian's Prometheus is built without it.
-    assert job.pop("kubernetes_sd_configs") == [{"role": "pod"}]
-    file = tmp_path / "prometheus.yml"
-    file.write_text(yaml.safe_dump(parsed))
-    done = subprocess.run([PROMTOOL, "check", "config", file], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
 
 
 @every_variant

@@ -1,4 +1,4 @@
-"""deploy/swarm agrees with docker-compose.yml where it must, and says what a swarm needs to be told."""
+"""deploy/swarm/stack.yml agrees with docker-compose.yml and has what a swarm needs in addition."""
 
 import os
 import re
@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 from slowpool.config import Config
-from tests.deploy.test_config_files import compose, expand
 from tests.support.basics import DEFAULTS, ROOT
 from tests.support.certificate import make_certificate, needs_openssl
+from tests.support.compose_file import compose, expand
 from tests.support.nginx import directives, errors, render, render_environment
 
 FOLDER = ROOT / "deploy" / "swarm"
@@ -27,7 +27,7 @@ every_pool = pytest.mark.parametrize("pool", POOLS)
 
 
 def stack(file: str = "stack.yml") -> dict[str, Any]:
-    """The file, its variables as they stand."""
+    """The content of a file, with its variables unexpanded."""
     parsed: dict[str, Any] = yaml.safe_load((FOLDER / file).read_text())
     return parsed
 
@@ -141,7 +141,7 @@ def test_with_tls_nginx_takes_what_its_secrets_are(tmp_path: Path) -> None:
         assert f"${{{name}:?" in tls["secrets"][secret["source"]]["file"]
         assert "${TLS_VERSION" in tls["secrets"][secret["source"]]["name"]
         settings[name] = str(file)
-    env = {name: expand(str(value), {}) for name, value in settings.items()}
+    env = {name: expand(str(value), {}) for name, value in settings.items() if value is not None}
     done = render(tmp_path / "nginx", {**render_environment(), **env})
     assert (done.returncode, errors(done)) == (0, [])
     listens = {one.arguments[0] for one in directives(tmp_path / "nginx") if one.name == "listen"}
@@ -170,7 +170,7 @@ def test_a_file_that_cannot_be_deployed_from_is_an_error_that_says_why(
 
 
 def stack_config(*files: Path) -> subprocess.CompletedProcess[str]:
-    """Have docker read the files as it does before it deploys them; no engine is asked."""
+    """Have docker read the files as before a deployment; no engine is used."""
     arguments = [f"--compose-file={file}" for file in files]
     env = {**os.environ, **PINS, "TLS_VERSION": "1", "TLS_CERTIFICATE": "/dev/null", "TLS_KEY": "/dev/null"}
     command = ["docker", "stack", "config", *arguments]
@@ -209,5 +209,5 @@ def test_the_text_names_only_what_is_there() -> None:
 
 
 def in_bytes(text: str) -> int:
-    """A size such as ``512m``."""
+    """Parse a size such as ``512m``."""
     return int(text[:-1]) * BYTES[text[-1]]

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -15,6 +16,14 @@ import yaml
 
 from slowpool.config import Config
 from tests.support.basics import DEFAULTS, ROOT
+from tests.support.certificate import make_certificate
+
+FOLDER = ROOT / "deploy" / "kubernetes"
+
+DEV, PRODUCTION, ALTERNATIVE = "dev", "production", "production with a gateway and KEDA"
+VARIANTS = [DEV, PRODUCTION, ALTERNATIVE]
+PODS = ["nginx", "fast", "slow"]
+INSTANCES = [("fast", 8001), ("fast", 8002), ("slow", 8101), ("slow", 8102)]
 
 KUBECTL = Path(sys.executable).parent / "kubectl"
 
@@ -129,6 +138,35 @@ class Network:
         else:
             in_namespace = selects(one["namespaceSelector"], {"kubernetes.io/metadata.name": namespace})
         return in_namespace and selects(one.get("podSelector", {}), labels)
+
+
+def copy_with_secrets(parent: Path) -> Path:
+    """Copy the folder, add the files that an operator adds, and the overlay "alternative"."""
+    copy = parent / "kubernetes"
+    shutil.copytree(FOLDER, copy, ignore=shutil.ignore_patterns("secrets"))
+    production = copy / "overlays" / "production"
+    secrets = production / "secrets"
+    secrets.mkdir()
+    make_certificate(secrets / "tls.crt", secrets / "tls.key")
+    (secrets / "password").write_text("correct horse\n")
+    shutil.copytree(production, copy / "overlays" / "alternative")
+    file = copy / "overlays" / "alternative" / "kustomization.yaml"
+    text = file.read_text()
+    for one, other in (("load-balancer", "gateway"), ("slow-hpa ", "slow-keda ")):
+        assert text.count(f"components/{one}") == 1
+        text = text.replace(f"components/{one}", f"components/{other}")
+    parsed = yaml.safe_load(text)
+    parsed["secretGenerator"] = [one for one in parsed["secretGenerator"] if one["name"] != "tls"]
+    file.write_text(yaml.safe_dump(parsed))
+    for name in ("tls.crt", "tls.key"):
+        (file.parent / "secrets" / name).unlink()
+    return copy
+
+
+def render_variants(tree: Path) -> dict[str, list[Json]]:
+    """Variant -> its objects."""
+    overlays = {DEV: "dev", PRODUCTION: "production", ALTERNATIVE: "alternative"}
+    return {variant: objects(tree / "overlays" / overlays[variant]) for variant in VARIANTS}
 
 
 def kubectl_kustomize(folder: Path) -> subprocess.CompletedProcess[str]:
