@@ -42,7 +42,7 @@ stdout_logfile=/dev/stdout
 stdout_logfile_maxbytes=0
 """
 WATCHDOG = """
-from deploy import watchdog
+from deploy.supervise import watchdog
 watchdog.PROBE_INTERVAL_SECONDS = 0.1
 watchdog.FAST_HUNG_SECONDS = 1.5
 watchdog.main()
