@@ -45,7 +45,7 @@ LISTS = {
 
 
 class Leftovers:
-    """A run of the tests: entered before its first test, left after its last; then ``found`` has the lines."""
+    """A run of the tests: entered before its first test, left after its last. ``found`` has what is left."""
 
     def __init__(self, root: Path) -> None:
         self.found: list[str] = []
@@ -84,7 +84,7 @@ class Leftovers:
         }
 
     def call(self, command: list[str]) -> int:
-        """Run a command of the run; returns its exit status. Ctrl-C is left to the command, which has it too."""
+        """Run a command of the run; returns its exit status. The terminal sends Ctrl-C to it as well."""
         with subprocess.Popen(command, env=self.environment) as process:
             while True:
                 with suppress(KeyboardInterrupt):
@@ -134,7 +134,7 @@ def new_name() -> str:
 
 
 def _descendants() -> Iterator[int]:
-    """The processes that this one has started, or that have become its children; those that ended are reaped."""
+    """The processes that this one has started, or that became its children; reaps those that ended."""
     with suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass

@@ -1,4 +1,4 @@
-"""The tests that a run has skipped for want of an engine. Standard library only, since tests/run imports it."""
+"""The tests that a run has skipped without an engine. Standard library only, since tests/run imports it."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -22,4 +22,4 @@ def skipped_without_engine(reports: Iterable[Path]) -> str:
     if not files:
         return ""
     names = ", ".join(f"{file} ({count})" for file, count in sorted(files.items()))
-    return f"{files.total()} tests were skipped: {WITHOUT_ENGINE}; to run them too: {COMMAND}; they are {names}"
+    return f"{files.total()} tests skipped, {WITHOUT_ENGINE}: {names}; to run them: {COMMAND}"
