@@ -73,6 +73,8 @@ async def serve(config: Config, instance: Instance, *, reload: bool = False) -> 
 
     app.state = State.STOPPED
     log.info("%s has stopped", instance)
+    # asyncio would print a traceback for a signal that comes while it closes the loop.
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1))
 
 
 async def _drain(
