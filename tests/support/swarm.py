@@ -14,6 +14,7 @@ import psutil
 
 from tests.support.basics import Entered, wait_until
 from tests.support.engine import ENGINE
+from tests.support.skipped import WITHOUT_ENGINE
 
 NETWORK = f"198.18.{secrets.randbelow(256)}"
 """Of the link between the nodes, a network for tests (RFC 2544); another one in each run."""
@@ -24,7 +25,7 @@ ADDRESSES = f"{NETWORK}.1", f"{NETWORK}.2"
 def lacking() -> str:
     """What this machine lacks for a swarm of two engines; empty where it has everything."""
     if not ENGINE:
-        return "there is no Docker engine with compose here"
+        return WITHOUT_ENGINE
     if os.geteuid() != 0:
         return "a second engine needs root"
     missing = [name for name in ("dockerd", "ip", "nsenter") if shutil.which(name, path=_path()) is None]

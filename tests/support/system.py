@@ -175,7 +175,7 @@ class Family:
 
     def assert_gone(self) -> None:
         """Raise AssertionError, naming them, when processes are left; one may be just ending."""
-        wait_until(lambda: not self.note_sessions(), 5, f"{self.note_sessions()} to be gone")
+        wait_until(lambda: not self.note_sessions(), what=f"{self.note_sessions()} to be gone")
 
     def kill(self) -> None:
         """End what is left."""

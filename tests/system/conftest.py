@@ -3,9 +3,13 @@
 from collections.abc import Iterator
 
 import pytest
+from playwright.sync_api import Browser, expect
 
 from tests.support.basics import wait_until
+from tests.support.browser import chromium
 from tests.support.system import System, is_ready
+
+expect.set_options(timeout=30_000)
 
 
 @pytest.fixture(scope="session")
@@ -19,6 +23,13 @@ def system() -> Iterator[System]:
 def controlled() -> Iterator[System]:
     with System(ROUTES="tests.apps.controlled", SLOW_PER_CLIENT=0) as system:
         yield system
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A browser; not for the session, since asyncio.run() does not work while one is open."""
+    with chromium() as browser:
+        yield browser
 
 
 @pytest.fixture

@@ -13,13 +13,12 @@ from tests.support.certificate import make_certificate, needs_openssl
 from tests.support.process import Instance
 from tests.support.system import System
 
-pytestmark = pytest.mark.alone
-
 STRATEGIES = [path.lstrip("/") for path, handler in routes if handler is not PoolTestHandler]
 SIZE = 3000
 """Of the slow work: about 0.2 s."""
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("route", STRATEGIES)
 def test_all_fast_answers_come_before_the_first_slow_one(
     system: System, route: str, call_multi_runs: int
@@ -42,6 +41,7 @@ def test_all_fast_answers_come_before_the_first_slow_one(
         assert last_fast < first_slow <= last_slow == times[-1], done.stdout
 
 
+@pytest.mark.alone
 def test_one_process_that_computes_inline_holds_up_fast_answers(call_multi_runs: int) -> None:
     with Instance(ROUTES="demo.routes", expected="/slow blocked its instance") as instance:
         for _ in range(call_multi_runs):
@@ -51,6 +51,7 @@ def test_one_process_that_computes_inline_holds_up_fast_answers(call_multi_runs:
             assert last_fast > first_slow, done.stdout
 
 
+@pytest.mark.alone
 def test_one_process_with_workers_does_not_hold_them_up(call_multi_runs: int) -> None:
     with Instance(ROUTES="demo.routes") as instance:
         for _ in range(call_multi_runs):

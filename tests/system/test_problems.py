@@ -86,7 +86,7 @@ def test_a_pool_without_an_instance_is_503_with_retry_after_and_comes_back(
         assert response.problem()["detail"] == "no instance takes requests at the moment"
         assert sturdy.get(other).status == 200
     sturdy.supervisor("startProcessGroup", pool)
-    wait_until(lambda: sturdy.get(target).status == 200, 10)
+    wait_until(lambda: sturdy.get(target).status == 200)
 
 
 def test_a_post_whose_instance_is_killed_is_502_and_is_not_sent_again(

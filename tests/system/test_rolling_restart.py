@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from tests.support.basics import ROOT, free_ports, wait_until
+from tests.support.checkout import copy_checkout
 from tests.support.gate import Gate
 from tests.support.load import Client, Load, Outcome
 from tests.support.system import System
-from tests.system.test_install import copy_checkout
 
 
 def test_every_instance_is_replaced_and_no_request_is_lost(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
-"""nginx alone, before instances that are not there: silent addresses, and no DNS."""
+"""nginx without the rest of the system, before instances that are not there: silent addresses, and no DNS."""
 
+import re
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -11,28 +11,34 @@ import pytest
 from slowpool.config import Pool
 from tests.support.basics import free_ports
 from tests.support.client import request
-from tests.support.nginx import DOCKER, nginx
+from tests.support.nginx import DOCKER, Nginx, nginx
 from tests.support.process import Instance
 
 SILENT = 8
-LONGEST_SECONDS = 2
+TIMED_OUT = "timed out .* while connecting to upstream"
+REQUESTS = 3
+MOST_TRIES = 3 + 6
+"""Tries for one request: three (nginx/snippets/proxy.conf), then those that begin within a second, 0.2 s each
+(second_try.conf). On a slow machine there are fewer."""
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
 @pytest.mark.parametrize("path", ["/x", "/slow/x"])
-def test_a_large_pool_that_is_silent_is_503_within_2_s(tmp_path: Path, method: str, path: str) -> None:
+def test_a_large_pool_that_is_silent_is_503_after_a_few_tries(tmp_path: Path, method: str, path: str) -> None:
     with ExitStack() as stack:
         first = free_ports(SILENT)
         for port in range(first, first + SILENT):
             stack.enter_context(silent(port))
         ports = {"FAST_PORT": first, "SLOW_PORT": first, "FAST_PROCESSES": SILENT, "SLOW_PROCESSES": SILENT}
         edge = stack.enter_context(nginx(tmp_path, ports))
-        assert_refused(edge.port, method, path)
+        assert_refused(edge, method, path)
+        edge.wait_for_output(TIMED_OUT)
+        assert tries(edge) <= REQUESTS * MOST_TRIES
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
 @pytest.mark.parametrize(("pool", "path"), [(Pool.FAST, "/body"), (Pool.SLOW, "/slow/echo")])
-def test_a_silent_instance_costs_a_second_at_most_and_no_request(
+def test_a_silent_instance_costs_a_try_and_no_request(
     tmp_path: Path, method: str, pool: Pool, path: str
 ) -> None:
     first = free_ports(2)
@@ -42,29 +48,31 @@ def test_a_silent_instance_costs_a_second_at_most_and_no_request(
         Instance(pool, port=first + 1, ROUTES="tests.apps.controlled"),
         nginx(tmp_path, ports) as edge,
     ):
-        for _ in range(6):
-            started_at = time.monotonic()
+        for _ in range(2 * REQUESTS):
             response = request(edge.port, path, method, body=b"x" if method == "POST" else None)
-            assert time.monotonic() - started_at < 1
             assert response.status == 200
+        assert tries(edge) <= 2 * REQUESTS
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
 @pytest.mark.parametrize("path", ["/x", "/slow/x"])
-def test_without_dns_it_starts_and_is_503_within_2_s(tmp_path: Path, method: str, path: str) -> None:
+def test_without_dns_it_starts_and_is_503_without_a_try(tmp_path: Path, method: str, path: str) -> None:
     nowhere = {**DOCKER, "RESOLVER": "127.0.0.2", "ADMIN_ADDRESS": "127.0.0.1"}
     with nginx(tmp_path, where=nowhere) as edge:
-        assert_refused(edge.port, method, path)
+        assert_refused(edge, method, path)
+        assert not tries(edge)
 
 
-def assert_refused(port: int, method: str, path: str) -> None:
-    """The pool answers 503 with Retry-After, soon, each time."""
-    for _ in range(3):
-        started_at = time.monotonic()
-        response = request(port, path, method, body=b"x" if method == "POST" else None)
-        assert time.monotonic() - started_at < LONGEST_SECONDS
-        assert response.status == 503
-        assert response.headers["Retry-After"] == "1"
+def assert_refused(edge: Nginx, method: str, path: str) -> None:
+    """The pool answers 503 with Retry-After, each time."""
+    for _ in range(REQUESTS):
+        response = request(edge.port, path, method, body=b"x" if method == "POST" else None)
+        assert (response.status, response.headers["Retry-After"]) == (503, "1")
+
+
+def tries(edge: Nginx) -> int:
+    """How often nginx has not reached an instance."""
+    return len(re.findall(TIMED_OUT, edge.output))
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The promise, under attack: 1,000 clients that are slow on purpose do not hurt honest ones.
 
-``--attack-rounds=9`` measures more, and the containers too.
+The test counts: each honest request is answered while all slow clients are connected. It only prints what it
+measures. ``--attack-rounds=9`` measures more, and the containers too.
 """
 
 import contextlib
@@ -33,7 +34,7 @@ ATTACKS = {
     "slow body": "-B -i 3 -s 1000000 -u http://127.0.0.1:{port}/record?id=7",
     "slow read": "-X -n 1 -w 256 -y 512 -z 32 -u http://127.0.0.1:{port}/large",
 }
-SETTLE_SECONDS = {"slow read": 5}
+SETTLE_SECONDS = {("containers", "slow read"): 5}
 """Docker's proxy, in front of the containers, takes whole answers in: half a gigabyte, which passes."""
 
 ATTACK_SECONDS = 60
@@ -42,14 +43,13 @@ ATTACK_SECONDS = 60
 RATE = 300
 SECONDS = 3
 RATIO_GOAL = 1.2
-RATIO_AT_MOST = 20
-"""One round on a shared machine says little; one honest client behind one slow one would be at 1,000."""
 
 
 @dataclass(frozen=True)
 class Target:
     """What is attacked; ``clients`` says how many it is connected to."""
 
+    where: str
     port: int
     clients: Callable[[], int]
 
@@ -66,7 +66,7 @@ def local() -> Iterator[Target]:
                 for connection in worker.net_connections("tcp")
             )
 
-        target = Target(system.port, clients)
+        target = Target("local", system.port, clients)
         honest_p99(target)  # the first seconds are slower than all that come after
         yield target
 
@@ -78,7 +78,11 @@ def containers(attack_rounds: int) -> Iterator[Target]:
     changes = "tests/deploy/health.yml:tests/deploy/test_routes.yml"
     with Compose(changes, ROUTES="tests.apps.recording", LOG_LEVEL="warning") as stack:
         stack("up", "--build", "--detach", "--wait", "--wait-timeout=200")
-        target = Target(stack.port, lambda: int(ask(stack.admin_port, "/status/nginx").text.split()[2]))
+
+        def clients() -> int:
+            return int(ask(stack.admin_port, "/status/nginx").text.split()[2])
+
+        target = Target("containers", stack.port, clients)
         honest_p99(target)
         yield target
 
@@ -98,10 +102,13 @@ def test_1000_slow_clients_do_not_hurt_honest_ones(
     rounds = []
     for number in range(attack_rounds):
         p99 = {}
-        for half in ("idle", "attacked") if number % 2 else ("attacked", "idle"):
+        halves = ["idle", "attacked"] if number % 2 else ["attacked", "idle"]
+        for half in halves if attack_rounds > 1 else ["attacked"]:
             with under_attack(target, attack) if half == "attacked" else contextlib.nullcontext():
                 p99[half] = honest_p99(target)
         rounds.append(p99)
+    if attack_rounds == 1:
+        return
     ratio = statistics.median(p99["attacked"] / p99["idle"] for p99 in rounds)
     idle, attacked = (1_000 * statistics.median(p99[half] for p99 in rounds) for half in ("idle", "attacked"))
     with capsys.disabled():
@@ -109,7 +116,6 @@ def test_1000_slow_clients_do_not_hurt_honest_ones(
             f"\n{where}, {attack}, {attack_rounds} rounds: "
             f"p99 {idle:.1f} ms idle, {attacked:.1f} ms attacked, ratio {ratio:.2f} (goal {RATIO_GOAL})"
         )
-    assert ratio < RATIO_AT_MOST
 
 
 @contextlib.contextmanager
@@ -121,14 +127,14 @@ def under_attack(target: Target, attack: str) -> Iterator[None]:
         ["slowhttptest", *options.split(), *bounds.split()], stdout=subprocess.DEVNULL
     ) as attacker:
         try:
-            wait_until(lambda: target.clients() >= CONNECTIONS, 15, f"{CONNECTIONS} connections")
+            wait_until(lambda: target.clients() >= CONNECTIONS, what=f"{CONNECTIONS} connections")
             ask(target.port, "/record?id=7")  # behind all that they have asked for
-            time.sleep(SETTLE_SECONDS.get(attack, 0))
+            time.sleep(SETTLE_SECONDS.get((target.where, attack), 0))
             yield
             assert target.clients() >= CONNECTIONS
         finally:
             attacker.kill()
-    wait_until(lambda: target.clients() < 100, 5, "nginx to let go of the attackers")
+    wait_until(lambda: target.clients() < 100, what="nginx to let go of the attackers")
 
 
 def honest_p99(target: Target) -> float:

@@ -59,7 +59,7 @@ def test_an_instance_that_is_killed_leaves_no_worker_and_comes_back(zoo: System)
     pid = zoo.pid_of("slow", port)
     workers = psutil.Process(pid).children()
     os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: not any(runs(worker.pid) for worker in workers), timeout=1)
+    wait_until(lambda: not any(runs(worker.pid) for worker in workers))
     wait_until(lambda: zoo.get("/slow/zoo/own_pid").status == 200)
     assert zoo.pid_of("slow", port) != pid
 

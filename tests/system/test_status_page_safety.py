@@ -13,18 +13,12 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 from slowpool.config import Pool
 from tests.apps.hostile import MARKUP
 from tests.support.basics import free_ports
-from tests.support.browser import chromium, needs_chromium
+from tests.support.browser import needs_chromium
 from tests.support.liars import ESCAPES, frame, job, said, served, web_socket
 from tests.support.process import Instance
 from tests.support.system import System
 
 pytestmark = needs_chromium
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture
@@ -63,7 +57,7 @@ def test_names_of_routes_request_ids_and_errors_are_shown_as_text(
         complaints = watch(page)
         page.goto(f"http://127.0.0.1:{port}/status")
         for shown in (f"/block{MARKUP}", f"/slow{MARKUP}", f"id {MARKUP}", f"500: {MARKUP}"):
-            expect(page.get_by_text(shown).first).to_be_visible(timeout=15_000)
+            expect(page.get_by_text(shown).first).to_be_visible()
         assert page.locator("main img").count() == 0
         assert "owned" not in page.title()
         assert not complaints
@@ -90,7 +84,7 @@ def test_one_that_lies_is_shown_beside_the_figures_of_the_others(
         page = browser.new_page()
         complaints = watch(page)
         page.goto(f"http://127.0.0.1:{instance.port}/status")
-        expect(page.get_by_text(shown).first).to_be_visible(timeout=15_000)
+        expect(page.get_by_text(shown).first).to_be_visible()
         expect(page.locator("#instances tr", has_text=f"fast:{port}")).to_contain_text("● ready")
         if "cannot be read" in page.locator("#hints").inner_text():
             liar = page.locator("#instances tr", has_text=f"fast:{port + 1}")
