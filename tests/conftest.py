@@ -42,13 +42,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 item.add_marker(pytest.mark.skip(reason="long, and this is the short form"))
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say why a test failed that then passed: it has a defect, or the product has."""
-    for report in terminalreporter.stats.get("rerun", []):
-        terminalreporter.section(f"was tried once more: {report.nodeid}")
-        terminalreporter.line(report.longreprtext)
-
-
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--short", action="store_true", help="without the tests that are marked as long")
     parser.addoption("--call-multi-runs", type=int, default=1, help="runs of the tester client, per way")
