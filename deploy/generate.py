@@ -11,9 +11,20 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from slowpool.config import SECTIONS, Config, File
+from slowpool.config import Config, File
 
 ROOT = Path(__file__).resolve().parent.parent
+
+SECTIONS = {
+    "http_port": "Ports and TLS",
+    "server_names": "Access and limits",
+    "fast_processes": "Instances",
+    "slow_workers": "Slow workers",
+    "routes": "Application",
+    "drain_timeout_seconds": "Stopping",
+    "fast_block_budget_seconds": "Logs, traces and errors",
+}
+"""First field -> heading of its section in the files that this writes."""
 
 NGINX = {
     *(

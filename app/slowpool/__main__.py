@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 from slowpool import capacity, reload, server
 from slowpool.config import Config, Instance, Pool
+from slowpool.environment import in_environment
 from slowpool.errors import ConfigError
 from slowpool.linux import sandbox
 from slowpool.mistyped import warn_of_mistyped
@@ -59,7 +60,7 @@ def run_instance(arguments: Sequence[str]) -> int:
 
     try:
         config = Config.load()
-        if "SUPERVISOR_ENABLED" not in Config.in_environment():  # supervisor has printed it already
+        if "SUPERVISOR_ENABLED" not in in_environment():  # supervisor has printed it already
             warn_of_mistyped()
         instance = Instance(options.pool, options.port, options.address, options.replica)
         logs.set_up(config, instance.pool, str(instance))

@@ -5,10 +5,10 @@ import os
 import sys
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from slowpool.errors import ConfigError
 
@@ -21,6 +21,7 @@ MAX_CPU = 8191
 Port = Annotated[int, Field(ge=1, le=65535)]
 Count = Annotated[int, Field(ge=1, le=256)]
 Host = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")]
+Size = Annotated[int, Field(ge=0)]
 Limit = Annotated[int, Field(ge=0, le=65535)]
 File = Annotated[str, Field(pattern=r"^[^\s\"$\\;{}]*$")]
 
@@ -40,15 +41,6 @@ class LogFormat(StrEnum):
     CONSOLE = "console"
 
 
-class LogLevel(StrEnum):
-    """The least serious lines that are logged."""
-
-    DEBUG = "debug"
-    INFO = "info"
-    WARNING = "warning"
-    ERROR = "error"
-
-
 @dataclass(frozen=True)
 class Instance:
     """One Tornado process: its pool, where it listens, and the replica that it is in, if any."""
@@ -60,18 +52,6 @@ class Instance:
 
     def __str__(self) -> str:
         return ":".join(filter(None, [self.pool, str(self.port), self.replica]))
-
-
-SECTIONS = {
-    "http_port": "Ports and TLS",
-    "server_names": "Access and limits",
-    "fast_processes": "Instances",
-    "slow_workers": "Slow workers",
-    "routes": "Application",
-    "drain_timeout_seconds": "Stopping",
-    "fast_block_budget_seconds": "Logs, traces and errors",
-}
-"""First field -> heading of its section in the files that deploy/generate.py writes."""
 
 
 class Config(BaseSettings):
@@ -133,9 +113,8 @@ class Config(BaseSettings):
     slow_host: Host = Field(
         "127.0.0.1", description="host name or address of the slow pool's replicas; containers get their own"
     )
-    instance_max_rss_bytes: int = Field(
+    instance_max_rss_bytes: Size = Field(
         0,
-        ge=0,
         description="resident memory above which an instance is drained and restarted, one per replica "
         "at a time (Linux); 0: never",
     )
@@ -151,11 +130,9 @@ class Config(BaseSettings):
     slow_timeout_seconds: float = Field(
         60, ge=0.001, le=86_400, description="time limit of a job from arrival to answer, including its wait"
     )
-    slow_max_jobs: int = Field(0, ge=0, description="jobs after which a worker is replaced; 0: never")
-    slow_max_rss_bytes: int = Field(
-        0,
-        ge=0,
-        description="resident memory above which a worker is replaced after its job; 0: never",
+    slow_max_jobs: Size = Field(0, description="jobs after which a worker is replaced; 0: never")
+    slow_max_rss_bytes: Size = Field(
+        0, description="resident memory above which a worker is replaced after its job; 0: never"
     )
     slow_max_memory_bytes: int = Field(
         0,
@@ -208,8 +185,8 @@ class Config(BaseSettings):
     log_format: LogFormat = Field(
         LogFormat.JSON, description="format of the log: `json`, one object per line, or `console`, for people"
     )
-    log_level: LogLevel = Field(
-        LogLevel.INFO, description="lowest level that is logged: `debug`, `info`, `warning` or `error`"
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="lowest level that is logged: `debug`, `info`, `warning` or `error`"
     )
     otel_exporter_otlp_endpoint: str = Field(
         "",
@@ -234,17 +211,6 @@ class Config(BaseSettings):
                 raise ConfigError(message) from error
             value = str(first["input"]).encode("unicode_escape").decode()
             raise ConfigError(f"{str(first['loc'][0]).upper()}={value}: {message}") from error
-
-    @classmethod
-    def in_environment(cls) -> dict[str, str]:
-        """All variables of the environment that are not empty, by their names in upper case."""
-        return {name.upper(): value for name, value in EnvSettingsSource(cls).env_vars.items() if value}
-
-    @classmethod
-    def in_file(cls) -> dict[str, str]:
-        """All variables of the file ``.env`` that are not empty, by their names as written there."""
-        source = DotEnvSettingsSource(cls, case_sensitive=True)
-        return {name: value for name, value in source.env_vars.items() if value}
 
     @property
     def stop_wait_seconds(self) -> int:

@@ -10,6 +10,7 @@ from typing import Self
 from pydantic import ValidationError
 
 from slowpool.config import Config
+from slowpool.environment import in_environment, in_file
 from slowpool.errors import ConfigError
 
 RUNS = Path(__file__).resolve().parents[2] / ".run"
@@ -44,7 +45,7 @@ class Run:
         """The run with these settings' ``HTTP_PORT``, or the only one if ``.env`` has had another then."""
         if run := cls._read(run_dir(config)):
             return run
-        if "HTTP_PORT" in config.in_environment():
+        if "HTTP_PORT" in in_environment():
             return None
         runs = [run for folder in RUNS.glob("*") if (run := cls._read(folder))]
         return runs[0] if len(runs) == 1 and "HTTP_PORT" in runs[0].changes(config) else None
@@ -76,7 +77,7 @@ class Run:
 
         A variable that was set only in the environment in which it was started has not changed.
         """
-        environment, file = config.in_environment(), _settings_in_file()
+        environment, file = in_environment(), _settings_in_file()
         then, now = self.config.model_dump(), config.model_dump()
         return {
             name.upper(): (_text(then[name]), _text(now[name]))
@@ -100,4 +101,4 @@ def _text(value: object) -> str:
 
 def _settings_in_file() -> dict[str, str]:
     known = {name.upper() for name in Config.model_fields}
-    return {name.upper(): value for name, value in Config.in_file().items() if name.upper() in known}
+    return {name.upper(): value for name, value in in_file().items() if name.upper() in known}

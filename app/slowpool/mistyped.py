@@ -4,6 +4,7 @@ import difflib
 import sys
 
 from slowpool.config import Config
+from slowpool.environment import in_environment, in_file
 
 SIMILARITY = 0.86
 """How similar a name must be to that of a setting: of nine characters one may differ."""
@@ -21,7 +22,7 @@ def warn_of_mistyped() -> None:
 def mistyped() -> dict[str, str]:
     """Name -> the setting that was probably meant, of variables that are set and are no settings."""
     settings = [name.upper() for name in Config.model_fields]
-    names = {*Config.in_environment(), *map(str.upper, Config.in_file())} - {*settings, *OF_OTEL}
+    names = {*in_environment(), *map(str.upper, in_file())} - {*settings, *OF_OTEL}
     meant = {name: _meant(name, settings) for name in sorted(names)}
     return {name: setting for name, setting in meant.items() if setting}
 

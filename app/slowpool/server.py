@@ -73,7 +73,7 @@ async def serve(config: Config, instance: Instance, *, reload: bool = False) -> 
 
     await stop.requested.wait()
     loop_watch.close()
-    await _drain(runtime, server, sockets, stop, config.drain_timeout_seconds)
+    await _drain(runtime, server, sockets, stop)
 
     runtime.state = State.STOPPED
     log.info("%s has stopped", instance)
@@ -88,13 +88,10 @@ def assemble(config: Config, instance: Instance) -> Application:
 
 
 async def _drain(
-    runtime: Runtime,
-    server: "_ConnectionCountingServer",
-    sockets: list[socket.socket],
-    stop: "_Stop",
-    timeout_seconds: float,
+    runtime: Runtime, server: "_ConnectionCountingServer", sockets: list[socket.socket], stop: "_Stop"
 ) -> None:
     """Accept nothing new and finish what was accepted, until the timeout or a second signal."""
+    timeout_seconds = runtime.config.drain_timeout_seconds
     runtime.state = State.DRAINING
     log.info("%s drains %d connections", runtime.instance, server.connections)
     _accept_pending(server, sockets)

@@ -22,6 +22,7 @@ from deploy.supervise.probe import is_ok
 from deploy.supervise.rpc import CONTAINER_RUN_DIR, supervisor_api
 from deploy.supervise.stop import Signals, say, stop
 from slowpool.config import Config, Instance, Pool
+from slowpool.environment import in_file
 from slowpool.errors import ConfigError
 from slowpool.linux.scheduling import SHORT_SLICE_SECONDS, request_slice
 from slowpool.local_run import Run, run_dir
@@ -82,7 +83,7 @@ def _environ(config: Config, run_dir: Path, *, programs: str, address: str) -> d
     """Make the run directory and return the environment of supervisor and its programs."""
     run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     return {
-        **Config.in_file(),
+        **in_file(),
         **os.environ,
         **config.environ(),
         "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}",

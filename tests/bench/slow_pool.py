@@ -17,8 +17,8 @@ from statistics import median
 
 from slowpool.config import Config
 from slowpool.errors import DeadlinePassed
-from slowpool.workers.pool import WorkerPool
 from tests.bench import systems
+from tests.support.pool import Pool
 
 
 def figures() -> dict[str, float]:
@@ -32,7 +32,7 @@ def figures() -> dict[str, float]:
 
 
 async def _pool() -> dict[str, float]:
-    pool = WorkerPool(Config(slow_workers=1))
+    pool = Pool(Config(slow_workers=1))
     await pool.start()
     dispatch = []
     for _ in range(3000):

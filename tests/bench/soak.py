@@ -17,8 +17,8 @@ import psutil
 
 from slowpool.config import Config
 from slowpool.errors import DeadlinePassed, PoolFull, WorkerDied
-from slowpool.workers.pool import WorkerPool
 from tests.apps import zoo
+from tests.support.pool import Pool
 
 CLIENTS = 12
 HANG_SECONDS = 30.0
@@ -30,7 +30,7 @@ async def soak(seconds: float, seed: int) -> Counter[str]:
     logging.getLogger("slowpool").setLevel(logging.CRITICAL)
     print(f"soak: {seconds:g} s, seed {seed}", flush=True)
     random.seed(seed)
-    pool = WorkerPool(Config(slow_workers=2, slow_queue=8, slow_nice=0))
+    pool = Pool(Config(slow_workers=2, slow_queue=8, slow_nice=0))
     await pool.start()
     before = _processes_and_files()
     outcomes: Counter[str] = Counter()
@@ -53,7 +53,7 @@ async def soak(seconds: float, seed: int) -> Counter[str]:
     return outcomes
 
 
-async def _client(pool: WorkerPool, end: float, outcomes: Counter[str]) -> None:
+async def _client(pool: Pool, end: float, outcomes: Counter[str]) -> None:
     loop = asyncio.get_running_loop()
     while loop.time() < end:
         action = random.choice([_quick, _large, _late, _cancelled, _raising, _dying])
@@ -68,19 +68,19 @@ async def _client(pool: WorkerPool, end: float, outcomes: Counter[str]) -> None:
         outcomes[outcome] += 1
 
 
-async def _quick(pool: WorkerPool) -> str:
+async def _quick(pool: Pool) -> str:
     a, b = random.randrange(1000), random.randrange(1000)
     assert await pool.run(zoo.add, a, b) == a + b, "the answer of another job"
     return "answered"
 
 
-async def _large(pool: WorkerPool) -> str:
+async def _large(pool: Pool) -> str:
     data = random.randbytes(random.randrange(1 << 20))
     assert await pool.run(zoo.echoes, data) == data, "the answer of another job"
     return "answered"
 
 
-async def _late(pool: WorkerPool) -> str:
+async def _late(pool: Pool) -> str:
     try:
         await pool.run(zoo.sleep, 60.0, timeout=random.uniform(0, 0.1))
     except DeadlinePassed:
@@ -88,7 +88,7 @@ async def _late(pool: WorkerPool) -> str:
     raise AssertionError("the deadline was missed")
 
 
-async def _cancelled(pool: WorkerPool) -> str:
+async def _cancelled(pool: Pool) -> str:
     job = asyncio.ensure_future(pool.run(zoo.sleep, random.uniform(0, 0.05)))
     await asyncio.sleep(random.uniform(0, 0.05))
     job.cancel()
@@ -99,7 +99,7 @@ async def _cancelled(pool: WorkerPool) -> str:
     return "answered"
 
 
-async def _raising(pool: WorkerPool) -> str:
+async def _raising(pool: Pool) -> str:
     text = str(random.random())
     try:
         await pool.run(zoo.raises, text)
@@ -109,7 +109,7 @@ async def _raising(pool: WorkerPool) -> str:
     raise AssertionError("the exception was lost")
 
 
-async def _dying(pool: WorkerPool) -> str:
+async def _dying(pool: Pool) -> str:
     await pool.run(zoo.exits)
     raise AssertionError("the worker did not die")
 

@@ -3,19 +3,30 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, TypeVarTuple
 
 from slowpool.config import Config
 from slowpool.workers.pool import WorkerPool
 
 HANG_SECONDS = 30
 
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
-def with_pool(scenario: Callable[[WorkerPool], Awaitable[None]], **settings: Any) -> None:
+
+class Pool(WorkerPool):
+    """A worker pool that runs tasks for the test itself."""
+
+    async def run(self, task: Callable[[*Ts], T], *args: *Ts, timeout: float | None = None) -> T:
+        """Run a task in a worker and return its result; ``timeout`` in seconds, waiting included."""
+        return await self.submit(task, *args, timeout=timeout).result()
+
+
+def with_pool(scenario: Callable[[Pool], Awaitable[None]], **settings: Any) -> None:
     """Run a scenario with a started pool, and close the pool."""
 
     async def main() -> None:
-        pool = WorkerPool(Config(**{"slow_nice": 0, **settings}))  # must not give way to other tests
+        pool = Pool(Config(**{"slow_nice": 0, **settings}))  # must not give way to other tests
         await pool.start()
         try:
             await scenario(pool)

@@ -16,21 +16,12 @@ STARTS_AN_INSTANCE = {
     "tests.support.system.System",
     "tests.support.system.run_to_its_end",
 }
-STILL_TO_MOVE = {
-    "unit/linux/test_sandbox.py",
-    "unit/workers/test_forks.py",
-    "system/test_rolling_restart.py",
-    "deploy/test_kubernetes.py",
-    "deploy/test_stack_file.py",
-}
-"""Files that break these rules today; none may be added."""
 
 
 @pytest.mark.parametrize("file", sorted((TESTS / "unit").rglob("test_*.py")), ids=lambda file: file.name)
 def test_a_unit_test_starts_no_instance(file: Path) -> None:
-    if str(file.relative_to(TESTS)) not in STILL_TO_MOVE:
-        assert not STARTS_AN_INSTANCE & set(imports(file))
-        assert "slowpool serve" not in code(file)
+    assert not STARTS_AN_INSTANCE & set(imports(file))
+    assert "slowpool serve" not in code(file)
 
 
 def test_no_test_imports_a_test() -> None:
@@ -39,7 +30,6 @@ def test_no_test_imports_a_test() -> None:
         for file in TESTS.rglob("*.py")
         for name in imports(file)
         if any(part.startswith("test_") for part in name.split(".")[:-1])
-        and str(file.relative_to(TESTS)) not in STILL_TO_MOVE
     ]
     assert not found
 

@@ -149,9 +149,8 @@ def _scope(libc: ctypes.CDLL) -> bool:
 def _drop_capabilities(libc: ctypes.CDLL) -> None:
     """Drop all capabilities of this process but KEPT_CAPABILITIES: capabilities(7)."""
     for number in set(range(64)) - KEPT_CAPABILITIES:
-        libc.prctl(
-            PR_CAPBSET_DROP, number, 0, 0, 0
-        )  # if not permitted, PR_SET_NO_NEW_PRIVS has the same effect
+        # If it is not permitted, PR_SET_NO_NEW_PRIVS has the same effect.
+        libc.prctl(PR_CAPBSET_DROP, number, 0, 0, 0)
     header = struct.pack("Ii", CAPABILITY_VERSION, 0)
     sets = ctypes.create_string_buffer(struct.calcsize("6I"))
     _check(libc.capget(header, sets))

@@ -6,7 +6,7 @@ import logging
 import re
 import traceback
 from collections.abc import Callable
-from http import HTTPStatus
+from http.client import responses
 from typing import Any, TypeVar, TypeVarTuple
 
 from tornado import web
@@ -72,7 +72,7 @@ class Handler(web.RequestHandler):
             detail = f"this path answers {allowed} only"
         problem: dict[str, object] = {
             "type": "about:blank",
-            "title": HTTPStatus(status_code).phrase if status_code in _STATUSES else "Error",
+            "title": responses.get(status_code, "Error"),
             "status": status_code,
             "request_id": request_id(self.request),
         }
@@ -128,7 +128,8 @@ class SlowHandler(Handler):
 
         The task is a plain function of an importable module; it may block. An exception that it
         raises is raised here. The deadline counts from the request's arrival; when it passes, or when
-        the client goes away, the worker is killed. Raises what WorkerPool.run does, and ClientGone.
+        the client goes away, the worker is killed. Raises what WorkerPool.submit and
+        Job.result do, and ClientGone.
         """
         if self._client_gone:
             raise ClientGone("the client closed the connection")
@@ -223,5 +224,4 @@ class TrackedWebSocket(WebSocketHandler):
         super().on_close()
 
 
-_STATUSES = frozenset(HTTPStatus)
 _PREFERENCE = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*"?)+')  # a comma in quotes is no separator

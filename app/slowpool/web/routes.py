@@ -14,12 +14,7 @@ from slowpool.errors import ConfigError
 from slowpool.http.request import RouteMatches, route_template
 from slowpool.instance import Runtime
 from slowpool.web.application import Application
-from slowpool.web.handlers import (
-    MisdirectedHandler,
-    NotFoundHandler,
-    SlowHandler,
-    TrackedWebSocket,
-)
+from slowpool.web.handlers import MisdirectedHandler, NotFoundHandler, SlowHandler, TrackedWebSocket
 
 SLOW_PREFIX = "/slow"
 """nginx sends a path that begins with it to the slow pool."""

@@ -20,12 +20,7 @@ from slowpool.workers.wire import NOT_PICKLABLE, RAISED, READY, REPLY, REQUEST, 
 
 
 def main(
-    channel_fd: int,
-    lifeline_fd: int,
-    nice: int,
-    cpus: Sequence[int],
-    memory_bytes: int,
-    sandboxed: bool,
+    channel_fd: int, lifeline_fd: int, nice: int, cpus: Sequence[int], memory_bytes: int, sandboxed: bool
 ) -> None:
     """Run the jobs that come on ``channel_fd``. ``cpus`` empty and ``memory_bytes`` 0 mean no limit."""
     _die_with_the_instance(lifeline_fd)

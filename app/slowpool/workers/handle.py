@@ -47,7 +47,9 @@ class WorkerHandle(asyncio.Protocol):
         self.reply: asyncio.Future[Reply] = loop.create_future()
         self.exited: asyncio.Future[str] = loop.create_future()
         self._config = config
-        self._max_reply_bytes = config.slow_max_memory_bytes or _machine_bytes()
+        self._max_reply_bytes = config.slow_max_memory_bytes or (
+            os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        )
         self._reader = ReplyReader(0, {READY}, self._max_reply_bytes)
         self._fault = ""
         self._marker = f"SLOWPOOL_WORKER={uuid.uuid4().hex}"
@@ -130,12 +132,8 @@ class WorkerHandle(asyncio.Protocol):
         """Kill the process: after such bytes nobody knows which job a reply belongs to."""
         self.killed = True
         self._fault = f" after it sent {fault}"
-        log.error(
-            "killing worker %d, which sent %s: did a task fork it without os.fork?",
-            self.pid,
-            fault,
-            extra={"worker": self.pid},
-        )
+        message = "killing worker %d, which sent %s: did a task fork it without os.fork?"
+        log.error(message, self.pid, fault, extra={"worker": self.pid})
         self._channel.abort()
         self._kill_group()
 
@@ -204,11 +202,6 @@ class WorkerHandle(asyncio.Protocol):
                         marked = marker in file.read().split(b"\0")
                     if marked:
                         os.kill(int(entry), signal.SIGKILL)
-
-
-def _machine_bytes() -> int:
-    """The memory of this machine."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _describe(status: int) -> str:

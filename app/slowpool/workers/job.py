@@ -34,7 +34,11 @@ class Job(Generic[T]):
         return self.started_at - self.submitted_at
 
     async def result(self) -> T:
-        """Wait for the end of the job, and give it up when cancelled; raises what WorkerPool.run does."""
+        """Wait for the end of the job; give it up when cancelled.
+
+        Raises what the task raises, with a WorkerTraceback as its cause, and DeadlinePassed, NotPicklable,
+        WorkerDied and Draining.
+        """
         try:
             kind, body, _ = await self.outcome
         finally:

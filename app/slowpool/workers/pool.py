@@ -4,7 +4,7 @@ import asyncio
 import logging
 import math
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Any, TypeVar, TypeVarTuple
 
 from slowpool.config import Config
@@ -44,7 +44,7 @@ class WorkerPool:
         self._metrics = metrics or Metrics()
         self._queue = JobQueue()
         self._idle: deque[asyncio.Future[Job[Any] | None]] = deque()
-        self._running: set[Job[Any]] = set()
+        self.running_jobs: set[Job[Any]] = set()
         self._slots: list[asyncio.Task[None]] = []
         self._service_seconds: float | None = None
         self._closed = False
@@ -56,15 +56,6 @@ class WorkerPool:
         for event in ready:
             await event.wait()
 
-    async def run(self, task: Callable[[*Ts], T], *args: *Ts, timeout: float | None = None) -> T:
-        """Run a task in a worker and return its result; ``timeout`` in seconds, waiting included.
-
-        An exception of the task is raised here, with a WorkerTraceback as its cause. When the caller is
-        cancelled, the job leaves the queue or its worker is killed. Raises PoolFull, DeadlinePassed,
-        NotPicklable, WorkerDied and Draining.
-        """
-        return await self.submit(task, *args, timeout=timeout).result()
-
     def submit(
         self,
         task: Callable[[*Ts], T],
@@ -73,7 +64,7 @@ class WorkerPool:
         request_id: str = "",
         route: str = "",
     ) -> Job[T]:
-        """Accept a job, whose ``result`` is to be awaited. Raises PoolFull, NotPicklable and Draining."""
+        """Accept a job; ``timeout`` in seconds, waiting included. Raises PoolFull, NotPicklable and Draining."""
         timeout = self._config.slow_timeout_seconds if timeout is None else timeout
         job: Job[T] = Job(pickle_request(task, args), timeout, request_id, route)
         if self._closed:
@@ -98,12 +89,7 @@ class WorkerPool:
     @property
     def running(self) -> int:
         """How many jobs run."""
-        return len(self._running)
-
-    @property
-    def running_jobs(self) -> Collection[Job[Any]]:
-        """The jobs that run."""
-        return self._running
+        return len(self.running_jobs)
 
     def retry_after_seconds(self) -> int:
         """When a job that is refused now could start, in whole seconds, at least 1.
@@ -113,7 +99,7 @@ class WorkerPool:
         running job if that is longer.
         """
         now = asyncio.get_running_loop().time()
-        ages = [now - job.started_at for job in self._running]
+        ages = [now - job.started_at for job in self.running_jobs]
         service_seconds = max([self._service_seconds or 0, *ages])
         seconds = service_seconds * (len(self._queue) + 1) / self._config.slow_workers
         return min(max(1, math.ceil(seconds)), math.ceil(self._config.slow_timeout_seconds))
@@ -121,7 +107,7 @@ class WorkerPool:
     async def close(self) -> None:
         """Stop the workers. Waiting and running jobs fail with Draining; workers that run one are killed."""
         self._closed = True
-        for job in [*self._queue, *self._running]:
+        for job in [*self._queue, *self.running_jobs]:
             job.fail(Draining(SHUTTING_DOWN))
         for slot in self._slots:
             slot.cancel()
@@ -205,7 +191,7 @@ class WorkerPool:
         if job.started_at >= job.deadline:
             job.fail_unstarted()
             return
-        self._running.add(job)
+        self.running_jobs.add(job)
         self._metrics.job_wait.observe(job.wait_seconds)
         try:
             worker.send(job.request, job.request_id)
@@ -218,7 +204,7 @@ class WorkerPool:
                 extra = {"request_id": job.request_id, "route": job.route, "worker": worker.pid}
                 log.info("killing worker %d, whose job is late or given up", worker.pid, extra=extra)
                 await worker.kill()
-            self._running.discard(job)
+            self.running_jobs.discard(job)
             job.run_seconds = loop.time() - job.started_at
             self._metrics.job_run.observe(job.run_seconds)
             self._learn(job.run_seconds)

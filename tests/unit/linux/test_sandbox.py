@@ -15,9 +15,8 @@ from typing import Any
 import pytest
 
 from slowpool.linux import sandbox
-from slowpool.workers.pool import WorkerPool
 from tests.apps import zoo
-from tests.support.pool import with_pool
+from tests.support.pool import Pool, with_pool
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or platform.machine() not in sandbox.SYSTEM_CALLS,
@@ -59,7 +58,7 @@ def outcomes(*calls: Sequence[Any], **settings: Any) -> list[Any]:
     """What each task, called with its arguments, returns in a worker, or the name of its error number."""
     found: list[Any] = []
 
-    async def scenario(pool: WorkerPool) -> None:
+    async def scenario(pool: Pool) -> None:
         for task, *args in calls:
             try:
                 found.append(await pool.run(task, *args))

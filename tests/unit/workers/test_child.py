@@ -8,9 +8,8 @@ import pytest
 
 from slowpool.errors import DeadlinePassed, NotPicklable, WorkerDied, WorkerTraceback
 from slowpool.linux.scheduling import has_cgroup_weight
-from slowpool.workers.pool import WorkerPool
 from tests.apps import zoo
-from tests.support.pool import with_pool
+from tests.support.pool import Pool, with_pool
 
 MEMORY_BYTES = 400 << 20
 
@@ -43,7 +42,7 @@ MEMORY_BYTES = 400 << 20
 def test_after_a_task_that_misbehaves_the_next_job_is_right(
     task: Callable[..., object], args: tuple[object, ...], expected: object
 ) -> None:
-    async def scenario(pool: WorkerPool) -> None:
+    async def scenario(pool: Pool) -> None:
         timeout = 0.5 if expected is DeadlinePassed else 60
         if isinstance(expected, type):
             with pytest.raises(expected):
@@ -56,7 +55,7 @@ def test_after_a_task_that_misbehaves_the_next_job_is_right(
 
 
 def test_an_exception_reaches_the_caller_as_itself_with_the_workers_traceback() -> None:
-    async def scenario(pool: WorkerPool) -> None:
+    async def scenario(pool: Pool) -> None:
         with pytest.raises(ValueError, match=r"^on purpose$") as raised:
             await pool.run(zoo.raises)
         assert isinstance(raised.value.__cause__, WorkerTraceback)
@@ -67,7 +66,7 @@ def test_an_exception_reaches_the_caller_as_itself_with_the_workers_traceback() 
 
 
 def test_a_worker_is_reused_and_keeps_the_state_of_its_modules() -> None:
-    async def scenario(pool: WorkerPool) -> None:
+    async def scenario(pool: Pool) -> None:
         pids = {await pool.run(zoo.own_pid) for _ in range(5)}
         assert len(pids) == 1
         assert [await pool.run(zoo.uses_a_model) for _ in range(3)] == [1, 1, 1]
@@ -76,7 +75,7 @@ def test_a_worker_is_reused_and_keeps_the_state_of_its_modules() -> None:
 
 
 def test_a_worker_gives_way_in_a_session_of_its_own_and_inherits_no_socket() -> None:
-    async def scenario(pool: WorkerPool) -> None:
+    async def scenario(pool: Pool) -> None:
         policy, nice, autogroup, cpus, leads = await pool.run(zoo.priority)
         assert nice == 19
         assert policy == (os.SCHED_IDLE if has_cgroup_weight() else os.SCHED_OTHER)
@@ -91,7 +90,7 @@ def test_a_worker_gives_way_in_a_session_of_its_own_and_inherits_no_socket() -> 
 
 
 def test_a_worker_that_need_not_give_way_is_scheduled_as_any_other_process() -> None:
-    async def scenario(pool: WorkerPool) -> None:
+    async def scenario(pool: Pool) -> None:
         policy, nice, *_ = await pool.run(zoo.priority)
         assert (policy, nice) == (os.SCHED_OTHER, 18)
 

@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from slowpool.errors import WorkerDied
-from slowpool.workers.pool import WorkerPool
 from tests.apps import forks, zoo
-from tests.support.pool import until, with_pool
+from tests.support.pool import Pool, until, with_pool
 
 BY = list(forks.FORKS)
 LATE_SECONDS = 0.3
@@ -34,7 +33,7 @@ LATE_SECONDS = 0.3
 def test_after_a_task_that_forks_every_job_gets_its_own_answer_from_the_same_worker(
     task: Callable[..., object], args: tuple[object, ...], expected: object, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def scenario(pool: WorkerPool) -> None:
+    async def scenario(pool: Pool) -> None:
         pid = await pool.run(zoo.own_pid)
         assert await pool.run(task, *args) == expected
         for number in range(5):
@@ -60,7 +59,7 @@ def test_what_is_printed_around_a_fork_is_logged_once(
     caplog.set_level("INFO")
     monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
 
-    async def scenario(pool: WorkerPool) -> None:
+    async def scenario(pool: Pool) -> None:
         await pool.run(forks.says_and_forks, by)
 
     with_pool(scenario)
@@ -70,7 +69,7 @@ def test_what_is_printed_around_a_fork_is_logged_once(
 def test_what_a_forked_child_raises_is_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
 
-    async def scenario(pool: WorkerPool) -> None:
+    async def scenario(pool: Pool) -> None:
         await pool.run(forks.forks_and_executes_nothing, "os.fork")
 
     with_pool(scenario)
@@ -97,7 +96,7 @@ def test_what_a_child_sends_while_no_job_runs_ends_the_worker_and_no_client_gets
 ) -> None:
     path = tmp_path / "the job has ended"
 
-    async def scenario(pool: WorkerPool) -> None:
+    async def scenario(pool: Pool) -> None:
         assert await pool.run(forks.leaves_a_child_that_sends, sent, "once", str(path)) == "the parent's"
         path.touch()
         await until(lambda: "bytes while it had no job" in caplog.text)
@@ -114,7 +113,7 @@ def test_what_a_child_sends_while_the_next_job_runs_ends_the_worker_and_no_clien
 ) -> None:
     path = str(tmp_path / "the next job runs")
 
-    async def scenario(pool: WorkerPool) -> None:
+    async def scenario(pool: Pool) -> None:
         assert await pool.run(forks.leaves_a_child_that_sends, sent, "once", path) == "the parent's"
         with pytest.raises(WorkerDied) as died:
             await pool.run(forks.touches_and_sleeps, path, 30.0)
@@ -128,7 +127,7 @@ def test_what_a_child_sends_while_the_next_job_runs_ends_the_worker_and_no_clien
 
 @pytest.mark.parametrize("sent", sorted({*SENT} - {"a reply"}))
 def test_what_a_child_sends_before_the_reply_ends_the_worker_and_the_job_fails(sent: str) -> None:
-    async def scenario(pool: WorkerPool) -> None:
+    async def scenario(pool: Pool) -> None:
         with pytest.raises(WorkerDied):
             await pool.run(forks.leaves_a_child_that_sends, sent, "before")
         for number in range(5):
@@ -140,7 +139,7 @@ def test_what_a_child_sends_before_the_reply_ends_the_worker_and_the_job_fails(s
 def test_a_child_that_replies_before_its_parent_answers_at_most_its_own_client(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    async def scenario(pool: WorkerPool) -> None:
+    async def scenario(pool: Pool) -> None:
         with contextlib.suppress(WorkerDied):  # both replies had come
             assert await pool.run(forks.leaves_a_child_that_sends, "a reply", "before") == "the child's"
         await until(lambda: "which sent" in caplog.text)

@@ -10,13 +10,12 @@ import pytest
 from slowpool.config import Config
 from slowpool.errors import DeadlinePassed, WorkerDied
 from slowpool.workers.handle import WorkerHandle
-from slowpool.workers.pool import WorkerPool
 from tests.apps import zoo
-from tests.support.pool import is_alive, is_dead, until, with_pool
+from tests.support.pool import Pool, is_alive, is_dead, until, with_pool
 
 
 def test_the_children_of_a_killed_worker_die_even_in_a_session_of_their_own(tmp_path: Path) -> None:
-    async def scenario(pool: WorkerPool) -> None:
+    async def scenario(pool: Pool) -> None:
         path = tmp_path / "pids"
         job = asyncio.create_task(pool.run(zoo.spawns_children_and_threads, str(path)))
         await until(path.exists)
@@ -49,7 +48,7 @@ def test_a_worker_whose_start_is_cancelled_leaves_no_socket_unclosed(turns: int)
     [(zoo.exits, "exited with status 3"), (zoo.segfaults, "was killed by SIGSEGV")],
 )
 def test_a_dead_worker_is_named_with_its_pid_and_how_it_ended(task: Callable[[], None], text: str) -> None:
-    async def scenario(pool: WorkerPool) -> None:
+    async def scenario(pool: Pool) -> None:
         pid = await pool.run(zoo.own_pid)
         with pytest.raises(WorkerDied) as died:
             await pool.run(task)
@@ -64,7 +63,7 @@ def test_without_pidfds_the_end_of_a_worker_is_still_seen(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(os, "pidfd_open", refuse)
 
-    async def scenario(pool: WorkerPool) -> None:
+    async def scenario(pool: Pool) -> None:
         with pytest.raises(WorkerDied):
             await pool.run(zoo.exits)
         with pytest.raises(DeadlinePassed):

@@ -6,9 +6,8 @@ from collections.abc import Callable
 import pytest
 
 from slowpool.errors import NotPicklable
-from slowpool.workers.pool import WorkerPool
 from tests.apps import zoo
-from tests.support.pool import with_pool
+from tests.support.pool import Pool, with_pool
 
 
 @pytest.mark.parametrize(
@@ -24,7 +23,7 @@ from tests.support.pool import with_pool
 def test_what_cannot_be_pickled_is_named_with_its_type(
     task: Callable[..., object], args: tuple[object, ...], text: str
 ) -> None:
-    async def scenario(pool: WorkerPool) -> None:
+    async def scenario(pool: Pool) -> None:
         with pytest.raises(NotPicklable) as raised:
             await pool.run(task, *args)
         assert text in str(raised.value)

@@ -2,15 +2,14 @@
 
 import pytest
 
-from slowpool.workers.pool import WorkerPool
 from tests.apps import zoo
-from tests.support.pool import with_pool
+from tests.support.pool import Pool, with_pool
 
 
 def test_what_a_task_prints_is_logged_with_the_request_id(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
 
-    async def scenario(pool: WorkerPool) -> None:
+    async def scenario(pool: Pool) -> None:
         pid = await pool.run(zoo.own_pid)
         await pool.submit(zoo.says, "hello", request_id="id-1").result()
         await pool.submit(zoo.says, "again", request_id="id-2").result()
@@ -24,7 +23,7 @@ def test_what_a_task_prints_is_logged_with_the_request_id(caplog: pytest.LogCapt
 def test_a_flood_of_output_is_cut_and_counted(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
 
-    async def scenario(pool: WorkerPool) -> None:
+    async def scenario(pool: Pool) -> None:
         await pool.run(zoo.prints_garbage)
 
     with_pool(scenario)

@@ -11,14 +11,13 @@ from pathlib import Path
 import pytest
 
 from slowpool.errors import DeadlinePassed, Draining, PoolFull
-from slowpool.workers.pool import WorkerPool
 from tests.apps import zoo
 from tests.support.basics import ROOT
-from tests.support.pool import is_alive, is_dead, until, with_pool
+from tests.support.pool import Pool, is_alive, is_dead, until, with_pool
 
 
 def test_a_job_whose_deadline_passes_while_it_waits_never_starts(tmp_path: Path) -> None:
-    async def scenario(pool: WorkerPool) -> None:
+    async def scenario(pool: Pool) -> None:
         blocker = asyncio.create_task(pool.run(zoo.sleeps_for_ever))
         await until(lambda: pool.running)
         with pytest.raises(DeadlinePassed):
@@ -31,7 +30,7 @@ def test_a_job_whose_deadline_passes_while_it_waits_never_starts(tmp_path: Path)
 
 
 def test_the_worker_is_gone_when_a_passed_deadline_is_answered() -> None:
-    async def scenario(pool: WorkerPool) -> None:
+    async def scenario(pool: Pool) -> None:
         pid = await pool.run(zoo.own_pid)
         with pytest.raises(DeadlinePassed):
             await pool.run(zoo.spins_for_ever, timeout=0.2)
@@ -41,7 +40,7 @@ def test_the_worker_is_gone_when_a_passed_deadline_is_answered() -> None:
 
 
 def test_a_cancelled_waiting_job_leaves_the_queue_and_the_others_keep_their_order() -> None:
-    async def scenario(pool: WorkerPool) -> None:
+    async def scenario(pool: Pool) -> None:
         order: list[int] = []
 
         async def job(number: int) -> None:
@@ -62,7 +61,7 @@ def test_a_cancelled_waiting_job_leaves_the_queue_and_the_others_keep_their_orde
 
 
 def test_a_slot_is_not_free_before_its_worker_is_gone() -> None:
-    async def scenario(pool: WorkerPool) -> None:
+    async def scenario(pool: Pool) -> None:
         job = asyncio.create_task(pool.run(zoo.spins_for_ever))
         await until(lambda: pool.running)
         job.cancel()
@@ -76,7 +75,7 @@ def test_a_slot_is_not_free_before_its_worker_is_gone() -> None:
 
 
 def test_a_full_pool_refuses_with_the_time_that_the_queue_ahead_takes() -> None:
-    async def scenario(pool: WorkerPool) -> None:
+    async def scenario(pool: Pool) -> None:
         pool._learn(100)
         jobs = [asyncio.create_task(pool.run(zoo.sleeps_for_ever)) for _ in range(5)]
         await until(lambda: pool.running == 2 and pool.waiting == 3)
@@ -96,7 +95,7 @@ def test_a_full_pool_refuses_with_the_time_that_the_queue_ahead_takes() -> None:
 
 
 def test_a_pool_learns_its_service_time_from_the_jobs_that_it_runs() -> None:
-    async def scenario(pool: WorkerPool) -> None:
+    async def scenario(pool: Pool) -> None:
         assert pool.retry_after_seconds() == 1
         await pool.run(zoo.sleep, 1.1)
         assert pool.retry_after_seconds() >= 2
@@ -105,7 +104,7 @@ def test_a_pool_learns_its_service_time_from_the_jobs_that_it_runs() -> None:
 
 
 def test_a_worker_that_is_killed_while_idle_is_replaced_and_no_job_fails() -> None:
-    async def scenario(pool: WorkerPool) -> None:
+    async def scenario(pool: Pool) -> None:
         for _ in range(20):
             pid = await pool.run(zoo.own_pid)
             os.kill(pid, signal.SIGKILL)
@@ -116,7 +115,7 @@ def test_a_worker_that_is_killed_while_idle_is_replaced_and_no_job_fails() -> No
 
 
 def test_a_worker_is_replaced_after_its_number_of_jobs() -> None:
-    async def scenario(pool: WorkerPool) -> None:
+    async def scenario(pool: Pool) -> None:
         pids = [await pool.run(zoo.own_pid) for _ in range(6)]
         assert pids[0] == pids[1]
         assert len(set(pids)) == 3
@@ -125,7 +124,7 @@ def test_a_worker_is_replaced_after_its_number_of_jobs() -> None:
 
 
 def test_a_worker_that_has_grown_is_replaced_after_its_job() -> None:
-    async def scenario(pool: WorkerPool) -> None:
+    async def scenario(pool: Pool) -> None:
         small = [await pool.run(zoo.own_pid) for _ in range(3)]
         assert len(set(small)) == 1
         await pool.run(zoo.echoes, b"x" * (200 << 20))
@@ -135,7 +134,7 @@ def test_a_worker_that_has_grown_is_replaced_after_its_job() -> None:
 
 
 def test_a_closed_pool_refuses_and_fails_the_job_that_it_had_just_handed_out() -> None:
-    async def scenario(pool: WorkerPool) -> None:
+    async def scenario(pool: Pool) -> None:
         just_handed_out = pool.submit(zoo.add, 1, 1)
         await pool.close()
         with pytest.raises(Draining):
@@ -150,7 +149,7 @@ def test_closing_the_pool_fails_its_jobs_as_draining_and_leaves_no_process() -> 
     pids: list[int] = []
     jobs: list[asyncio.Task[None]] = []
 
-    async def scenario(pool: WorkerPool) -> None:
+    async def scenario(pool: Pool) -> None:
         pids.append(await pool.run(zoo.own_pid))
         jobs.extend(asyncio.create_task(pool.run(zoo.sleeps_for_ever)) for _ in range(3))
         await until(lambda: pool.running and pool.waiting == 2)

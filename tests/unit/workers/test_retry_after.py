@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from slowpool.config import Config
 from slowpool.workers.job import Job
-from slowpool.workers.pool import WorkerPool
 from tests.apps.zoo import add
+from tests.support.pool import Pool
 
 SECONDS = st.lists(st.floats(0, 100_000), max_size=5)
 
@@ -24,7 +24,7 @@ def test_retry_after_is_by_the_formula_of_the_readme(
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        pool = WorkerPool(
+        pool = Pool(
             Config(
                 slow_workers=workers,
                 slow_queue=100,
