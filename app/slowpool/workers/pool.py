@@ -64,7 +64,7 @@ class WorkerPool:
         request_id: str = "",
         route: str = "",
     ) -> Job[T]:
-        """Accept a job; ``timeout`` in seconds, waiting included. Raises PoolFull, NotPicklable and Draining."""
+        """Accept a job; ``timeout`` includes its wait. Raises PoolFull, NotPicklable and Draining."""
         timeout = self._config.slow_timeout_seconds if timeout is None else timeout
         job: Job[T] = Job(pickle_request(task, args), timeout, request_id, route)
         if self._closed:

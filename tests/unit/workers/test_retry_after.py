@@ -41,7 +41,7 @@ def test_retry_after_is_by_the_formula_of_the_readme(
         for age in ages:
             job: Job[None] = Job(b"", timeout, "", "")
             job.started_at = start - age
-            pool._running.add(job)
+            pool.running_jobs.add(job)
         answers = []
         for waiting in range(most_waiting + 1):
             answers.append(pool.retry_after_seconds())
