@@ -17,7 +17,7 @@ Ts = TypeVarTuple("Ts")
 class Pool(WorkerPool):
     """A worker pool that runs tasks for the test itself."""
 
-    async def run(self, task: Callable[[*Ts], T], *args: *Ts, timeout: float | None = None) -> T:  # noqa: ASYNC109
+    async def run(self, task: Callable[[*Ts], T], *args: *Ts, timeout: float | None = None) -> T:
         """Run a task in a worker and return its result; ``timeout`` in seconds, waiting included."""
         return await self.submit(task, *args, timeout=timeout).result()
 
