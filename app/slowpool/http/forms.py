@@ -5,7 +5,7 @@ last boundary is quadratic (``bytes.rfind``), and each header of a part costs mi
 let through takes at most 50 ms of it; ``python -m tests.bench.forms`` measures that.
 """
 
-from typing import TypeAlias
+from typing import Protocol
 
 from tornado.httputil import (
     HTTPHeaders,
@@ -46,8 +46,14 @@ EPILOGUE_BYTES = 4096
 CONTENT_TYPE_BYTES = 1024
 
 
-Form: TypeAlias = "_UrlEncoded | _Multipart"
-"""A body of a form that is being received: ``feed`` and ``end`` raise BadArgument or ContentTooLarge."""
+class Form(Protocol):
+    """A body of a form that is being received."""
+
+    def feed(self, chunk: bytes) -> None:
+        """Look at the next bytes. Raises BadArgument or ContentTooLarge."""
+
+    def end(self) -> None:
+        """The body is complete. Raises BadArgument."""
 
 
 def limit_parsing() -> None:
