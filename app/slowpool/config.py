@@ -1,4 +1,4 @@
-"""The settings: each is defined here, once, and nothing else reads the environment."""
+"""The settings: each is defined once, here. Besides this module only environment.py reads the environment."""
 
 import ipaddress
 import os

@@ -15,6 +15,7 @@ LAYERS = [
     {"slowpool"},
     {"slowpool.errors"},
     {"slowpool.config"},
+    {"slowpool.environment"},
     {"slowpool.local_run", "slowpool.mistyped", "slowpool.reload"},
     {"slowpool.linux"},
     {"slowpool.http"},
