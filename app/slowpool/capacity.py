@@ -49,9 +49,9 @@ def one_queue(rate: float, seconds: float, scv: float = 1) -> Iterator[tuple[int
 
     M/M/c: Poisson arrivals, exponential times, Erlang C. Source: R. Cooper, Introduction to Queueing Theory
     (2nd ed., 1981), 3.4 to 3.6; so is the recursion of Erlang B. For other distributions, ``scv`` is the
-    squared coefficient of variation of the times, and waits are (1 + scv) / 2 times as long: the Allen–Cunneen
-    approximation, exact for one worker. Source: A. O. Allen, Probability, Statistics and Queueing Theory (2nd ed.,
-    1990), 5.3.
+    squared coefficient of variation of the times, and waits are (1 + scv) / 2 times as long: the
+    Allen–Cunneen approximation, exact for one worker. Source: A. O. Allen, Probability, Statistics and
+    Queueing Theory (2nd ed., 1990), 5.3.
     """
     offered = rate * seconds
     for workers, blocked in _erlang_b(offered):

@@ -86,7 +86,7 @@ def test_one_that_lies_is_shown_beside_the_figures_of_the_others(
         page.goto(f"http://127.0.0.1:{instance.port}/status")
         expect(page.get_by_text(shown).first).to_be_visible()
         expect(page.locator("#instances tr", has_text=f"fast:{port}")).to_contain_text("● ready")
-        if "cannot be read" in page.locator("#hints").inner_text():
+        if "unreadable report" in page.locator("#hints").inner_text():
             liar = page.locator("#instances tr", has_text=f"fast:{port + 1}")
             expect(liar).to_contain_text("✕ sends an unreadable report")
             expect(liar).to_have_class("fast bad")
