@@ -121,8 +121,8 @@ class AwaitablePool:
 
     A task's exception is raised where the task is awaited; its cause has the worker's traceback. No call
     hangs. When a worker dies, all pending calls fail, because the pool does not know which call the worker
-    had, and a new pool replaces this one. A result that cannot be unpickled would end the pool's own thread; it is
-    detected in the worker and raised as an error.
+    had, and a new pool replaces this one. A result that cannot be unpickled would
+    end the pool's own thread; it is detected in the worker and raised as an error.
     """
 
     def __init__(self, processes: int) -> None:
