@@ -51,7 +51,7 @@ class Row:
 
 
 class Findings:
-    """Counts the outcomes and errors of all requests. It keeps no request, since there may be hours of them."""
+    """Counts the outcomes and errors of all requests, and keeps none: there may be hours of them."""
 
     def __init__(self, events: list[str]) -> None:
         self.rows = {event: Row(event) for event in [*events, BETWEEN]}
