@@ -1,1 +1,1 @@
-"""The example application: a package as a user's own would be, named by ``ROUTES=demo.routes``."""
+"""The example application: a package like your own, served with ``ROUTES=demo.routes``."""

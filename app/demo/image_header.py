@@ -1,4 +1,4 @@
-"""ImageHeader: how large an image is, and the memory that decoding it takes, read without decoding it."""
+"""ImageHeader: the size of an image and the memory for decoding it, read without decoding it."""
 
 import re
 import struct
@@ -8,21 +8,21 @@ from typing import Self
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 JPEG_MARKER = re.compile(rb"\xff+([^\x00\xff])")
 JPEG_WITHOUT_LENGTH = {0x01, *range(0xD0, 0xDA)}  # TEM, RST0 to RST7, SOI, EOI
-JPEG_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # of all kinds; the three are not SOF
+JPEG_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # all SOF markers; these three are not SOF
 JPEG_BASELINE, JPEG_EXTENDED, JPEG_PROGRESSIVE, JPEG_SCAN = 0xC0, 0xC1, 0xC2, 0xDA
 COEFFICIENTS_BYTES = 2 * 64
-"""What libjpeg keeps of each block of 8 × 8 samples."""
+"""The memory of libjpeg for each block of 8 × 8 samples."""
 
 WEBP_DECODER_BYTES = 3 * 4
-"""For each pixel: two in libwebp's animation decoder, which Pillow uses for all, and one in what that
-returns."""
+"""For each pixel: two copies in libwebp's animation decoder, which Pillow always uses, and one in its
+result."""
 
 MAX_FACTOR = 16
-"""So that one row of blocks of the largest image is still small."""
+"""Keeps a row of blocks of the largest image small."""
 
 
 class BadImage(ValueError):
-    """The data is no whole image of a known format; the text is for the client."""
+    """The data is not a complete image of a known format. The client sees the text."""
 
 
 @dataclass(frozen=True)
@@ -33,16 +33,16 @@ class ImageHeader:
     width: int
     height: int
     pixel_bytes: int = 4
-    """A decoded pixel in memory. Pillow takes 4 bytes also for 3 channels."""
+    """Memory of a decoded pixel. Pillow uses 4 bytes for 3 channels too."""
     decoder_bytes: int = 0
-    """Beside the image. A JPEG that comes in several scans is kept as coefficients up to the last."""
+    """Memory besides the image. A JPEG with several scans is kept as coefficients until the last one."""
     frames: int = 1
     copies: int = 2
-    """How often the file itself is in memory: as it came, and unpickled; a WebP's decoder has its own."""
+    """Copies of the file in memory: received and unpickled. The WebP decoder makes two more."""
 
     @classmethod
     def read(cls, data: bytes) -> Self:
-        """Raises BadImage."""
+        """Read the header. Raises BadImage."""
         try:
             if data.startswith(b"\xff\xd8"):
                 return cls._jpeg(data)
@@ -59,26 +59,26 @@ class ImageHeader:
         return self.width * self.height
 
     def fitted(self, size: int) -> tuple[int, int]:
-        """The width and height of the same shape, the longer ``size`` pixels."""
+        """The width and height, in the same ratio, with ``size`` pixels on the longer side."""
         ratio = size / max(self.width, self.height)
         return max(1, round(self.width * ratio)), max(1, round(self.height * ratio))
 
     def scale(self, size: int) -> int:
-        """By how much a JPEG's decoder can shrink it when ``size`` pixels in each direction are enough."""
+        """The factor by which the decoder can shrink a JPEG and still fill ``size`` pixels."""
         if self.format != "JPEG":
             return 1
         most = min(max(1, max(self.width, self.height) // size), self.width, self.height)
         return next(scale for scale in (8, 4, 2, 1) if scale <= most)
 
     def factor(self, size: int) -> int:
-        """By how much the decoded image can be shrunk after that."""
+        """The factor by which the decoded image can be shrunk after that."""
         longest = max(self.width, self.height) // self.scale(size)
         return min(max(1, longest // size), MAX_FACTOR)
 
     def memory_bytes(self, size: int, data_bytes: int) -> int:
-        """What it takes to make an image of ``size`` pixels in each direction from a file of that many bytes.
+        """The memory for making a thumbnail of ``size`` pixels from a file of ``data_bytes``.
 
-        That is the file, the decoded image, and the decoder or, when that is gone, the shrunk image.
+        It holds the file, the decoded image, and first the decoder, later the shrunk image.
         """
         scale, factor = self.scale(size), self.factor(size)
         width, height = -(-self.width // scale), -(-self.height // scale)
@@ -107,7 +107,7 @@ class ImageHeader:
         else:
             raise BadImage("the WebP image does not begin with one of its chunks VP8, VP8L and VP8X")
         decoder_bytes = WEBP_DECODER_BYTES * width * height
-        frames = data.count(b"ANMF")  # of which a picture by itself has hardly one by chance
+        frames = data.count(b"ANMF")  # a still image is very unlikely to contain one
         return cls("WEBP", width, height, decoder_bytes=decoder_bytes, frames=frames, copies=4)
 
     @classmethod

@@ -1,4 +1,4 @@
-"""What the demo's routes take and answer, as OpenAPI 3.1; a test compares it with the routes."""
+"""The OpenAPI 3.1 description of the demo's routes; a test compares it with the routes."""
 
 from typing import Any
 
@@ -10,20 +10,20 @@ ALLOW = {"Allow": {"required": True, "schema": {"type": "string"}}}
 RETRY_AFTER = {"Retry-After": {"required": True, "schema": {"type": "integer", "minimum": 1}}}
 
 EVERYWHERE = ["400", "405", "408", "413", "414", "421", "429", "431", "502", "503", "504"]
-"""The errors of every path; some are nginx's own."""
+"""Errors that every path can answer; nginx sends some of them."""
 
 PROBLEMS: dict[str, tuple[str, Json]] = {
-    "400": ("an argument is missing or not of its kind, or the request is not valid HTTP", {}),
+    "400": ("an argument is missing or invalid, or the request is not valid HTTP", {}),
     "404": ("there is no such file", {}),
-    "405": ("the path does not have this method", ALLOW),
+    "405": ("the path does not allow this method", ALLOW),
     "408": ("the request did not arrive in time", {}),
     "413": ("the body, or its image, is too large", {}),
     "414": ("the URL is too long", {}),
-    "421": ("the name is not served here, or the instance is not of the slow pool", {}),
-    "429": ("this client asks too much at a time", RETRY_AFTER),
+    "421": ("the host name is not served here, or the instance is not in the slow pool", {}),
+    "429": ("this client sends too many requests", RETRY_AFTER),
     "431": ("the header is too large", {}),
     "500": ("the task failed, or its worker died", {}),
-    "502": ("the instance ended while it had the request", {}),
+    "502": ("the instance ended during the request", {}),
     "503": ("the slow pool is full, or no instance takes requests", RETRY_AFTER),
     "504": ("the deadline passed, or the instance did not answer in time", {}),
 }
@@ -39,7 +39,7 @@ ID = {
     "name": "id",
     "in": "query",
     "required": True,
-    "description": "comes back in the answer",
+    "description": "returned in the answer",
     "schema": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$"},
     "example": "7",
 }
@@ -52,7 +52,7 @@ N = {
 SIZE = {
     "name": "size",
     "in": "query",
-    "description": "the most pixels in each direction",
+    "description": "maximum pixels in each direction",
     "schema": {"type": "integer", "minimum": 1, "maximum": 2048, "default": 256},
 }
 PREFER = {
@@ -71,7 +71,7 @@ def operation(
     problems: tuple[str, ...] = (),
     **more: Any,
 ) -> Json:
-    """One method of a path, which answers 200 with this media type, or a problem."""
+    """An operation that answers 200 with this media type, or a problem."""
     statuses = sorted([*EVERYWHERE, *problems])
     return {
         "summary": summary,
@@ -85,7 +85,7 @@ def operation(
 
 
 def factorials(way: str, *parameters: Json) -> Json:
-    """A path that does the slow work in one of the ways."""
+    """A path that does the slow work in this way."""
     return {"get": operation(f"slow work, {way}", "text/plain", (ID, N, *parameters), ("500",))}
 
 
@@ -93,7 +93,7 @@ DESCRIPTION: Json = {
     "openapi": "3.1.0",
     "info": {"title": "slowpool: the demo", "version": "1"},
     "paths": {
-        "/": {"get": operation("a page that says what this is", "text/html")},
+        "/": {"get": operation("a page that explains the demo", "text/html")},
         "/openapi.json": {"get": operation("this description", "application/json")},
         "/static/{file}": {
             method: operation("the style and the scripts of the page", "*/*", (FILE,), ("404",))

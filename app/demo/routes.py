@@ -17,7 +17,7 @@ IMAGE_BYTES = 20 * 1024 * 1024
 
 
 class IndexHandler(PageHandler):
-    """A page that says what this is."""
+    """A page that explains the demo."""
 
     def get(self) -> None:
         self.set_header("Content-Type", "text/html; charset=utf-8")

@@ -1,7 +1,7 @@
-"""Every known way to run slow work beside a Tornado loop, side by side, each doing the same work.
+"""All common ways to run slow work next to a Tornado loop, each with the same work.
 
-The worker pool is the one to use. Of the others none can be cancelled, has a deadline, or refuses when it is
-full; they are here to be compared.
+Use the worker pool. The others are for comparison: they cannot cancel a job, have no deadline and do not
+refuse work when they are full.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ LOST_WORKER_POLL_SECONDS = 0.1
 
 
 class FactorialHandler(SlowHandler):
-    """Answers ``slow result {id} <--- {seconds} s`` when the work is done, in the way of the subclass."""
+    """Does the work in the way of the subclass, then answers ``slow result {id} <--- {seconds} s``."""
 
     async def get(self) -> None:
         result_id, n = job_id(self), size(self)
@@ -42,28 +42,28 @@ class FactorialHandler(SlowHandler):
 
     @property
     def processes(self) -> int:
-        """As many as the worker pool has."""
+        """The number of processes, equal to that of the worker pool."""
         return self.application.runtime.config.slow_workers
 
 
 class InlineHandler(FactorialHandler):
-    """On the instance's own thread, which blocks it: the fault, on purpose."""
+    """On the instance's own thread, which blocks the instance: the mistake that this demo shows."""
 
     async def work(self, n: int) -> float:
         return factorials(n)
 
 
 class ThreadHandler(FactorialHandler):
-    """In a thread of the loop's executor: it does not block, but shares the interpreter's lock."""
+    """In a thread of the loop's executor: it does not block the loop, but competes with it for the GIL."""
 
     async def work(self, n: int) -> float:
         return await IOLoop.current().run_in_executor(None, factorials, n)
 
 
 class ProcessHandler(FactorialHandler):
-    """In a process of its own, which a thread watches: a start for each request, and no bound.
+    """In a new process for each request, watched by a thread; the number of processes has no limit.
 
-    Many use a Queue here, and a request hangs when its process dies; a pipe then ends.
+    With the more usual Queue a request hangs when its process dies; a pipe reports the end of the process.
     """
 
     async def work(self, n: int) -> float:
@@ -74,7 +74,7 @@ class ProcessHandler(FactorialHandler):
             try:
                 process = PROCESSES.Process(target=_send_factorials, args=(sender, n))
                 process.start()
-                sender.close()  # so that the pipe ends when the process does
+                sender.close()  # the pipe then closes when the process ends
                 loop.add_callback(done.set_result, receiver.recv())
                 process.join()
             except (EOFError, OSError) as error:
@@ -85,7 +85,7 @@ class ProcessHandler(FactorialHandler):
 
 
 class ExecutorHandler(FactorialHandler):
-    """In a ProcessPoolExecutor: one dead worker breaks the whole of it, for good."""
+    """In a ProcessPoolExecutor, which one dead worker breaks permanently."""
 
     async def work(self, n: int) -> float:
         return await IOLoop.current().run_in_executor(_executor(self.processes), factorials, n)
@@ -99,7 +99,7 @@ class PoolHandler(FactorialHandler):
 
 
 class WorkerHandler(FactorialHandler):
-    """In this project's worker pool: the way to do it."""
+    """In this project's worker pool: the recommended way."""
 
     async def work(self, n: int) -> float:
         return await self.run(factorials, n)
@@ -119,10 +119,10 @@ class PoolTestHandler(PoolHandler):
 class AwaitablePool:
     """A multiprocessing.Pool whose results can be awaited.
 
-    A task's exception is raised where it is awaited, its cause the worker's traceback. Nothing hangs when a
-    callback does not come: after the death of a worker all that is pending fails, since the pool does not
-    know whose worker it was, and another pool takes its place; what the pool's own thread could not unpickle,
-    which ends that thread for good, never leaves the worker.
+    A task's exception is raised where the task is awaited; its cause has the worker's traceback. No call
+    hangs. When a worker dies, all pending calls fail, because the pool does not know which call the worker
+    had, and a new pool replaces this one. A result that cannot be unpickled would
+    end the pool's own thread; it is detected in the worker and raised as an error.
     """
 
     def __init__(self, processes: int) -> None:
@@ -164,7 +164,7 @@ class AwaitablePool:
         return result.get()
 
     def _replace(self, broken: multiprocessing.pool.Pool) -> None:
-        """Go on with another pool: a worker that was killed may have held a lock that all others wait for."""
+        """Start a new pool: the killed worker may have held a lock that all others wait for."""
         if self._pool is broken:
             self._pool = PROCESSES.Pool(self._processes)
             threading.Thread(target=broken.terminate, daemon=True).start()  # it may wait for that lock too
@@ -197,7 +197,7 @@ def _executor(processes: int) -> ProcessPoolExecutor:
 
 
 def _guarded(task: Callable[..., R], *args: Any) -> R:
-    """Call the task; what it returns or raises is then sure to cross to the instance."""
+    """Call the task, and check that the instance can unpickle its result or exception."""
     try:
         result = task(*args)
     except Exception as error:

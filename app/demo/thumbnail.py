@@ -1,4 +1,4 @@
-"""A task with real input: a thumbnail of an image that a stranger has sent."""
+"""A task with untrusted input: a thumbnail of an image from a client."""
 
 import ctypes
 import io
@@ -15,12 +15,12 @@ MAX_SIDE = 16_384
 MAX_PIXELS = 80_000_000
 MAX_FRAMES = 1000
 MAX_BYTES = 210_000_000
-"""The largest image that is decoded: pixels in each direction and in all, frames of a WebP (libwebp keeps a
-record of each), and ``ImageHeader.memory_bytes``. With a worker's own 30 MB that stays below 256 MB."""
+"""Limits of an image: pixels in each direction and in total, frames of a WebP (libwebp keeps a record of
+each), and ``ImageHeader.memory_bytes``. With the 30 MB of a worker the total stays below 256 MB."""
 
 MAX_DATA_BYTES = 234_000_000
-"""The whole data of the process while an image is decoded, for what its header does not say: metadata and
-tables can be made to grow as well. Besides these, Linux counts some 21 MB of program files as resident."""
+"""Limit of the process's data while it decodes an image. The header does not show all memory: metadata and
+tables can be large too. In addition, Linux counts about 21 MB of program files as resident."""
 
 STRIP_PIXELS = 1 << 18
 
@@ -29,7 +29,7 @@ MMAP_BYTES = 1 << 20
 
 
 class ImageTooLarge(ValueError):
-    """The image is over one of the limits above; the text is for the client."""
+    """The image exceeds one of the limits above. The client sees the text."""
 
 
 def thumbnail(data: bytes, size: int) -> bytes:
@@ -48,7 +48,7 @@ def thumbnail(data: bytes, size: int) -> bytes:
             image, orientation = _decoded(data, header, size)
             if max(header.width, header.height) > size:
                 by = header.scale(size) * header.factor(size)
-                # Its last row and column may stand for fewer than the others.
+                # The last row and column may represent fewer pixels than the others.
                 image = image.resize(header.fitted(size), box=(0, 0, header.width / by, header.height / by))
             image.getexif()[ExifTags.Base.Orientation] = orientation
             ImageOps.exif_transpose(image, in_place=True)
@@ -60,7 +60,7 @@ def thumbnail(data: bytes, size: int) -> bytes:
             f"decoding the image takes more memory than the limit, {MAX_DATA_BYTES // 10**6} MB for all: "
             "send it without metadata"
         ) from error
-    except Exception as error:  # decoders fail in many ways on data that was made to
+    except Exception as error:  # crafted data makes decoders fail in many ways
         raise BadImage(
             f"the {header.format} image cannot be decoded: it is damaged, not whole, or takes more memory "
             f"than the limit, {MAX_DATA_BYTES // 10**6} MB for all"
@@ -88,7 +88,7 @@ def _check(header: ImageHeader, size: int, data_bytes: int) -> None:
 def _decoded(data: bytes, header: ImageHeader, size: int) -> tuple[Image.Image, int]:
     """The image in RGB, shrunk by whole numbers but no smaller than the thumbnail; its EXIF orientation.
 
-    It is flattened and shrunk in strips, so that there is no second copy of the whole, however it is stored.
+    It is flattened and shrunk in strips, to avoid a second copy of the whole image.
     """
     with Image.open(io.BytesIO(data), formats=[header.format]) as image:
         if image.size != (header.width, header.height):
@@ -118,7 +118,7 @@ def _flat(image: Image.Image) -> Image.Image:
 
 @contextmanager
 def _limited_data() -> Iterator[None]:
-    """Have all that would take the process above MAX_DATA_BYTES fail with a MemoryError (Linux)."""
+    """On Linux, let allocations above MAX_DATA_BYTES fail with a MemoryError."""
     _give_back_large_buffers()
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
     limits = [limit for limit in (soft, MAX_DATA_BYTES) if limit != resource.RLIM_INFINITY]
@@ -131,10 +131,10 @@ def _limited_data() -> Iterator[None]:
 
 
 def _give_back_large_buffers() -> None:
-    """Have glibc return a large buffer to Linux when it is freed, by mallopt(3).
+    """Make glibc return large buffers to Linux when they are freed, with mallopt(3).
 
-    Otherwise it keeps those of up to 32 MB in its heap after the first, and one job's gaps are the next one's
-    lack of memory.
+    By default it later keeps buffers of up to 32 MB in its heap, and the fragmented heap leaves the next job
+    too little memory.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt:

@@ -1,6 +1,6 @@
 """``slowpool capacity``: how many instances, workers, replicas and cores a load needs.
 
-How far these formulas are from a simulation and from the system itself: deploy/README.md, "How big?".
+deploy/README.md, "How big?", compares these formulas with a simulation and with the real system.
 """
 
 import argparse
@@ -14,33 +14,33 @@ from typing import NamedTuple, NoReturn
 from slowpool.config import Config
 from slowpool.errors import ConfigError
 
-# Of the reference machine: "cost" in tests/bench/results.json, shown by REPORT.md beside it. A test compares.
+# Measured on the reference machine: "cost" in tests/bench/results.json. A test compares the two.
 LOOP_MS = 0.43
-"""A fast request on its instance's one thread: 1 / ``direct_per_second``, in containers."""
+"""Time of a fast request on its instance's only thread: 1 / ``direct_per_second``, in containers."""
 INSTANCE_CPU_MS = 0.84
-"""CPU time of a fast request at an instance and on its way there: ``direct_cpu_seconds``, in containers."""
+"""CPU time of a fast request in an instance and on the network: ``direct_cpu_seconds``, in containers."""
 NGINX_CPU_MS = 0.19
-"""CPU time of a request in nginx: ``edge_cpu_seconds`` less ``direct_cpu_seconds``, without containers; with
-them the difference hides that a request past nginx takes Docker's bridge instead."""
+"""CPU time of a request in nginx: ``edge_cpu_seconds`` - ``direct_cpu_seconds``, without containers. In
+containers a direct request crosses Docker's bridge, which costs CPU too and would distort the difference."""
 
 MOST_WORKERS = 1_000_000
 MOST = 1_000_000_000
 
 
 class Wait(NamedTuple):
-    """Before a job runs: none, or with this probability an exponential time of this mean."""
+    """The wait of a job: with this probability exponential with this mean, otherwise none."""
 
     probability: float
     seconds_if_any: float
 
     @property
     def mean_seconds(self) -> float:
-        """Of all jobs."""
+        """The mean over all jobs."""
         return self.probability * self.seconds_if_any
 
     @property
     def p95_seconds(self) -> float:
-        """What 95 % of all jobs do not exceed."""
+        """The wait that 95 % of all jobs do not exceed."""
         return self.seconds_if_any * math.log(max(1, self.probability / 0.05))
 
 
@@ -48,10 +48,10 @@ def one_queue(rate: float, seconds: float, scv: float = 1) -> Iterator[tuple[int
     """For 1, 2, … workers, how long jobs wait in one common queue.
 
     M/M/c: Poisson arrivals, exponential times, Erlang C. Source: R. Cooper, Introduction to Queueing Theory
-    (2nd ed., 1981), 3.4 to 3.6; so is the recursion of Erlang B. For other times, of which ``scv`` is the
-    squared coefficient of variation, waits are (1 + scv) / 2 times as long, exactly for one worker: the
-    Allen–Cunneen approximation. Source: A. O. Allen, Probability, Statistics and Queueing Theory (2nd ed.,
-    1990), 5.3.
+    (2nd ed., 1981), 3.4 to 3.6; so is the recursion of Erlang B. For other distributions, ``scv`` is the
+    squared coefficient of variation of the times, and waits are (1 + scv) / 2 times as long: the
+    Allen–Cunneen approximation, exact for one worker. Source: A. O. Allen, Probability, Statistics and
+    Queueing Theory (2nd ed., 1990), 5.3.
     """
     offered = rate * seconds
     for workers, blocked in _erlang_b(offered):
@@ -61,12 +61,12 @@ def one_queue(rate: float, seconds: float, scv: float = 1) -> Iterator[tuple[int
 
 
 def shortest_queue(rate: float, seconds: float, scv: float = 1, each: int = 1) -> Iterator[tuple[int, Wait]]:
-    """The same for instances of ``each`` workers and a queue each, as with nginx's least_conn.
+    """The same for instances with ``each`` workers and a queue each, behind nginx's least_conn.
 
-    An approximation of this project; deploy/README.md has its error. An instance with a waiting job gets no
-    new one, so the others are a loss system whose lost jobs are the waiting ones: with w workers at instances
-    with waiting jobs, Erlang's B for the rest, and w is the load of the waiting jobs (Little's law). Such a
-    job waits for the first of ``each`` workers; its wait in one common queue is added.
+    This approximation is the project's own; deploy/README.md shows its error. An instance with a waiting job
+    gets no new one. The other instances form a loss system (Erlang B), and the jobs that it loses are the
+    ones that wait. The number of workers with waiting jobs follows from Little's law. A waiting job waits for
+    the first of ``each`` workers to finish, plus its wait in one common queue.
     """
     offered = rate * seconds
     alone = seconds / each * (1 + scv) / 2
@@ -82,12 +82,12 @@ def shortest_queue(rate: float, seconds: float, scv: float = 1, each: int = 1) -
 
 
 def fewest(p95_wait: float, sizes: Iterator[tuple[int, Wait]], each: int = 1) -> tuple[int, Wait]:
-    """The first multiple of ``each`` for which 95 % of the jobs wait no longer than that."""
+    """The smallest multiple of ``each`` with which 95 % of the jobs wait at most ``p95_wait`` seconds."""
     return next((size, wait) for size, wait in sizes if size % each == 0 and wait.p95_seconds <= p95_wait)
 
 
 def _erlang_b(offered: float) -> Iterator[tuple[int, float]]:
-    """For 1, 2, … workers, the probability that all are busy when nobody waits."""
+    """For 1, 2, … workers, the probability that all are busy if no job can wait."""
     blocked = 1.0
     for workers in itertools.count(1):
         blocked = offered * blocked / (workers + offered * blocked)
@@ -140,7 +140,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _rows(o: argparse.Namespace, config: Config) -> list[tuple[str, float, str]]:
-    """Each figure: its name, and what it follows from."""
+    """Each figure: its name, its value and its derivation."""
     each, spare = config.slow_workers, int(o.spare)
     fast = max(1, math.ceil(o.fast_rps * o.loop_ms / 1000 / o.load))
     jobs = (o.slow_rps, o.slow_seconds, o.slow_scv)
@@ -184,5 +184,5 @@ def _number(text: str) -> float:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        """One line, without the usage."""
+        """Print one line, without the usage."""
         self.exit(2, f"slowpool: {message}\n")

@@ -1,9 +1,9 @@
-"""``deploy/rolling-restart --compose [fast|slow]``: replace the containers by such of a newly built image.
+"""``deploy/rolling-restart --compose [fast|slow]``: build the image and replace the containers.
 
-As many new ones are started as there are. Once all of them are ready, the old ones drain and go, one
-after the other. When one of the new ones is not ready in time, the new ones go and the old ones stay.
-Nothing is touched while nginx runs with settings that do not fit the new ones.
-Runs where ``docker compose`` does, with nothing but Python.
+It starts as many new containers as there are old ones. Once all new ones are ready, the old ones drain and
+are removed, one at a time. If a new one is not ready in time, all new ones are removed and the old ones stay.
+Nothing changes while the settings of the running nginx do not fit the new containers.
+It runs where ``docker compose`` does, and needs only Python.
 """
 
 import json
@@ -12,27 +12,26 @@ import sys
 import time
 
 READY_SECONDS = 120.0
-"""A new container that is not ready this long after its start is given up."""
+"""How long a new container has to become ready."""
 
 FOLLOWED_SECONDS = 3.0
-"""nginx sends requests to a container that is ready after this long at most: it asks the engine's DNS each
-second."""
+"""The time until nginx sends requests to a ready container: it queries the engine's DNS each second."""
 
 SERVICES = ("fast", "slow")
 
 UPSTREAMS = ("FAST_HOST", "FAST_PORT", "FAST_PROCESSES", "SLOW_HOST", "SLOW_PORT", "SLOW_PROCESSES")
-"""The settings by which nginx finds the instances: those of nginx and of the instances are the same."""
+"""The settings by which nginx finds the instances; nginx and the instances must have the same values."""
 
 TIMEOUTS = ("SLOW_TIMEOUT_SECONDS", "DRAIN_TIMEOUT_SECONDS")
-"""Settings of which nginx may have more than the instances, while one follows the other, and not less."""
+"""Settings that must not be smaller in nginx than in the instances."""
 
 
 class CannotReplace(Exception):
-    """Why the old containers stay."""
+    """A service could not be replaced; its old containers stay."""
 
 
 def main() -> int:
-    """Replace the containers of what the command line names; returns the exit status."""
+    """Replace the containers of the services on the command line; returns the exit status."""
     services = sys.argv[1:] or list(SERVICES)
     if not set(services) <= set(SERVICES):
         print("usage: deploy/rolling-restart [--compose] [fast|slow]", file=sys.stderr)
@@ -61,14 +60,14 @@ def main() -> int:
     if stale := stale_settings():
         print(
             f"rolling-restart: nginx still runs with {_text(stale)}; docker compose up -d --no-deps nginx "
-            "changes that, and refuses connections until the new one is there",
+            "updates it, and refuses connections until the new one runs",
             file=sys.stderr,
         )
     return 0
 
 
 def unfit_settings() -> dict[str, tuple[str, str]]:
-    """Name -> value in nginx's running container, and the new one, of what new instances do not fit."""
+    """Name -> (value in the running nginx, new value), of settings that do not fit new instances."""
     stale = stale_settings()
     return {
         name: stale[name]
@@ -78,10 +77,10 @@ def unfit_settings() -> dict[str, tuple[str, str]]:
 
 
 def stale_settings() -> dict[str, tuple[str, str]]:
-    """Name -> value in nginx's running container, and the new one, of the settings that have changed."""
+    """Name -> (value in the running nginx, new value), of settings that have changed."""
     service = json.loads(docker("compose", "config", "--format", "json"))["services"].get("nginx")
     if service is None:
-        return {}  # another one is in front
+        return {}  # another proxy is in front
     stale = {}
     containers = _containers("nginx")
     for found in json.loads(docker("inspect", *containers)) if containers else []:
@@ -99,10 +98,10 @@ def _text(changes: dict[str, tuple[str, str]]) -> str:
 
 def _advice(unfit: dict[str, tuple[str, str]]) -> str:
     if any(name.endswith(("_PORT", "_HOST")) for name in unfit):
-        return "run docker compose up -d, which replaces all: until the new ones are ready, it is down"
+        return "run docker compose up -d, which replaces all; the system is down until the new ones are ready"
     return (
         "first run docker compose up -d --no-deps nginx: the old nginx answers its open requests and "
-        "goes, and until the new one is there, connections are refused"
+        "ends, and connections are refused until the new one runs"
     )
 
 
@@ -114,10 +113,10 @@ def _number(text: str) -> float:
 
 
 def replace(service: str) -> None:
-    """Replace the containers of a service. Raises CannotReplace when a new one is not ready in time."""
+    """Replace the containers of a service. Raises CannotReplace if a new one is not ready in time."""
     old = _containers(service)
     if not old:
-        raise CannotReplace("none runs")
+        raise CannotReplace("no container runs")
     try:
         _scale(service, 2 * len(old), "--build")
         new = [container for container in _containers(service) if container not in old]
@@ -128,14 +127,14 @@ def replace(service: str) -> None:
         _remove([container for container in _containers(service, "--all") if container not in old])
         raise
     for container in old:
-        docker("stop", container)  # it drains, for as long as the service's stop_grace_period says
+        docker("stop", container)  # it drains, for at most the stop_grace_period of the service
         _remove([container])
-        print(f"rolling-restart: {service}: {container[:12]} has drained and gone", flush=True)
+        print(f"rolling-restart: {service}: {container[:12]} has drained and was removed", flush=True)
     _scale(service, len(new))
 
 
 def docker(*arguments: str) -> str:
-    """Run ``docker``; what it prints. Raises CalledProcessError."""
+    """Run ``docker`` and return its output. Raises CalledProcessError."""
     return subprocess.run(["docker", *arguments], check=True, capture_output=True, text=True).stdout
 
 
@@ -154,7 +153,7 @@ def _remove(containers: list[str]) -> None:
 
 
 def _wait_until_ready(container: str) -> None:
-    """Run the container's own health check until it passes; the engine does that too seldom."""
+    """Run the container's own health check until it passes; the engine runs it too seldom."""
     (found,) = json.loads(docker("inspect", container))
     check = found["Config"]["Healthcheck"]["Test"][1:]
     deadline = time.monotonic() + READY_SECONDS
@@ -172,7 +171,7 @@ def _wait_until_ready(container: str) -> None:
 
 
 def _log(container: str) -> str:
-    """What a container has said, on either stream."""
+    """The output of a container, stdout and stderr."""
     logs = subprocess.run(
         ["docker", "logs", container], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
@@ -180,8 +179,8 @@ def _log(container: str) -> str:
 
 
 def _reason(text: str) -> str:
-    """The last line in which the project itself says what is wrong, or else the last line."""
-    lines = text.strip().splitlines() or ["it has said nothing"]
+    """The last line that begins with ``slowpool:``, or else the last line."""
+    lines = text.strip().splitlines() or ["no output"]
     own = [line for line in lines if line.startswith("slowpool: ")]
     return (own or lines)[-1]
 

@@ -120,7 +120,7 @@ def says_and_forks(by: str) -> None:
 
 
 def channel_and_number() -> tuple[socket.socket, int]:
-    """What the worker itself has: its channel, and the number of the job that runs."""
+    """The worker's own state: its channel, and the number of the job that runs."""
     frame = sys._getframe()
     while "channel" not in frame.f_locals or "number" not in frame.f_locals:
         assert frame.f_back

@@ -1,4 +1,4 @@
-"""Routes whose names are HTML that a page must not take for it."""
+"""Routes with HTML in their names, which a page must show as text."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""An instance that grows when it is told to."""
+"""An instance whose memory grows on request."""
 
 from slowpool.web import Handler
 

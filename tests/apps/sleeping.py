@@ -1,4 +1,4 @@
-"""Jobs that take as long as they are told, and no CPU."""
+"""Jobs that sleep for a given time and use no CPU."""
 
 import time
 

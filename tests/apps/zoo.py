@@ -151,7 +151,7 @@ def own_pid() -> int:
 
 
 def open_files() -> list[str]:
-    """What the file descriptors of the worker stand for."""
+    """The targets of the worker's file descriptors."""
     names = []
     for fd in os.listdir("/proc/self/fd"):
         try:
@@ -184,7 +184,7 @@ def opens_a_unix_socket(path: str = "") -> None:
 
 
 def calls_supervisor() -> str:
-    """What comes of it."""
+    """The result."""
     try:
         opens_a_unix_socket()
     except OSError as error:
@@ -235,7 +235,7 @@ def own_capabilities() -> dict[str, int]:
 
 
 def sees(pid: int) -> list[str]:
-    """What it can read of the process in /proc, of that which tells what is in it."""
+    """The files in /proc that reveal the content of the process and that this worker can read."""
     seen = []
     for name in ("environ", "maps", "mem", "auxv", "smaps", "pagemap", "stack", "syscall", "io"):
         try:

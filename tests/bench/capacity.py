@@ -1,4 +1,4 @@
-"""How good the figures of ``slowpool capacity`` are: formulas, simulation and the real system, compared.
+"""The accuracy of ``slowpool capacity``: formulas, simulation and the real system compared.
 
 python -m tests.bench.capacity simulated   some minutes
 python -m tests.bench.capacity real        ten minutes of a quiet machine
@@ -101,7 +101,7 @@ def timed(pool: Pool, load: float, scv: float) -> Json:
 
 
 def expected(workers: int, load: float, each: int, scv: float = 1) -> Wait:
-    """What app/slowpool/capacity.py says of a pool; ``each`` is 0 for one queue. In times of a mean job."""
+    """The figures of app/slowpool/capacity.py for a pool, in mean job times; ``each`` is 0 for one queue."""
     rate = workers * load
     sizes = capacity.shortest_queue(rate, 1, scv, each) if each else capacity.one_queue(rate, 1, scv)
     return next(wait for size, wait in sizes if size == workers)

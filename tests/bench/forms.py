@@ -1,7 +1,7 @@
 """``python -m tests.bench.forms [--unguarded]``: how long each hostile form holds up the loop that takes it.
 
 Each is sent to a server in this process, whose selector notes the CPU time of every turn of the loop. That
-is what other requests wait for on a machine that has nothing else to do. ``--unguarded`` is Tornado alone,
+is the wait of other requests on an idle machine. ``--unguarded`` measures only Tornado,
 with its own limits; it takes some minutes.
 """
 

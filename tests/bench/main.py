@@ -125,7 +125,7 @@ def _key(measured: Callable[..., measure.Figures], system: systems.System, turn:
 
 
 class Results:
-    """The figures, in a file that is written after each, so that a run that was ended goes on.
+    """The figures, in a file that is written after each, so an interrupted run can continue.
 
     Each measurement has a head of its own: what was measured, when, and on what machine.
     """

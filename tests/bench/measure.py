@@ -1,4 +1,4 @@
-"""What is measured of each system. Every function returns seconds, bytes, counts and ratios."""
+"""The measurements of each system. Every function returns seconds, bytes, counts and ratios."""
 
 import contextlib
 import json
@@ -173,7 +173,7 @@ def waste(system: System, running: Running, options: Options, turn: int) -> Figu
 
 
 def overload(system: System, running: Running, options: Options, turn: int) -> Figures:
-    """Ten times the slow requests that the cores can do; first alone, then beside fast requests."""
+    """Ten times the slow requests that the cores can do; first without fast requests, then with them."""
     capacity = _bare_pool(min(5.0, options.overload / 4))
     seconds = options.overload / 2
     idle = _open_loop(running, "/fast?id=1", FAST_RATE, options.half)
@@ -252,7 +252,7 @@ def growth(options: Options) -> Figures:
 
 
 def watching(options: Options) -> Figures:
-    """What it costs a fast instance that it is watched: throughput without each part ÷ with all of them.
+    """The cost of observing a fast instance: throughput without each part ÷ with all parts.
 
     Medians over alternating rounds; the instance is asked past nginx.
     """
@@ -271,7 +271,7 @@ def watching(options: Options) -> Figures:
 
 
 def generators(options: Options) -> Figures:
-    """What the generators do when nginx answers by itself: far more than any system here is asked for."""
+    """The rate of the generators when nginx answers directly: far above the load of any measurement."""
     with systems.nginx_alone() as url:
         rate, _ = wrk(f"{url}/fast?id=1", options.half)
         running = Running(url, url, 0, list, list, list)
@@ -411,7 +411,7 @@ def _failed(answers: list[Answer]) -> int:
 
 
 def _busy_seconds() -> float:
-    """CPU time of the whole machine, so that processes that have ended, or are in containers, count."""
+    """CPU time of the whole machine, including ended processes and containers."""
     times = psutil.cpu_times()
     return float(times.user + times.nice + times.system + times.irq + times.softirq)
 

@@ -1,7 +1,7 @@
 """Open-loop load: requests at a constant rate, each latency from the instant at which it was due.
 
 A closed loop waits for an answer before it asks again, so it measures least when the server is slowest
-("coordinated omission"). The standard library alone: it also runs inside a container.
+("coordinated omission"). Standard library only, since it also runs inside a container.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 
 class Answer(NamedTuple):
-    """What became of a request. ``status`` is 0 when its connection failed or its answer never came."""
+    """The outcome of a request. ``status`` is 0 when its connection failed or its answer never came."""
 
     due_seconds: float  # since the start of the load
     latency_seconds: float

@@ -81,7 +81,7 @@ def report(content: Content) -> str:
 
 
 def _heads(content: Content) -> str:
-    """What was measured of which commit, when, and on what machine."""
+    """The commit, time and machine of each measurement."""
     measured: dict[str, list[str]] = {}
     for name, head in content["heads"].items():
         machine = head["machine"]

@@ -28,7 +28,7 @@ NO_LIMIT = 10**9
 
 @dataclass(frozen=True, kw_only=True)
 class Pool:
-    """What is simulated; the settings of an instance as in app/slowpool/config.py."""
+    """The simulated system, with settings as in app/slowpool/config.py."""
 
     instances: int
     workers: int = 1
@@ -40,7 +40,7 @@ class Pool:
 
 @dataclass
 class Outcome:
-    """What became of the jobs. ``waits`` has those that were not refused, in the order of their starts."""
+    """The outcome of the jobs. ``waits`` has those that were not refused, in the order of their starts."""
 
     waits: list[float] = field(default_factory=list)
     answered: int = 0

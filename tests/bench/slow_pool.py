@@ -1,4 +1,4 @@
-"""The slow pool's own figures, past all that stands before it."""
+"""The figures of the slow pool, measured without nginx."""
 
 import asyncio
 import contextlib

@@ -37,7 +37,7 @@ RAW_ESCAPES = ESCAPES.replace("\n", "").replace("\r", "").encode()
 
 MEGABYTE = bytes(1 << 20)
 
-SILENT, CLOSED, UNREADABLE = "has not answered", "it closed the connection", "answers what cannot be read"
+SILENT, CLOSED, UNREADABLE = "has not answered", "it closed the connection", "sends an unreadable report"
 
 EMPTY = b"\r\nContent-Length: 0\r\n\r\n"
 

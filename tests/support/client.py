@@ -77,7 +77,7 @@ def exchange(
 
 @contextmanager
 def unanswered(port: int, target: str) -> Iterator[None]:
-    """A GET whose client closes the connection, without reading from it, when this is left."""
+    """A GET. On exit the client closes the connection without reading from it."""
     with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
         connection.sendall(f"GET {target} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         yield

@@ -51,7 +51,7 @@ class Row:
 
 
 class Findings:
-    """What became of all requests, and what is wrong with it; none is kept: there may be hours of them."""
+    """Counts the outcomes and errors of all requests, and keeps none: there may be hours of them."""
 
     def __init__(self, events: list[str]) -> None:
         self.rows = {event: Row(event) for event in [*events, BETWEEN]}
@@ -101,7 +101,7 @@ def main() -> int:
     length.add_argument("--seconds", type=float, default=60, help="at least one round is run (%(default)s)")
     length.add_argument("--hours", type=float)
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))
-    parser.add_argument("--event", help="this one alone")
+    parser.add_argument("--event", help="run only this event")
     parser.add_argument("--json", type=Path, help="file to put the figures into")
     options = parser.parse_args()
     names = list(ENVIRONMENTS[options.environment].events)

@@ -1,4 +1,4 @@
-"""Forms that are made to block the loop which parses them, and what is to be answered to each.
+"""Forms that are made to block the loop which parses them, and the expected answer to each.
 
 Also forms that are as large as they may be, and as people send them.
 """

@@ -68,7 +68,7 @@ class Pod:
 
     @property
     def cpu_shares(self) -> int:
-        """What the kubelet makes of the CPU that is requested: 1024 for a whole one, 2 at least."""
+        """The CPU shares that the kubelet sets for a CPU request: 1024 for a whole one, 2 at least."""
         text = str(self.main["resources"]["requests"]["cpu"])
         milli = int(text.removesuffix("m")) if text.endswith("m") else 1000 * int(text)
         return max(2, milli * 1024 // 1000)

@@ -16,7 +16,7 @@ ESCAPES = "\x1b]0;owned\x07\x1b[2J\x9b31m\x7f\n\r\t\x00\u202e\u2066\u2028\u2029\
 
 
 def said(**values: Any) -> dict[str, Any]:
-    """What a sound instance says."""
+    """The report of a healthy instance."""
     return {
         "state": "ready",
         "uptime_seconds": 12.5,

@@ -5,7 +5,7 @@ method, target, host when it is not ``a``, and body when there is one; as the st
 handler gave; and as ``closed`` or ``waits`` when the request that the tests send after it has not run.
 ``refused`` is an answer with an error, or none, and the end of the connection.
 
-SMUGGLED only ever stands in the body of another request.
+SMUGGLED is only ever in the body of another request.
 """
 
 SMUGGLED = "GET /fast/smuggled HTTP/1.1\r\nHost: a\r\n\r\n"

@@ -116,7 +116,7 @@ class Swarm(Entered):
             self.manager.docker(*availability, "active", self.id(node))
 
     def state(self, node: Node) -> str:
-        """What a node is, as the manager sees it: ``ready`` or ``down``."""
+        """The state of a node as the manager sees it: ``ready`` or ``down``."""
         return self.manager.docker("node", "inspect", "--format={{.Status.State}}", self.id(node)).strip()
 
     def id(self, node: Node) -> str:

@@ -129,7 +129,7 @@ def is_ready(port: int, address: str = "127.0.0.1") -> bool:
 def run_to_its_end(
     folder: Path = ROOT, *arguments: str, **settings: object
 ) -> subprocess.CompletedProcess[str]:
-    """``./deploy/local`` where it is expected to end by itself and to leave no process."""
+    """``./deploy/local`` that must end without a signal and leave no process."""
     family = Family()
     try:
         done = subprocess.run(

@@ -1,4 +1,4 @@
-"""What the fault schedule is run against, and what it can do to it: a local run, and containers."""
+"""The targets of the fault schedule, and the faults of each: a local run and containers."""
 
 import os
 import random

@@ -69,8 +69,8 @@ def test_names_of_routes_request_ids_and_errors_are_shown_as_text(
     [
         (said(active="x"), "(active: Input should be a valid integer)"),
         (said(state=ESCAPES), "(state: String should match"),
-        (said(steps={"1": {"latency": {"1000000": 1}}}), "answers what cannot be read"),
-        ([], "answers what cannot be read"),
+        (said(steps={"1": {"latency": {"1000000": 1}}}), "sends an unreadable report"),
+        ([], "sends an unreadable report"),
         (job(route=f"/{ESCAPES}{MARKUP}", request_id="\u202egpj.exe"), "\\u202egpj.exe"),
     ],
 )
@@ -86,9 +86,9 @@ def test_one_that_lies_is_shown_beside_the_figures_of_the_others(
         page.goto(f"http://127.0.0.1:{instance.port}/status")
         expect(page.get_by_text(shown).first).to_be_visible()
         expect(page.locator("#instances tr", has_text=f"fast:{port}")).to_contain_text("● ready")
-        if "cannot be read" in page.locator("#hints").inner_text():
+        if "unreadable report" in page.locator("#hints").inner_text():
             liar = page.locator("#instances tr", has_text=f"fast:{port + 1}")
-            expect(liar).to_contain_text("✕ answers what cannot be read")
+            expect(liar).to_contain_text("✕ sends an unreadable report")
             expect(liar).to_have_class("fast bad")
         assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200f\u202e]", page.locator("main").inner_text())
         assert page.locator("main img").count() == 0

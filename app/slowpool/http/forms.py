@@ -1,8 +1,8 @@
-"""Form: looks at the body of a form while it comes, and refuses one whose parsing would block the loop.
+"""Form: checks the body of a form as it arrives, and refuses a form that would block the loop when parsed.
 
-Tornado parses a form at once, when its body is complete, and before it knows the handler. Its search for the
-last boundary is quadratic (``bytes.rfind``), and each header of a part costs microseconds. What these limits
-let through takes at most 50 ms of it; ``python -m tests.bench.forms`` measures that.
+Tornado parses a whole form in one step, when its body is complete and before it chooses the handler. Its
+search for the last boundary is quadratic (``bytes.rfind``), and each header of a part costs microseconds.
+Parsing an accepted form takes at most 50 ms; ``python -m tests.bench.forms`` measures that.
 """
 
 from typing import Protocol
@@ -20,47 +20,47 @@ from slowpool.errors import BadArgument, ContentTooLarge
 URLENCODED_BYTES = 1024 * 1024
 MAX_FIELDS = 1000
 MULTIPART_BYTES = 20 * 1024 * 1024
-"""As large as nginx lets any body be."""
+"""The limit of nginx for any body."""
 
 MONOTONOUS_BYTES = 8 * 1024 * 1024
-"""The same with a boundary that has less than four different bytes among its last sixteen, or ends in a
-hyphen: a search for it can be slow. Those that clients make up end in random letters and digits."""
+"""The limit when the boundary ends in a hyphen, or its last sixteen bytes have fewer than four different
+values: searching for it can be slow. The boundaries of real clients end in random letters and digits."""
 
 MAX_CARRIAGE_RETURNS = 4 * 1024 * 1024
-"""Each looks like the beginning of the end of a boundary, whatever the boundary is."""
+"""A carriage return can begin the end of any boundary, so each one slows the search."""
 
 MAX_PARTS = 100
 PART_HEADER_BYTES = 2048
 HEADER_BYTES = 64 * 1024
-"""Of all parts together."""
+"""All headers of all parts."""
 
 PART_HEADER_FIELDS = 32
-"""Headers and parameters, semicolons in a file's name among them; browsers send four."""
+"""Headers and parameters of a part. A semicolon in a file name counts too. Browsers send four."""
 
 BOUNDARY_BYTES = 70
 """RFC 2046, 5.1.1."""
 
 EPILOGUE_BYTES = 4096
-"""The closing boundary is in the last so many bytes, where a search from the end finds it."""
+"""The closing boundary must be in the last bytes, where a search from the end finds it quickly."""
 
 CONTENT_TYPE_BYTES = 1024
 
 
 class Form(Protocol):
-    """A body of a form that is being received."""
+    """The body of a form that is being received."""
 
     def feed(self, chunk: bytes) -> None:
-        """Look at the next bytes. Raises BadArgument or ContentTooLarge."""
+        """Check the next bytes. Raises BadArgument or ContentTooLarge."""
 
     def end(self) -> None:
-        """The body is complete. Raises BadArgument."""
+        """Check the complete body. Raises BadArgument."""
 
 
 def limit_parsing() -> None:
-    """Tornado's own limits, for this process: they hold for query strings too."""
+    """Set Tornado's own limits in this process; they apply to query strings too."""
     set_parse_body_config(
         ParseBodyConfig(
-            # It counts what is before the first boundary too.
+            # Tornado counts the text before the first boundary as a part.
             multipart=ParseMultipartConfig(max_parts=MAX_PARTS + 1, max_part_header_size=PART_HEADER_BYTES),
             urlencoded=ParseUrlEncodedConfig(max_arguments=MAX_FIELDS),
         )
@@ -68,21 +68,21 @@ def limit_parsing() -> None:
 
 
 def form(headers: HTTPHeaders) -> Form | None:
-    """The form that Tornado will parse for these headers; None when it parses nothing.
+    """The form that Tornado will parse for these headers; None if it will parse none.
 
-    Raises BadArgument for a form that is compressed, and for a boundary that is missing or too long.
+    Raises BadArgument if the form is compressed, or its boundary is missing or too long.
     """
     content_type = headers.get("Content-Type", "")
     urlencoded = content_type.startswith("application/x-www-form-urlencoded")
     if not urlencoded and not content_type.startswith("multipart/form-data"):
         return None
-    if "Content-Encoding" in headers:  # Tornado parses none of these
+    if "Content-Encoding" in headers:  # Tornado does not parse these
         raise BadArgument("a form must not have a Content-Encoding")
     return _UrlEncoded() if urlencoded else _Multipart(_boundary(content_type))
 
 
 def _boundary(content_type: str) -> bytes:
-    """As Tornado finds it: the first that is not empty, in quotes or not, and in lower case."""
+    """The boundary that Tornado uses: the first parameter ``boundary``, in lower case, that is not empty."""
     if len(content_type) <= CONTENT_TYPE_BYTES:
         for field in content_type.split(";"):
             name, _, value = field.strip().partition("=")
@@ -128,7 +128,7 @@ class _Multipart:
         self._parts = 0
         self._header_bytes = 0
         self._in_header = False
-        self._rest = b""  # the header that has begun, or what may be the beginning of a delimiter
+        self._rest = b""  # an incomplete header, or the possible start of a delimiter
         self._tail = b""
 
     def feed(self, chunk: bytes) -> None:

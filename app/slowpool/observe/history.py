@@ -1,4 +1,4 @@
-"""What an instance has done in the last ten minutes, in steps of a few seconds."""
+"""The last ten minutes of an instance, in steps of a few seconds."""
 
 import math
 import time
@@ -11,24 +11,23 @@ from pydantic import Field
 from slowpool.observe.untrusted import MAX_TEXT, Count, Seconds, Text
 
 STEP_SECONDS = 5
-"""Steps begin at whole multiples of this by the clock, so that those of several instances can be added up."""
+"""Steps begin at multiples of this by the clock, so the steps of several instances can be added."""
 
 STEPS = 600 // STEP_SECONDS
 
 FINEST_SECONDS = 0.0001
 FACTOR = 1.25
-"""Each latency bucket's bound is this times the one below it: a quantile is right to within 25 %."""
-
+"""Each bound of a latency bucket is the one below times this: quantiles are accurate to 25 %."""
 
 BUCKETS = 150
-"""The bound of the last is some hundred years."""
+"""The highest bound is some hundred years."""
 
 Bucket = Annotated[int, Field(ge=0, lt=BUCKETS)]
 
 
 @dataclass
 class Step:
-    """Counts of one step; of what goes up and down, the most that was seen. Another instance's is checked."""
+    """Counts of one step, and the maxima of gauges. pydantic validates the steps of other instances."""
 
     requests: Count = 0
     errors: Count = 0  # answered 500, 502 or 504
@@ -40,7 +39,7 @@ class Step:
     blocks: dict[Text, Seconds] = field(default_factory=dict)  # route -> the longest, in seconds
 
     def add(self, other: "Step") -> None:
-        """Add another instance's, or another time's: what goes up and down is added up too."""
+        """Add the step of another instance or time. ``waiting`` and ``running`` are added too."""
         self.requests += other.requests
         self.errors += other.errors
         self.refused += other.refused
@@ -53,7 +52,7 @@ class Step:
             self.blocks[route] = max(seconds, self.blocks.get(route, 0))
 
     def quantile(self, fraction: float) -> float | None:
-        """The latency in seconds that this fraction of the requests did not exceed; None without any."""
+        """The latency in seconds that this fraction of the requests did not exceed; None without requests."""
         below, wanted = 0, math.ceil(fraction * sum(self.latency.values()))
         for bucket in sorted(self.latency):
             below += self.latency[bucket]
@@ -69,7 +68,7 @@ class History:
         self._steps: dict[int, Step] = {}
 
     def now(self) -> Step:
-        """The step of this moment."""
+        """The current step."""
         number = step_number()
         step = self._steps.get(number)
         if step is None:
@@ -79,41 +78,41 @@ class History:
         return step
 
     def add_request(self, status: int, seconds: float) -> None:
-        """A request was answered."""
+        """Count an answered request."""
         step = self.now()
         step.requests += 1
         step.refused += status == 503
         step.errors += status in (500, 502, 504)
         if status == 503:
-            return  # how long a refusal takes says nothing about the work
+            return  # refusals would make the latency look better than it is
         bucket = math.ceil(math.log(max(seconds, FINEST_SECONDS) / FINEST_SECONDS, FACTOR))
         bucket = min(max(0, bucket), BUCKETS - 1)
         step.latency[bucket] = step.latency.get(bucket, 0) + 1
 
     def add_sample(self, lag_seconds: float, waiting: int, running: int) -> None:
-        """The event loop was this late, and so many jobs wait and run."""
+        """Note how late the event loop is, and how many jobs wait and run."""
         step = self.now()
         step.lag_seconds = max(step.lag_seconds, lag_seconds)
         step.waiting = max(step.waiting, waiting)
         step.running = max(step.running, running)
 
     def add_block(self, route: str, seconds: float) -> None:
-        """A handler of this route has blocked the loop."""
+        """Note that a handler of this route blocked the loop."""
         blocks, route = self.now().blocks, route[:MAX_TEXT]
         blocks[route] = max(seconds, blocks.get(route, 0))
 
     def since(self, number: int) -> dict[int, dict[str, Any]]:
-        """The steps from this number on, for JSON."""
+        """The steps from this number on, as JSON."""
         return {at: asdict(step) for at, step in self._steps.items() if at >= number}
 
 
 def step_number() -> int:
-    """The number of the present step, the same everywhere where the clocks are right."""
+    """The number of the current step; equal on all machines with correct clocks."""
     return int(time.time()) // STEP_SECONDS
 
 
 def total(steps: Iterable[Step]) -> Step:
-    """All of them in one."""
+    """The sum of the steps."""
     sum_of_all = Step()
     for step in steps:
         sum_of_all.add(step)

@@ -8,7 +8,7 @@ from slowpool.config import Config
 Json = dict[str, Any]
 
 MOST_BLOCKING = 10
-"""How many routes that block are named."""
+"""The most blocking routes to name."""
 
 
 def hints(config: Config, pools: Json, instances: list[Json], blocks: dict[str, float]) -> list[str]:
@@ -42,15 +42,15 @@ def _silent(config: Config, instances: list[Json]) -> list[str]:
         if instance["state"] == "no answer":
             found.append(
                 f"{name} has not answered for {instance['silent_seconds']:.0f} s ({instance['error']}). It "
-                f"is restarted by itself when it has died or hangs; {log} says why."
+                f"restarts automatically if it has died or hangs; see {log}."
             )
         elif instance["state"] == "unreadable":
             found.append(
-                f"{name} answers what cannot be read ({instance['error']}). If it runs another release, "
-                f"roll it to this one; otherwise {log} may say why."
+                f"{name} sends an unreadable report ({instance['error']}). If it runs another release, "
+                f"update it to this one; otherwise see {log}."
             )
         elif lost is not None and lost < 60:
-            found.append(f"{name} died and was restarted {lost:.0f} s ago; {log} says why.")
+            found.append(f"{name} died and was restarted {lost:.0f} s ago; see {log}.")
     return found
 
 
@@ -95,12 +95,12 @@ def _scale(config: Config, pool: str, count: int) -> str:
 
 
 def _in_compose(config: Config) -> bool:
-    """Whether a pool has the name of its service; elsewhere there is a dot in it, as in tasks.fast."""
+    """Whether the pools are Compose services: other host names have a dot, such as tasks.fast."""
     return not _is_address(config.fast_host) and "." not in config.fast_host
 
 
 def _is_address(host: str) -> bool:
-    """Whether it is this machine or an address, as in a local run."""
+    """Whether the host is localhost or an IP address, as in a local run."""
     try:
         ipaddress.ip_address(host)
     except ValueError:

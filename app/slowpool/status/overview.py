@@ -1,4 +1,4 @@
-"""Overview: the reports of all instances of both pools, put together."""
+"""Overview: combines the reports of all instances of both pools."""
 
 import asyncio
 import json
@@ -40,14 +40,14 @@ Json = dict[str, Any]
 
 @dataclass
 class Seen:
-    """One instance as it was last seen; times are of the monotonic clock."""
+    """One instance as it was last seen; times are from the monotonic clock."""
 
     pool: Pool
     address: str
     port: int
     first_looked_at: float
     answered_at: float = 0
-    lost_at: float = 0  # when it was found to have restarted without a close frame
+    lost_at: float = 0  # when a restart without a close frame was noticed
     leaves: bool = False  # it has sent a close frame
     connection: WebSocketClientConnection | None = None
     error: str = ""
@@ -81,14 +81,14 @@ class Seen:
         return self.report.state if self.report else "starting"
 
     def disconnect(self, error: str, trouble: str = "no answer") -> None:
-        """Note that it gave no answer, or an unreadable one; the next poll connects again."""
+        """Store the error and close the connection; the next poll connects again."""
         self.error, self.trouble = printable(error[:MAX_TEXT]), trouble
         if self.connection:
             self.connection.close()
             self.connection = None
 
     def content(self, now: float) -> Json:
-        """For the page; times in seconds."""
+        """The instance as JSON for the page; times in seconds."""
         return {
             "name": self.name,
             "address": self.address,
@@ -103,7 +103,7 @@ class Seen:
         }
 
     def minute(self) -> Step:
-        """The last minute."""
+        """The sum of the last minute's steps."""
         first = step_number() - MINUTE_STEPS
         return total(step for number, step in self.steps.items() if number > first)
 
@@ -177,7 +177,7 @@ class Overview:
         return total(step for seen in fast for step in seen.steps.values() if step.blocks).blocks
 
     def close(self) -> None:
-        """Forget what was seen, and close the connections to the instances."""
+        """Close the connections to the instances, and forget the instances."""
         for seen in self._seen.values():
             seen.disconnect("")
         self._seen.clear()
@@ -212,12 +212,12 @@ class Overview:
             else:
                 since = step_number() - 1
                 for queue in self._watchers:
-                    if not queue.full():  # its client does not read: it misses one
+                    if not queue.full():  # a slow client misses an update
                         queue.put_nowait(text)
             await asyncio.sleep(max(0.1, next_at - time.monotonic()))
 
     async def _find(self) -> None:
-        """Look up the pools' addresses, as nginx does; without an answer they stay as they were."""
+        """Look up the pools' addresses, as nginx does. If the DNS does not answer, they do not change."""
         for pool in self._addresses:
             if pool not in self._lookups or self._lookups[pool].done():
                 self._lookups[pool] = asyncio.create_task(self._resolve(pool))
@@ -234,9 +234,9 @@ class Overview:
             self._addresses[pool] = sorted({str(address[0]) for *_, address in found})
 
     async def _ask(self, seen: Seen) -> None:
-        """Poll one instance over a connection that stays open: it sends a close frame when it drains.
+        """Poll one instance over a connection that stays open. A draining instance sends a close frame.
 
-        Nothing that it sends affects the figures of the others.
+        A bad report does not affect the other instances.
         """
         try:
             async with asyncio.timeout(LOOK_SECONDS):
@@ -268,13 +268,13 @@ async def _connect(seen: Seen) -> WebSocketClientConnection:
         f"ws://{seen.address}:{seen.port}/status/instance",
         connect_timeout=LOOK_SECONDS,
         request_timeout=LOOK_SECONDS,
-        streaming_callback=lambda _: None,  # the body of an answer that is no WebSocket is not kept
+        streaming_callback=lambda _: None,  # discard the body of an answer that is not a WebSocket
     )
     return await websocket_connect(handshake, max_message_size=MAX_BYTES)
 
 
 def _what_is_wrong(error: ValidationError) -> str:
-    """The first thing, such as ``active: Input should be a valid integer``."""
+    """The first error, such as ``active: Input should be a valid integer``."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     where = ".".join(map(str, first["loc"]))
     return f"{where}: {first['msg']}" if where else first["msg"]

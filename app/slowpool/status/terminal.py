@@ -39,18 +39,18 @@ COLUMNS: list[tuple[str, Callable[[Json], object]]] = [
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Print the figures; returns 0, or 1 when an instance does not answer."""
+    """Print the figures; returns 0, or 1 if an instance does not answer."""
     parser = argparse.ArgumentParser(
         prog="slowpool status",
-        description="Show how all instances are. Requests, p50 and p99 are those of the last minute. The "
-        "exit status is 1 when an instance does not answer.",
+        description="Show the state of all instances. Requests, p50 and p99 cover the last minute. The "
+        "exit status is 1 if an instance does not answer.",
     )
     parser.add_argument("--json", action="store_true", help="print all figures as JSON, times in seconds")
-    parser.add_argument("--watch", action="store_true", help="go on, each second, until Ctrl-C")
+    parser.add_argument("--watch", action="store_true", help="update each second until Ctrl-C")
     options = parser.parse_args(arguments)
-    logging.disable(logging.ERROR)  # errors of an instance are in the table
+    logging.disable(logging.ERROR)  # the table shows the errors of instances
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that does not know all of Unicode
+        sys.stdout.reconfigure(errors="backslashreplace")  # for a terminal without full Unicode
     try:
         config = Config.load()
         if run := Run.find(config):

@@ -1,1 +1,1 @@
-"""What others use instead: the same routes and the same work, each as its documentation shows it."""
+"""Alternatives with the same routes and the same work, each used as its documentation shows."""

@@ -119,7 +119,7 @@ def test_what_is_no_report_is_refused_and_the_others_are_shown(name: str) -> Non
     assert liar.state == "unreadable"
     assert_harmless(overview)
     hints = overview.content()["hints"]
-    assert any("fast:8002 at 127.0.0.1 answers what cannot be read" in hint for hint in hints)
+    assert any("fast:8002 at 127.0.0.1 sends an unreadable report" in hint for hint in hints)
 
 
 @pytest.mark.parametrize("field", list(Report.model_fields))

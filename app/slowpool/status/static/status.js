@@ -1,6 +1,6 @@
-// Draws what /status/live tells each second. Everything that comes from there is put in as text, never as HTML.
+// Shows the figures that /status/live sends each second. All of them are inserted as text, never as HTML.
 
-const AGAIN_MS = 1000; // between two tries to connect
+const AGAIN_MS = 1000; // between two attempts to connect
 const LOST_SECONDS = 60; // how long an instance that died stays marked
 const STEPS = 120;
 const GOING_AWAY = 1001; // the close code of an instance that drains
@@ -86,7 +86,7 @@ const lost = (one) => one.lost_seconds != null && one.lost_seconds < LOST_SECOND
 
 function state(one) {
   if (one.state === "no answer") return `✕ no answer for ${one.silent_seconds.toFixed(0)} s`;
-  if (one.state === "unreadable") return "✕ answers what cannot be read";
+  if (one.state === "unreadable") return "✕ sends an unreadable report";
   if (lost(one)) return `✕ ${one.state}, died ${one.lost_seconds.toFixed(0)} s ago`;
   return `${one.state === "ready" ? "●" : "◐"} ${one.state}`;
 }
@@ -253,7 +253,7 @@ function advise(hints) {
   while (list.children.length > hints.length) list.lastChild.remove();
   $("all-well").hidden = hints.length > 0;
   const count = hints.length === 1 ? "1 thing is wrong." : `${hints.length} things are wrong.`;
-  put($("announcement"), hints.length ? count : "All is well."); // read out when it changes, not each second
+  put($("announcement"), hints.length ? count : "All is well."); // a screen reader reads it when it changes, not each second
   document.title = hints.length ? `(${hints.length}) slowpool status` : "slowpool status";
 }
 
@@ -268,7 +268,7 @@ async function askNginx() {
   const found = answer?.ok && (await answer.text()).match(NGINX);
   $("nginx").hidden = !found;
   if (found) fill($("nginx").querySelector("dl"), NGINX_FIGURES, found);
-  return answer?.status !== 404; // a build of nginx without its status page
+  return answer?.status !== 404; // an nginx built without its status page
 }
 
 // --- live
@@ -290,7 +290,7 @@ function say(text, kindOf) {
   $("connection").className = kindOf;
 }
 
-// The page's own instance may be the one that dies, and the next has not seen that.
+// The instance that serves the page may die; the next one does not know that it did.
 const known = new Map();
 
 function remember(content) {
@@ -328,7 +328,7 @@ function connect() {
     show(JSON.parse(event.data));
   };
   opened.onclose = (event) => {
-    if (event.code === GOING_AWAY) known.clear(); // a restart that is meant
+    if (event.code === GOING_AWAY) known.clear(); // an intended restart
     if (paused || socket !== opened) return;
     say("✕ no connection, trying again; the figures are old", "bad");
     setTimeout(() => paused || connect(), AGAIN_MS);
