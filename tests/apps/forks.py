@@ -131,7 +131,7 @@ def channel_and_number() -> tuple[socket.socket, int]:
 def leaves_a_child_that_sends(what: str, when: str, path: str = "") -> str:
     """A child of which Python does not know sends ``what`` into the channel of its worker.
 
-    It does so before this job's reply, or once the file ``path`` is there.
+    It does so before this job's reply, or once the file ``path`` is there; then it makes ``path.sent``.
     """
     channel, number = channel_and_number()
     child = FORKS["libc"]()
@@ -159,11 +159,16 @@ def leaves_a_child_that_sends(what: str, when: str, path: str = "") -> str:
         time.sleep(0.01)
     try:
         channel.sendall(data)
+        if path:
+            Path(f"{path}.sent").touch()
     finally:
         os._exit(0)
 
 
-def touches_and_sleeps(path: str, seconds: float) -> str:
+def lets_a_child_send(path: str, seconds: float) -> str:
+    """Have the child of an earlier job send, and return some time after that."""
     Path(path).touch()
+    while not os.path.exists(f"{path}.sent"):
+        time.sleep(0.01)
     time.sleep(seconds)
-    return "slept"
+    return "the next job's"

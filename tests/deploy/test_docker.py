@@ -95,10 +95,9 @@ def test_the_status_page_and_the_terminal_show_every_replica_and_what_nginx_coun
     assert re.match(r"Active connections: \d+", request(stack.admin_port, "/status/nginx").text)
 
     def all_ready() -> bool:
-        shown = stack("exec", "-T", "fast", "python", "-m", "slowpool", "status", "--json", check=False)
-        content = json.loads(shown.stdout)
+        exit_status, content = shown_status(stack)
         found = {(one["address"], one["name"]) for one in content["instances"] if one["state"] == "ready"}
-        return shown.returncode == 0 and found == {
+        return exit_status == 0 and found == {
             (address, f"{pool}:{port}")
             for pool, first in (("fast", 8001), ("slow", 8101))
             for address in stack.addresses(pool)
@@ -294,9 +293,8 @@ def test_while_dns_fails_it_serves_whom_it_knows_and_then_follows(stack: Compose
 def test_stopping_answers_what_has_been_accepted_and_ends_all_within_the_grace_period(
     stack: Compose, background: ThreadPoolExecutor
 ) -> None:
-    answer = background.submit(stack.get, "/slow_threaded?id=7&n=6000")
-    (slow,) = stack.containers("slow")
-    wait_until(lambda: "R" in docker("top", slow["Id"], "-o", "pid,stat"), what="a worker that runs")
+    answer = background.submit(stack.get, "/slow_threaded?id=7&n=9000")  # takes some 10 s
+    wait_until(lambda: shown_status(stack)[1]["pools"]["slow"]["running"] == 1, what="a job that runs")
     stack("stop")
     assert answer.result().status == 200
     for service in SERVICES:
@@ -306,7 +304,6 @@ def test_stopping_answers_what_has_been_accepted_and_ends_all_within_the_grace_p
         assert not container["State"]["OOMKilled"]
 
 
-@pytest.mark.long  # the fault schedule rolls too
 def test_all_replicas_are_replaced_and_no_request_is_lost(
     stack: Compose, background: ThreadPoolExecutor
 ) -> None:
@@ -447,6 +444,12 @@ class Traffic:
         while not self._stopped:
             self._seen[method].append(self._stack.get(target, method, body=body).status)
             time.sleep(0.01)  # leave the CPU to what starts and stops meanwhile
+
+
+def shown_status(stack: Compose) -> tuple[int, dict[str, Any]]:
+    """The exit status of ``slowpool status`` in a fast container, and the figures that it shows."""
+    shown = stack("exec", "-T", "fast", "python", "-m", "slowpool", "status", "--json", check=False)
+    return shown.returncode, json.loads(shown.stdout)
 
 
 def exposed(container: dict[str, Any]) -> str:

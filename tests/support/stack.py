@@ -147,7 +147,7 @@ class Stack(Entered):
     def scale(self, count: int) -> None:
         """Have this many replicas of each pool, and wait for them."""
         self._replicas = count
-        self.docker("service", "scale", *(f"{self.name}_{pool}={count}" for pool in POOLS))
+        self.docker("service", "scale", "--detach", *(f"{self.name}_{pool}={count}" for pool in POOLS))
         self.wait_until_whole()
 
     def spread(self) -> None:

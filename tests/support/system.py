@@ -115,7 +115,7 @@ class System(Process):
 
     def _clean_up(self) -> None:
         self.family.kill()
-        shutil.rmtree(self.folder / ".run" / str(self.port), ignore_errors=True)
+        remove_run(self.folder, self.settings)
 
 
 def is_ready(port: int, address: str = "127.0.0.1") -> bool:
@@ -131,11 +131,12 @@ def run_to_its_end(
 ) -> subprocess.CompletedProcess[str]:
     """``./deploy/local`` that must end without a signal and leave no process."""
     family = Family()
+    settings = {**system_ports(settings), **settings}
     try:
         done = subprocess.run(
             [folder / "deploy" / "local", *arguments],
             cwd=folder,
-            env={**environment({**system_ports(settings), **settings}), **family.environment},
+            env={**environment(settings), **family.environment},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -144,7 +145,13 @@ def run_to_its_end(
         family.assert_gone()
     finally:
         family.kill()
+        remove_run(folder, settings)
     return done
+
+
+def remove_run(folder: Path, settings: Mapping[str, object]) -> None:
+    """Remove what a local run keeps in ``.run``."""
+    shutil.rmtree(folder / ".run" / str(settings["HTTP_PORT"]), ignore_errors=True)
 
 
 class Family:

@@ -224,14 +224,13 @@ class Docker(Target):
             time.sleep(1)
 
     def docker_kill(self, load: Load) -> None:
-        for pool in ("fast", "slow"):
-            container = self.one(pool)
-            started_at = time.monotonic()
-            docker("kill", container)
-            self.kills.append(Kill("replica", started_at, time.monotonic()))
-            time.sleep(3)
-            docker("start", container)
-            self.wait_until_whole()
+        containers = [self.one(pool) for pool in ("fast", "slow")]
+        started_at = time.monotonic()
+        docker("kill", *containers)
+        self.kills.append(Kill("replica", started_at, time.monotonic()))
+        time.sleep(3)
+        docker("start", *containers)
+        self.wait_until_whole()
 
     def docker_restart(self, load: Load) -> None:
         for pool in ("fast", "slow"):

@@ -19,11 +19,17 @@ from tests.support.system import System, run_to_its_end, session
 
 
 @pytest.fixture
-def clone() -> Iterator[Path]:
-    """What a clone of the checkout would have, with what is not committed yet."""
+def clone(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """What a clone of the checkout would have, with what is not committed yet.
+
+    It also has the TMPDIR of what the test starts: a pip that is killed leaves its files there.
+    """
     # pytest's own folders have paths too long for supervisor's socket.
     with tempfile.TemporaryDirectory(prefix="slowpool-") as folder:
         copy_checkout(Path(folder))
+        temporary = Path(folder) / "tmp"
+        temporary.mkdir()
+        monkeypatch.setenv("TMPDIR", str(temporary))
         yield Path(folder)
 
 

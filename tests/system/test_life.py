@@ -4,7 +4,6 @@ import asyncio
 import os
 import pty
 import re
-import shutil
 import signal
 import socket
 import time
@@ -21,7 +20,7 @@ from tests.support.client import refuses
 from tests.support.gate import Gate
 from tests.support.load import Client, Load, Outcome
 from tests.support.process import Instance
-from tests.support.system import Family, System, run_to_its_end, system_ports
+from tests.support.system import Family, System, remove_run, run_to_its_end, system_ports
 
 CONTROLLED = "tests.apps.controlled"
 
@@ -316,7 +315,7 @@ def test_a_terminal_that_hangs_up_ends_everything() -> None:
         family.assert_gone()
     finally:
         family.kill()
-        shutil.rmtree(ROOT / ".run" / str(settings["HTTP_PORT"]), ignore_errors=True)
+        remove_run(ROOT, settings)
 
 
 def test_when_all_fast_instances_but_one_go_at_once_no_request_is_refused(tmp_path: Path) -> None:

@@ -3,10 +3,12 @@
 import re
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from deploy.supervise.rpc import CONTAINER_RUN_DIR
 from tests.support.basics import ROOT, environment
 from tests.support.certificate import make_certificate, needs_openssl
 from tests.support.system import System, run_to_its_end
@@ -101,11 +103,15 @@ def test_it_is_up_at_a_name_that_is_answered(names: str, host: str) -> None:
 
 def supervise_fast(**settings: object) -> subprocess.CompletedProcess[str]:
     """The command of a fast container, where it is expected to end by itself."""
-    return subprocess.run(
-        [sys.executable, "-m", "deploy.supervise", "fast"],
-        cwd=ROOT,
-        env=environment(settings),
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    try:
+        return subprocess.run(
+            [sys.executable, "-m", "deploy.supervise", "fast"],
+            cwd=ROOT,
+            env=environment(settings),
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+    finally:
+        with suppress(OSError):  # nothing has made it, or it is not empty: then it is not the test's
+            CONTAINER_RUN_DIR.rmdir()
