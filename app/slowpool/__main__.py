@@ -26,10 +26,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit status."""
     if not sys.flags.safe_path and not {"", os.getcwd()} & set(sys.path):
         sys.path.insert(0, os.getcwd())  # the console script leaves it out, and `python -m` does not
-    name, *options = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
-    if name in COMMANDS:
-        run, _ = COMMANDS[name]
-        return run(options)
+    given = sys.argv[1:] if arguments is None else arguments
+    if given and given[0] in COMMANDS:
+        run, _ = COMMANDS[given[0]]
+        return run(given[1:])
     parser = argparse.ArgumentParser(
         prog="slowpool",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         + "\n\nslowpool COMMAND --help shows the options of a command.",
     )
     parser.add_argument("command", choices=list(COMMANDS))
-    parser.parse_args([name])
+    parser.parse_args(given[:1])
     return 0
 
 
@@ -70,6 +70,7 @@ def run_instance(arguments: Sequence[str]) -> int:
             config = _enter_sandbox(config)  # a thread that is already running would stay outside
         tracing.set_up(config, instance)
         asyncio.run(server.serve(config, instance, reload=options.reload))
+        server.release_signals()
     except ConfigError as error:
         print(f"slowpool: {error}", file=sys.stderr)
         return ConfigError.exit_status

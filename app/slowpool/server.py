@@ -44,11 +44,15 @@ ACCEPT_PAUSE_SECONDS = 0.5
 LAST_ANSWERS_SECONDS = 1.0
 """Time for the answers to jobs that the drain timeout has cut off."""
 
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+"""The signals that an instance handles."""
+
 
 async def serve(config: Config, instance: Instance, *, reload: bool = False) -> None:
     """Run one instance until SIGTERM or SIGINT, then drain it; SIGUSR1 only closes its WebSockets.
 
-    Raises ConfigError when the routes are wrong or the port is taken.
+    Raises ConfigError when the routes are wrong or the port is taken. Otherwise SIGNALS are blocked at the
+    end; release_signals() unblocks them.
     """
     request_slice(SHORT_SLICE_SECONDS if instance.pool is Pool.FAST else 0)
     limit_parsing()
@@ -78,7 +82,15 @@ async def serve(config: Config, instance: Instance, *, reload: bool = False) -> 
     runtime.state = State.STOPPED
     log.info("%s has stopped", instance)
     # asyncio would print a traceback for a signal that comes while it closes the loop.
-    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1))
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+
+
+def release_signals() -> None:
+    """Let signals end the process again, once serve() has ended and its loop is closed."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)  # drops a pending one
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
 
 def assemble(config: Config, instance: Instance) -> Application:

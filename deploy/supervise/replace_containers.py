@@ -7,9 +7,14 @@ It runs where ``docker compose`` does, and needs only Python.
 """
 
 import json
+import shlex
 import subprocess
 import sys
 import time
+from pathlib import Path
+
+NGINX_SETTINGS = Path(__file__).resolve().parents[2] / "nginx" / "settings.sh"
+"""Has the default of each setting that nginx reads: a line ``KIND NAME DEFAULT …``."""
 
 READY_SECONDS = 120.0
 """How long a new container has to become ready."""
@@ -82,14 +87,21 @@ def stale_settings() -> dict[str, tuple[str, str]]:
     if service is None:
         return {}  # another proxy is in front
     stale = {}
+    defaults = _defaults()
     containers = _containers("nginx")
     for found in json.loads(docker("inspect", *containers)) if containers else []:
         running = dict(line.split("=", 1) for line in found["Config"]["Env"] if "=" in line)
         for name, value in service["environment"].items():
-            old, new = running.get(name, ""), "" if value is None else str(value)
+            default = defaults.get(name, "")  # also of an empty one
+            old, new = running.get(name) or default, default if value in (None, "") else str(value)
             if old != new:
                 stale[name] = (old, new)
     return stale
+
+
+def _defaults() -> dict[str, str]:
+    lines = [shlex.split(line, comments=True) for line in NGINX_SETTINGS.read_text().splitlines()]
+    return {line[1]: line[2] for line in lines if line}
 
 
 def _text(changes: dict[str, tuple[str, str]]) -> str:

@@ -2,11 +2,13 @@
 
 import configparser
 import json
+import os
 import re
 import socket
 import subprocess
 import sys
 import tomllib
+import venv
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -235,6 +237,34 @@ def test_the_lock_files_have_what_pyproject_asks_for(lock: str) -> None:
     for requirement in wanted:
         name, _, version = requirement.partition("==")
         assert (name, version) in locked if version else name in dict(locked), requirement
+
+
+def test_the_image_finds_the_package_whatever_pythonpath_is(tmp_path: Path) -> None:
+    text = (ROOT / "deploy" / "Dockerfile").read_text()
+    assert not re.search("^ENV .*PYTHONPATH", text, re.MULTILINE)
+    venv.create(tmp_path, with_pip=False)
+    (script,) = re.findall('python -c "([^"]+)"', text)
+    subprocess.run([tmp_path / "bin" / "python", "-c", script], check=True, timeout=60)
+    (file,) = tmp_path.glob("lib/python*/site-packages/slowpool.pth")
+    assert file.read_text() == "/srv/app"
+
+
+@pytest.mark.parametrize("beside", [True, False], ids=["beside the link", "in PATH"])
+def test_the_command_runs_the_python_beside_it_or_else_the_one_in_path(tmp_path: Path, beside: bool) -> None:
+    for folder, name in (("bin", "python"), ("path", "python3")):
+        (tmp_path / folder).mkdir()
+        if beside or folder == "path":
+            (tmp_path / folder / name).write_text(f'#!/bin/sh\necho {folder} "$@"\n')
+            (tmp_path / folder / name).chmod(0o755)
+    (tmp_path / "bin" / "slowpool").symlink_to(ROOT / "deploy" / "slowpool")
+    done = subprocess.run(
+        [tmp_path / "bin" / "slowpool", "status"],
+        env={"PATH": f"{tmp_path / 'path'}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.stdout == f"{'bin' if beside else 'path'} -m slowpool status\n"
 
 
 @pytest.mark.parametrize("file", ["deploy/Dockerfile", "nginx/Dockerfile"])

@@ -7,6 +7,7 @@ import random
 import re
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -32,6 +33,18 @@ def entries(instance: Instance) -> list[dict[str, Any]]:
 
 def wait_for_answer_to_be_logged(instance: Instance) -> None:
     instance.wait_for_output('"slowpool.access"')
+
+
+def test_an_attribute_of_a_handler_does_not_get_into_the_log(tmp_path: Path) -> None:
+    (tmp_path / "timed.py").write_text(
+        "from slowpool.web import Handler\n\n\nclass Timed(Handler):\n    job_times = {'own': 'text'}\n\n"
+        "    def get(self):\n        self.text('ok')\n\n\nroutes = [('/timed', Timed)]\n"
+    )
+    with Instance(path=tmp_path, ROUTES="timed", LOG_FORMAT="json") as instance:
+        assert instance.get("/timed").text == "ok"
+        wait_for_answer_to_be_logged(instance)
+        (entry,) = (entry for entry in entries(instance) if entry["logger"] == "slowpool.access")
+        assert "own" not in entry
 
 
 def test_a_request_is_one_object_with_its_id_route_status_and_times(slow: Instance) -> None:

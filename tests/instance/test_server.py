@@ -41,6 +41,24 @@ def test_an_idle_instance_ends_at_once_with_status_0(number: signal.Signals) -> 
         assert instance.output.splitlines()[-1].endswith(" has stopped")
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "left", ["atexit.register(time.sleep, 60)", "threading.Thread(target=time.sleep, args=[60]).start()"]
+)
+def test_what_keeps_a_stopped_instance_alive_is_ended_by_one_more_signal(
+    tmp_path: Path, number: signal.Signals, left: str
+) -> None:
+    (tmp_path / "lasting.py").write_text(f"import atexit, threading, time\n\nroutes = []\n{left}\n")
+    with Instance(path=tmp_path, ROUTES="lasting", ends_with=-number) as instance:
+        instance.terminate()
+        instance.wait_for_output(" has stopped$")
+        wait_until(lambda: not blocked_signals(instance.pid))
+        assert instance.running
+        instance.signal(number)
+        assert instance.wait() == -number
+        assert "Traceback" not in instance.output
+
+
 def test_an_accepted_request_is_answered_while_the_listener_refuses(
     gate: Gate, background: ThreadPoolExecutor
 ) -> None:
@@ -346,3 +364,9 @@ def outcome(arguments: list[str]) -> tuple[int, str]:
         timeout=30,
     )
     return done.returncode, done.stderr
+
+
+def blocked_signals(pid: int) -> int:
+    """The mask of the signals that the main thread of a process blocks."""
+    (mask,) = re.findall(r"^SigBlk:\t(\w+)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return int(mask, 16)

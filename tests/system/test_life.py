@@ -15,11 +15,12 @@ import psutil
 import pytest
 from tornado.websocket import websocket_connect
 
+from slowpool.config import Pool
 from tests.support.basics import ROOT, environment, free_ports, wait_until
 from tests.support.client import refuses
 from tests.support.gate import Gate
 from tests.support.load import Client, Load, Outcome
-from tests.support.process import Instance
+from tests.support.process import APPS, Process, app_command, app_environment
 from tests.support.system import Family, System, remove_run, run_to_its_end, system_ports
 
 CONTROLLED = "tests.apps.controlled"
@@ -96,10 +97,13 @@ def test_an_instance_that_gets_signals_until_it_has_gone_ends_without_a_tracebac
     number: signal.Signals,
 ) -> None:
     for _ in range(5):
-        with Instance(ROUTES=CONTROLLED) as instance:
+        command = app_command(Pool.ALL, free_ports())
+        with Process(command, APPS, app_environment(APPS, {"ROUTES": CONTROLLED})) as instance:
+            instance.wait_for_output(" is ready$")
             while instance.running:
                 instance.signal(number)
                 time.sleep(0.0002)  # a flood of them would fill asyncio's buffer
+            assert instance.wait() in (0, -number)
             assert "Traceback" not in instance.output
 
 

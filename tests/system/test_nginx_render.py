@@ -198,6 +198,21 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     assert refused(tmp_path, env, "TLS_CERTIFICATE").endswith(" must be a file that exists")
 
 
+def test_a_server_name_of_0_is_a_name(tmp_path: Path) -> None:
+    assert render(tmp_path, render_environment({"SERVER_NAMES": 0}, LOCAL)).returncode == 0
+    assert (tmp_path / "rendered" / "unknown_name_public.conf").read_text()
+
+
+@pytest.mark.parametrize("value", ["0", "00", "7", "07"])
+def test_a_limit_of_0_is_none(tmp_path: Path, value: str) -> None:
+    limits = dict.fromkeys(["SLOW_PER_CLIENT", "CLIENT_RATE", "CLIENT_CONNECTIONS"], value)
+    assert render(tmp_path, render_environment(where={**LOCAL, **limits})).returncode == 0
+    for name in ("slow_per_client", "client_rate", "client_rate_zone", "client_connections"):
+        text = (tmp_path / "rendered" / f"{name}.conf").read_text()
+        assert bool(text) == (int(value) > 0)
+        assert "07" not in text
+
+
 @pytest.mark.parametrize("fast", [1, 2, 9, 256])
 @pytest.mark.parametrize("slow", [1, 3])
 def test_an_upstream_lists_exactly_the_instances_of_its_pool(tmp_path: Path, fast: int, slow: int) -> None:

@@ -20,6 +20,25 @@ def test_an_unknown_pool_is_refused_with_those_that_are_known(capsys: pytest.Cap
         assert pool in error
 
 
+@pytest.mark.parametrize("arguments", [[], ["start"], ["--pool=fast"]])
+def test_without_a_known_command_it_is_refused_with_usage_and_exit_status_2(
+    capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    printed = capsys.readouterr()
+    assert printed.err.startswith("usage: slowpool ")
+    assert printed.out == ""
+
+
+def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    assert ended.value.code == 0
+    assert "capacity" in capsys.readouterr().out
+
+
 def refusal(capsys: pytest.CaptureFixture[str], *options: str) -> str:
     """The error of ``slowpool serve`` with these options."""
     with pytest.raises(SystemExit) as ended:

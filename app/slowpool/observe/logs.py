@@ -13,7 +13,7 @@ from typing import Any, TextIO
 from pythonjsonlogger.json import JsonFormatter
 
 from slowpool.config import Config, LogFormat
-from slowpool.observe.untrusted import printable
+from slowpool.observe.untrusted import loggable
 
 JSON_NAMES = {"levelname": "level", "name": "logger", "exc_info": "exception"}
 
@@ -65,13 +65,13 @@ class _Console(logging.Formatter):
     """A line for each event, and after it the lines of its traceback."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        return printable(super().formatMessage(record), keep="\t")
+        return loggable(super().formatMessage(record), keep="\t")
 
     def formatException(self, ei: Any) -> str:
-        return printable(super().formatException(ei), keep="\t\n")
+        return loggable(super().formatException(ei), keep="\t\n")
 
     def formatStack(self, stack_info: str) -> str:
-        return printable(super().formatStack(stack_info), keep="\t\n")
+        return loggable(super().formatStack(stack_info), keep="\t\n")
 
 
 def _escape_json(found: re.Match[str]) -> str:

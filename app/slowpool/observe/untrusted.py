@@ -1,6 +1,7 @@
 """Types for data of another process: numbers within bounds, and text that is safe in a terminal or page."""
 
 import unicodedata
+from collections.abc import Callable
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
@@ -8,23 +9,33 @@ from pydantic import AfterValidator, Field
 MAX_TEXT = 200
 """Longest route, request id or error in characters; the sender shortens them."""
 
-UNPRINTABLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
-"""Terminal controls (C0, DEL, C1), controls of text direction, surrogates, line and paragraph separators:
+CONTROLS = {"Cc", "Cs", "Zl", "Zp"}
+"""Terminal controls (C0, DEL, C1), surrogates, line and paragraph separators:
 https://www.unicode.org/reports/tr44/#General_Category_Values"""
 
+DIRECTION = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""Controls of text direction. They are in Cf, with the joiners of emoji, the soft hyphen and others."""
 
-def printable(text: str, keep: str = "") -> str:
-    """The text with unprintable characters escaped as in Python, ``\\x1b``, but for those to ``keep``."""
-    if text.isprintable():  # nearly always
-        return text
-    return "".join(
-        char.encode("unicode_escape").decode()
-        if unicodedata.category(char) in UNPRINTABLE and char not in keep
-        else char
-        for char in text
+
+def printable(text: str) -> str:
+    """The text with unprintable characters escaped as in Python, ``\\x1b``."""
+    return _escape(text, lambda char: unicodedata.category(char) in {*CONTROLS, "Cf"})
+
+
+def loggable(text: str, keep: str) -> str:
+    """The same for an application's log: of Cf only DIRECTION is escaped, and nothing of ``keep``."""
+    return _escape(
+        text,
+        lambda char: (unicodedata.category(char) in CONTROLS or char in DIRECTION) and char not in keep,
     )
 
 
 Count = Annotated[int, Field(ge=0, le=10**12)]
 Seconds = Annotated[float, Field(ge=0, le=1e10, allow_inf_nan=False)]
 Text = Annotated[str, Field(max_length=MAX_TEXT), AfterValidator(printable)]
+
+
+def _escape(text: str, is_unprintable: Callable[[str], bool]) -> str:
+    if text.isprintable():  # nearly always
+        return text
+    return "".join(char.encode("unicode_escape").decode() if is_unprintable(char) else char for char in text)

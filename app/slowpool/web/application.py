@@ -40,7 +40,8 @@ class Application(web.Application):
         return str(self._named[name].reverse(*args))
 
     def log_request(self, handler: web.RequestHandler) -> None:
-        self.runtime.requests.end(handler, getattr(handler, "job_times", {}))
+        # Only SlowHandler has this attribute; it imports this module.
+        self.runtime.requests.end(handler, getattr(handler, "_slowpool_job_times", {}))
 
     def _begin(self, request: HTTPServerRequest) -> web.OutputTransform:
         """Called once for each request, just before its handler runs."""

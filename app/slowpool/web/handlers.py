@@ -119,7 +119,7 @@ class SlowHandler(Handler):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._jobs: set[Job[Any]] = set()
         self._job_headers: dict[str, str] = {}
-        self.job_times = {"queue_seconds": 0.0, "run_seconds": 0.0}  # sums over its jobs
+        self._slowpool_job_times = {"queue_seconds": 0.0, "run_seconds": 0.0}  # sums over its jobs
         self._client_gone = False
         super().__init__(*args, **kwargs)
 
@@ -149,9 +149,9 @@ class SlowHandler(Handler):
             raise
         finally:
             self._jobs.discard(job)
-            self.job_times["queue_seconds"] += job.wait_seconds
-            self.job_times["run_seconds"] += job.run_seconds
-            queue_ms, run_ms = (seconds * 1000 for seconds in self.job_times.values())
+            self._slowpool_job_times["queue_seconds"] += job.wait_seconds
+            self._slowpool_job_times["run_seconds"] += job.run_seconds
+            queue_ms, run_ms = (seconds * 1000 for seconds in self._slowpool_job_times.values())
             self._job_headers["Server-Timing"] = f"queue;dur={queue_ms:.1f}, run;dur={run_ms:.1f}"
             self._set_job_headers()
             tracing.job(job.submitted_at, job.started_at, job.run_seconds, job.worker_pid)

@@ -21,6 +21,9 @@ from slowpool.observe import logs
         ("\ud83d\ude00\ud83d", r"\ud83d\ude00\ud83d", "\U0001f600\ufffd"),
         ("\U0001f600 ü \\ud800", "\U0001f600 ü \\ud800", "\U0001f600 ü \\ud800"),
         ("\u202e\u2028", r"\u202e\u2028", "\u202e\u2028"),
+        ("\u200e\u2066\u2029", r"\u200e\u2066\u2029", "\u200e\u2066\u2029"),
+        ("\U0001f469\u200d\U0001f4bb", "\U0001f469\u200d\U0001f4bb", "\U0001f469\u200d\U0001f4bb"),
+        ("a\u00adb\ufeff", "a\u00adb\ufeff", "a\u00adb\ufeff"),
         ("/a?token=1", "/a?token=1", "/a?token=1"),
     ],
 )

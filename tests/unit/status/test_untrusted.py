@@ -141,6 +141,7 @@ def test_every_text_of_a_report_is_shown_as_text(text: str) -> None:
     overview, _ = seen(json.dumps(job(route=text, request_id=text)))
     assert_harmless(overview)
     assert printable("ü€😀 <b>") == "ü€😀 <b>"
+    assert printable("a\u200db\u00ad\ufeff") == r"a\u200db\xad\ufeff"
 
 
 def test_fields_of_a_newer_release_are_ignored_and_name_nobody_else() -> None:

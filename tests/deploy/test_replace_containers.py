@@ -1,0 +1,40 @@
+"""The settings that a roll of the containers compares."""
+
+import json
+
+import pytest
+
+from deploy.supervise import replace_containers
+
+
+@pytest.mark.parametrize(
+    ("running", "new", "stale"),
+    [
+        ({"SLOW_PER_CLIENT": "4"}, {"SLOW_PER_CLIENT": None}, {}),
+        ({"SLOW_PER_CLIENT": "4"}, {"SLOW_PER_CLIENT": ""}, {}),
+        ({}, {"SLOW_PER_CLIENT": "4"}, {}),
+        ({"SERVER_NAMES": ""}, {"SERVER_NAMES": None}, {}),
+        ({}, {"PUBLIC_HTTPS_PORT": None}, {}),
+        ({"SLOW_PER_CLIENT": "6"}, {"SLOW_PER_CLIENT": None}, {"SLOW_PER_CLIENT": ("6", "4")}),
+        ({}, {"SLOW_PER_CLIENT": 0}, {"SLOW_PER_CLIENT": ("4", "0")}),
+        ({"RESOLVER": "127.0.0.11"}, {"RESOLVER": "127.0.0.1"}, {"RESOLVER": ("127.0.0.11", "127.0.0.1")}),
+    ],
+)
+def test_a_setting_that_is_empty_or_absent_has_its_default(
+    monkeypatch: pytest.MonkeyPatch,
+    running: dict[str, str],
+    new: dict[str, object],
+    stale: dict[str, tuple[str, str]],
+) -> None:
+    environment = [f"{name}={value}" for name, value in running.items()]
+    printed = {
+        "config": json.dumps({"services": {"nginx": {"environment": new}}}),
+        "ps": "0123456789ab\n",
+        "inspect": json.dumps([{"Config": {"Env": ["PATH", *environment]}}]),
+    }
+    monkeypatch.setattr(
+        replace_containers,
+        "docker",
+        lambda *arguments: printed[arguments[1] if arguments[0] == "compose" else arguments[0]],
+    )
+    assert replace_containers.stale_settings() == stale
