@@ -6,11 +6,13 @@ from tests.support.engine import needs_engine
 from tests.support.fault_schedule import BETWEEN, run
 from tests.support.targets import ENVIRONMENTS
 
+pytestmark = pytest.mark.alone
+
 # In seconds; each event happens once, however long that takes.
 SECONDS = {"local": 10, "docker": 10}
 
 REQUESTS_PER_SECOND = 100
-"""Far fewer than two cores can serve: other tests run beside this one."""
+"""Far fewer than two cores can serve."""
 
 EVENTS = {
     "local": {"scale up", "reload nginx", "kill -9 instance", "kill -9 worker", "SIGSTOP, SIGCONT"},

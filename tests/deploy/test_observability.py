@@ -65,7 +65,7 @@ def query(port: int, expression: str) -> list[dict[str, Any]]:
 def up(port: int) -> list[str]:
     try:
         return [sample["value"][1] for sample in query(port, "up")]
-    except OSError:
+    except (OSError, ValueError):  # it answers with a text until it is ready
         return []
 
 

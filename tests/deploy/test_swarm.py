@@ -16,11 +16,11 @@ from tests.support.stack import POOLS, Stack
 from tests.support.swarm import Node, lacking
 from tests.support.targets import OnSwarm
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.alone, pytest.mark.slow, pytest.mark.timeout(900)]
 
 SHORT = ["update"]
 SHORT_REQUESTS_PER_SECOND = 100
-"""Other tests run beside the short form."""
+"""Far fewer than two cores can serve."""
 
 
 @pytest.fixture(scope="module")
