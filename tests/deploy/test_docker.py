@@ -304,6 +304,7 @@ def test_stopping_answers_what_has_been_accepted_and_ends_all_within_the_grace_p
         assert not container["State"]["OOMKilled"]
 
 
+@pytest.mark.long  # the fault schedule rolls too
 def test_all_replicas_are_replaced_and_no_request_is_lost(
     stack: Compose, background: ThreadPoolExecutor
 ) -> None:
