@@ -51,8 +51,8 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 async def serve(config: Config, instance: Instance, *, reload: bool = False) -> None:
     """Run one instance until SIGTERM or SIGINT, then drain it; SIGUSR1 only closes its WebSockets.
 
-    Raises ConfigError when the routes are wrong or the port is taken. Otherwise SIGNALS are blocked at the
-    end; release_signals() unblocks them.
+    Raises ConfigError when the routes are wrong or the port is taken. Otherwise SIGNALS are ignored at the
+    end, until release_signals().
     """
     request_slice(SHORT_SLICE_SECONDS if instance.pool is Pool.FAST else 0)
     limit_parsing()
@@ -80,17 +80,18 @@ async def serve(config: Config, instance: Instance, *, reload: bool = False) -> 
     await _drain(runtime, server, sockets, stop)
 
     runtime.state = State.STOPPED
+    # For a signal that comes while asyncio closes the loop it would print a traceback. Blocking them is not
+    # enough: the thread of the loop watch would still take them.
+    for number in SIGNALS:
+        asyncio.get_running_loop().remove_signal_handler(number)
+        signal.signal(number, signal.SIG_IGN)
     log.info("%s has stopped", instance)
-    # asyncio would print a traceback for a signal that comes while it closes the loop.
-    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
 
 
 def release_signals() -> None:
     """Let signals end the process again, once serve() has ended and its loop is closed."""
     for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)  # drops a pending one
         signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
 
 def assemble(config: Config, instance: Instance) -> Application:

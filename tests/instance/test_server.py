@@ -52,7 +52,7 @@ def test_what_keeps_a_stopped_instance_alive_is_ended_by_one_more_signal(
     with Instance(path=tmp_path, ROUTES="lasting", ends_with=-number) as instance:
         instance.terminate()
         instance.wait_for_output(" has stopped$")
-        wait_until(lambda: not blocked_signals(instance.pid))
+        wait_until(lambda: number not in ignored_signals(instance.pid))
         assert instance.running
         instance.signal(number)
         assert instance.wait() == -number
@@ -366,7 +366,7 @@ def outcome(arguments: list[str]) -> tuple[int, str]:
     return done.returncode, done.stderr
 
 
-def blocked_signals(pid: int) -> int:
-    """The mask of the signals that the main thread of a process blocks."""
-    (mask,) = re.findall(r"^SigBlk:\t(\w+)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
-    return int(mask, 16)
+def ignored_signals(pid: int) -> set[int]:
+    """The numbers of the signals that a process ignores."""
+    (mask,) = re.findall(r"^SigIgn:\t(\w+)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return {number for number in range(1, 65) if int(mask, 16) >> (number - 1) & 1}
