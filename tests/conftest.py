@@ -1,6 +1,8 @@
 """Fixtures for all tests."""
 
 import signal
+import socket
+import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -90,3 +92,20 @@ def nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in Config.model_fields:
         monkeypatch.delenv(name.upper(), raising=False)
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def listener(tmp_path: Path) -> Iterator[str]:
+    """The path of a Unix socket on which somebody listens."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "socket"))
+        listener.listen()
+        yield str(tmp_path / "socket")
+
+
+@pytest.fixture
+def other() -> Iterator[int]:
+    """A process of the same user that is none of the worker's."""
+    with subprocess.Popen(["sleep", "1000"]) as process:
+        yield process.pid
+        process.kill()

@@ -28,12 +28,10 @@ from tests.support.kubernetes import (
     Json,
     Pod,
     config_of,
-    copy_with_secrets,
     files_of,
     kubectl_kustomize,
     named,
     one_of,
-    render_variants,
     secret_file,
     selects,
     validate,
@@ -46,18 +44,6 @@ VERSIONS = ["1.30", "1.37"]
 pytestmark = [pytest.mark.usefixtures("nothing_set"), needs_openssl]
 every_variant = pytest.mark.parametrize("variant", VARIANTS)
 every_pod = pytest.mark.parametrize("name", PODS)
-
-
-@pytest.fixture(scope="module")
-def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the folder, with the files that an operator adds."""
-    return copy_with_secrets(tmp_path_factory.mktemp("deploy"))
-
-
-@pytest.fixture(scope="module")
-def rendered(tree: Path) -> dict[str, list[Json]]:
-    """Variant -> its objects."""
-    return render_variants(tree)
 
 
 @pytest.fixture(scope="module", autouse=True)

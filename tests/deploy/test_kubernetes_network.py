@@ -9,8 +9,6 @@ from tests.support.kubernetes import (
     VARIANTS,
     Json,
     Network,
-    copy_with_secrets,
-    render_variants,
 )
 
 PROMETHEUS = ("monitoring", {"app.kubernetes.io/name": "prometheus"})
@@ -23,12 +21,6 @@ STRANGERS = [
 pytestmark = [pytest.mark.usefixtures("nothing_set"), needs_openssl]
 every_variant = pytest.mark.parametrize("variant", VARIANTS)
 every_pod = pytest.mark.parametrize("name", PODS)
-
-
-@pytest.fixture(scope="module")
-def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Json]]:
-    """Variant -> its objects."""
-    return render_variants(copy_with_secrets(tmp_path_factory.mktemp("deploy")))
 
 
 @every_variant

@@ -21,22 +21,14 @@ from tests.support.kubernetes import (
     Json,
     Pod,
     config_of,
-    copy_with_secrets,
     named,
     one_of,
-    render_variants,
 )
 
 PROMTOOL = shutil.which("promtool")
 
 pytestmark = [pytest.mark.usefixtures("nothing_set"), needs_openssl]
 every_variant = pytest.mark.parametrize("variant", VARIANTS)
-
-
-@pytest.fixture(scope="module")
-def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Json]]:
-    """Variant -> its objects."""
-    return render_variants(copy_with_secrets(tmp_path_factory.mktemp("deploy")))
 
 
 @every_variant

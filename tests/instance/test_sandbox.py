@@ -1,11 +1,7 @@
 """An instance whose workers are in the sandbox."""
 
-import ctypes
 import json
-import os
 import platform
-import socket
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,37 +15,9 @@ from tests.support.basics import free_ports, wait_until
 from tests.support.client import request, unanswered
 from tests.support.pool import is_alive
 from tests.support.process import Instance, Process, app_command, app_environment
+from tests.support.sandbox import needs_landlock, needs_root, needs_sandbox
 
-pytestmark = pytest.mark.skipif(
-    sys.platform != "linux" or platform.machine() not in sandbox.SYSTEM_CALLS,
-    reason="there is a sandbox on Linux, on x86_64 and aarch64, only",
-)
-
-
-needs_landlock = pytest.mark.skipif(
-    ctypes.CDLL(None).syscall(sandbox.LANDLOCK_CREATE_RULESET, None, 0, 1) < sandbox.LANDLOCK_ABI_WITH_SCOPES,
-    reason="no Landlock that knows scopes here",
-)
-
-
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="about what root gives up")
-
-
-@pytest.fixture
-def listener(tmp_path: Path) -> Iterator[str]:
-    """The path of a Unix socket on which somebody listens."""
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(tmp_path / "socket"))
-        listener.listen()
-        yield str(tmp_path / "socket")
-
-
-@pytest.fixture
-def other() -> Iterator[int]:
-    """A process of the same user that is none of the worker's."""
-    with subprocess.Popen(["sleep", "1000"]) as process:
-        yield process.pid
-        process.kill()
+pytestmark = needs_sandbox
 
 
 @pytest.mark.parametrize(("sandboxed", "expected"), [(1, "EACCES"), (0, "connected")])

@@ -1,11 +1,9 @@
 """nginx/render, nginx/start, and the configuration that they write."""
 
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,21 +68,16 @@ class Nginx(Process):
         )
         super().__init__([ROOT / "nginx" / "start", folder], ROOT, env)
 
-    def __exit__(self, *error: Any) -> None:
-        super().__exit__(*error)
-        with suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)  # the workers survive when nginx is killed
+    def wait_until_up(self) -> None:
+        wait_until(lambda: _is_alive(self))
 
 
-@contextmanager
 def nginx(
     folder: Path, settings: Mapping[str, object] | None = None, where: Mapping[str, str] = LOCAL
-) -> Iterator[Nginx]:
-    """nginx on free ports, with these settings."""
+) -> Nginx:
+    """nginx on free ports, with these settings; up once entered."""
     ports = {f"{name}_PORT": free_ports() for name in ("HTTP", "ADMIN", "HTTPS")}
-    with Nginx(folder, render_environment({**ports, **(settings or {})}, where)) as server:
-        wait_until(lambda: _is_alive(server))
-        yield server
+    return Nginx(folder, render_environment({**ports, **(settings or {})}, where))
 
 
 def _is_alive(server: Nginx) -> bool:

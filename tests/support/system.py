@@ -9,8 +9,7 @@ import subprocess
 import uuid
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 from xmlrpc.client import ServerProxy
 
 import psutil
@@ -47,35 +46,20 @@ class System(Process):
             del self.env[name]
         super().__init__([folder / "deploy" / "local"], folder, self.env)
 
-    def __enter__(self) -> Self:
-        try:
-            self.wait_for_output(r"^slowpool: is up, at https?://[\w.-]+:\d+/$", timeout=110)
-        except BaseException as error:
-            self._clean_up()
-            super().__exit__(type(error), error, error.__traceback__)
-            raise
+    def wait_until_up(self) -> None:
+        self.wait_for_output(r"^slowpool: is up, at https?://[\w.-]+:\d+/$", timeout=110)
         self.family.note_sessions()
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        try:
-            if error is None and not self._harmed:
-                self.family.note_sessions()
-                assert self.stop() == 0
-                assert "Traceback" not in self.output
-            if error is None:
-                self.family.assert_gone()
-        except BaseException as found:
-            self._clean_up()
-            super().__exit__(type(found), found, found.__traceback__)
-            raise
-        self._clean_up()
-        super().__exit__(kind, error, traceback)
+    def check_end(self) -> None:
+        if not self._harmed:
+            self.family.note_sessions()
+            assert self.stop() == 0
+            assert "Traceback" not in self.output
+        self.family.assert_gone()
+
+    def clean_up(self) -> None:
+        self.family.kill()
+        remove_run(self.folder, self.settings)
 
     def get(self, target: str, method: str = "GET", **options: Any) -> Response:
         """One request through nginx."""
@@ -112,10 +96,6 @@ class System(Process):
         """nginx's line about a request."""
         found: dict[str, Any] = json.loads(self.wait_for_output(rf'^{{.*"request_id":"{request_id}"'))
         return found
-
-    def _clean_up(self) -> None:
-        self.family.kill()
-        remove_run(self.folder, self.settings)
 
 
 def is_ready(port: int, address: str = "127.0.0.1") -> bool:

@@ -1,14 +1,11 @@
 """What a worker cannot do, and what it still can."""
 
-import ctypes
 import errno
 import os
 import platform
 import signal
 import socket
-import subprocess
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,41 +14,12 @@ import pytest
 from slowpool.linux import sandbox
 from tests.apps import zoo
 from tests.support.pool import Pool, with_pool
+from tests.support.sandbox import needs_landlock, needs_root, needs_sandbox
 
-pytestmark = pytest.mark.skipif(
-    sys.platform != "linux" or platform.machine() not in sandbox.SYSTEM_CALLS,
-    reason="there is a sandbox on Linux, on x86_64 and aarch64, only",
-)
-
-
-needs_landlock = pytest.mark.skipif(
-    ctypes.CDLL(None).syscall(sandbox.LANDLOCK_CREATE_RULESET, None, 0, 1) < sandbox.LANDLOCK_ABI_WITH_SCOPES,
-    reason="no Landlock that knows scopes here",
-)
-
-
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="about what root gives up")
-
+pytestmark = needs_sandbox
 
 HIGH_BIT = 1 << 32
 """Of the upper half of an argument, of which the kernel takes nothing where it wants an int."""
-
-
-@pytest.fixture
-def listener(tmp_path: Path) -> Iterator[str]:
-    """The path of a Unix socket on which somebody listens."""
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(tmp_path / "socket"))
-        listener.listen()
-        yield str(tmp_path / "socket")
-
-
-@pytest.fixture
-def other() -> Iterator[int]:
-    """A process of the same user that is none of the worker's."""
-    with subprocess.Popen(["sleep", "1000"]) as process:
-        yield process.pid
-        process.kill()
 
 
 def outcomes(*calls: Sequence[Any], **settings: Any) -> list[Any]:
