@@ -34,13 +34,6 @@ class Pool(StrEnum):
     ALL = "all"
 
 
-class LogFormat(StrEnum):
-    """How log lines look."""
-
-    JSON = "json"
-    CONSOLE = "console"
-
-
 @dataclass(frozen=True)
 class Instance:
     """One Tornado process: its pool, where it listens, and the replica that it is in, if any."""
@@ -101,31 +94,18 @@ class Config(BaseSettings):
     )
     fast_processes: Count = Field(2, description="fast instances per replica")
     slow_processes: Count = Field(2, description="slow instances per replica")
-    fast_port: Port = Field(
-        8001, description="port of the first fast instance; the others use the ports after it"
-    )
-    slow_port: Port = Field(
-        8101, description="port of the first slow instance; the others use the ports after it"
-    )
-    fast_host: Host = Field(
-        "127.0.0.1", description="host name or address of the fast pool's replicas; containers get their own"
-    )
-    slow_host: Host = Field(
-        "127.0.0.1", description="host name or address of the slow pool's replicas; containers get their own"
-    )
+    fast_port: Port = Field(8001, description="port of the first fast instance; the others use the next ones")
+    slow_port: Port = Field(8101, description="port of the first slow instance; the others use the next ones")
+    fast_host: Host = Field("127.0.0.1", description="host of the fast replicas; containers have their own")
+    slow_host: Host = Field("127.0.0.1", description="host of the slow replicas; containers have their own")
     instance_max_rss_bytes: Size = Field(
         0,
         description="resident memory above which an instance is drained and restarted, one per replica "
         "at a time (Linux); 0: never",
     )
-    slow_workers: Count = Field(
-        1, description="worker processes per slow instance; each runs one job at a time"
-    )
+    slow_workers: Count = Field(1, description="workers per slow instance; each runs one job at a time")
     slow_queue: int = Field(
-        8,
-        ge=0,
-        le=100_000,
-        description="jobs that may wait per slow instance; more are answered 503 with `Retry-After`",
+        8, ge=0, le=100_000, description="jobs that may wait per slow instance; more are answered 503"
     )
     slow_timeout_seconds: float = Field(
         60, ge=0.001, le=86_400, description="time limit of a job from arrival to answer, including its wait"
@@ -180,10 +160,10 @@ class Config(BaseSettings):
         0.25,
         ge=0,
         le=3600,
-        description="a fast handler that blocks its instance for longer is logged with its stack; 0: never",
+        description="a fast handler that blocks longer is logged with its stack; 0: never",
     )
-    log_format: LogFormat = Field(
-        LogFormat.JSON, description="format of the log: `json`, one object per line, or `console`, for people"
+    log_format: Literal["json", "console"] = Field(
+        "json", description="format of the log: `json`, one object per line, or `console`, for people"
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="lowest level that is logged: `debug`, `info`, `warning` or `error`"

@@ -35,9 +35,7 @@ class Runtime:
         self.requests = RequestTracker(self.metrics)
         self.workers = WorkerPool(config, self.metrics)
         self.websockets: set[WebSocketHandler] = set()
-        self.metrics.watch(
-            lambda: self.requests.active, lambda: self.workers.waiting, lambda: self.workers.running
-        )
+        self.metrics.watch(lambda: self.requests.active, self.workers.waiting_jobs, self.workers.running_jobs)
 
     def close_websockets(self) -> None:
         """Send every open WebSocket a close frame; each closes within 5 s."""

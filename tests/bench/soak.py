@@ -41,7 +41,7 @@ async def soak(seconds: float, seed: int) -> Counter[str]:
     await asyncio.gather(*clients, _killer(end, outcomes))
 
     assert not errors, f"the event loop saw an error: {errors[0]}"
-    assert pool.waiting == pool.running == 0, "a job is left"
+    assert not [*pool.waiting_jobs, *pool.running_jobs], "a job is left"
     for _ in range(4):
         assert await pool.run(zoo.add, 1, 1) == 2
     async with asyncio.timeout(HANG_SECONDS):

@@ -19,7 +19,7 @@ class Slow(SlowHandler):
 @pytest.mark.parametrize(
     ("routes", "reason"),
     [
-        ("routes = [(r'/report', Slow)]", "Slow is a SlowHandler, so its pattern must begin with /slow"),
+        ("routes = [(r'/report', Slow)]", "the pattern of a SlowHandler begins with /slow"),
         ("routes = None", "the module has no list named 'routes'"),
     ],
 )

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from tornado.websocket import websocket_connect
 
-from slowpool.config import LogFormat, Pool
+from slowpool.config import Pool
 from tests.support.client import request
 from tests.support.process import Instance
 
@@ -127,8 +127,8 @@ PATHS = [
 ]
 
 
-@pytest.mark.parametrize("log_format", list(LogFormat))
-def test_a_line_holds_no_bytes_and_no_query_of_a_client_whatever_it_sends(log_format: LogFormat) -> None:
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_a_line_holds_no_bytes_and_no_query_of_a_client_whatever_it_sends(log_format: str) -> None:
     chance = random.Random(1)
     with Instance(ROUTES="tests.apps.careless", LOG_FORMAT=log_format, expected="") as instance:
         for _ in range(600):
@@ -146,7 +146,7 @@ def test_a_line_holds_no_bytes_and_no_query_of_a_client_whatever_it_sends(log_fo
     assert SECRET not in output.decode()
     for line in lines[:-1]:
         assert not CONTROLS.search(line), repr(line)
-        if log_format is LogFormat.JSON:
+        if log_format == "json":
             assert "\t" not in line
             json.dumps(json.loads(line), ensure_ascii=False).encode()  # no half of a surrogate pair
 

@@ -5,8 +5,6 @@ search for the last boundary is quadratic (``bytes.rfind``), and each header of 
 Parsing an accepted form takes at most 50 ms; ``python -m tests.bench.forms`` measures that.
 """
 
-from typing import Protocol
-
 from tornado.httputil import (
     HTTPHeaders,
     ParseBodyConfig,
@@ -46,16 +44,6 @@ EPILOGUE_BYTES = 4096
 CONTENT_TYPE_BYTES = 1024
 
 
-class Form(Protocol):
-    """The body of a form that is being received."""
-
-    def feed(self, chunk: bytes) -> None:
-        """Check the next bytes. Raises BadArgument or ContentTooLarge."""
-
-    def end(self) -> None:
-        """Check the complete body. Raises BadArgument."""
-
-
 def limit_parsing() -> None:
     """Set Tornado's own limits in this process; they apply to query strings too."""
     set_parse_body_config(
@@ -64,37 +52,6 @@ def limit_parsing() -> None:
             multipart=ParseMultipartConfig(max_parts=MAX_PARTS + 1, max_part_header_size=PART_HEADER_BYTES),
             urlencoded=ParseUrlEncodedConfig(max_arguments=MAX_FIELDS),
         )
-    )
-
-
-def form(headers: HTTPHeaders) -> Form | None:
-    """The form that Tornado will parse for these headers; None if it will parse none.
-
-    Raises BadArgument if the form is compressed, or its boundary is missing or too long.
-    """
-    content_type = headers.get("Content-Type", "")
-    urlencoded = content_type.startswith("application/x-www-form-urlencoded")
-    if not urlencoded and not content_type.startswith("multipart/form-data"):
-        return None
-    if "Content-Encoding" in headers:  # Tornado does not parse these
-        raise BadArgument("a form must not have a Content-Encoding")
-    return _UrlEncoded() if urlencoded else _Multipart(_boundary(content_type))
-
-
-def _boundary(content_type: str) -> bytes:
-    """The boundary that Tornado uses: the first parameter ``boundary``, in lower case, that is not empty."""
-    if len(content_type) <= CONTENT_TYPE_BYTES:
-        for field in content_type.split(";"):
-            name, _, value = field.strip().partition("=")
-            if name == "boundary" and value:
-                if value.startswith('"') and value.endswith('"'):
-                    value = value[1:-1]
-                if 1 <= len(boundary := value.encode()) <= BOUNDARY_BYTES:
-                    return boundary
-                break
-    raise BadArgument(
-        f"the Content-Type of a multipart form must have a boundary of 1 to {BOUNDARY_BYTES} bytes "
-        f"(RFC 2046, 5.1.1) and at most {CONTENT_TYPE_BYTES} bytes in all"
     )
 
 
@@ -179,3 +136,38 @@ class _Multipart:
             self._bytes > EPILOGUE_BYTES or not self._tail.startswith(self._last_delimiter)
         ):
             raise BadArgument("a multipart form must begin with its boundary")
+
+
+Form = _UrlEncoded | _Multipart
+"""The body of a form that is being received: fed with its bytes, it raises BadArgument or ContentTooLarge."""
+
+
+def form(headers: HTTPHeaders) -> Form | None:
+    """The form that Tornado will parse for these headers; None if it will parse none.
+
+    Raises BadArgument if the form is compressed, or its boundary is missing or too long.
+    """
+    content_type = headers.get("Content-Type", "")
+    urlencoded = content_type.startswith("application/x-www-form-urlencoded")
+    if not urlencoded and not content_type.startswith("multipart/form-data"):
+        return None
+    if "Content-Encoding" in headers:  # Tornado does not parse these
+        raise BadArgument("a form must not have a Content-Encoding")
+    return _UrlEncoded() if urlencoded else _Multipart(_boundary(content_type))
+
+
+def _boundary(content_type: str) -> bytes:
+    """The boundary that Tornado uses: the first parameter ``boundary``, in lower case, that is not empty."""
+    if len(content_type) <= CONTENT_TYPE_BYTES:
+        for field in content_type.split(";"):
+            name, _, value = field.strip().partition("=")
+            if name == "boundary" and value:
+                if value.startswith('"') and value.endswith('"'):
+                    value = value[1:-1]
+                if 1 <= len(boundary := value.encode()) <= BOUNDARY_BYTES:
+                    return boundary
+                break
+    raise BadArgument(
+        f"the Content-Type of a multipart form must have a boundary of 1 to {BOUNDARY_BYTES} bytes "
+        f"(RFC 2046, 5.1.1) and at most {CONTENT_TYPE_BYTES} bytes in all"
+    )

@@ -16,11 +16,6 @@ def resident_bytes() -> int:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def limit_data(size: int) -> None:
-    """Let allocations fail beyond ``size`` bytes of private writable memory: RLIMIT_DATA, setrlimit(2)."""
-    resource.setrlimit(resource.RLIMIT_DATA, (size, size))
-
-
 def volunteer_for_oom_killer() -> None:
     """Have the kernel kill this process first when memory runs out: oom_score_adj, proc(5)."""
     # Not Linux, or not allowed: the kernel then chooses by size.

@@ -12,7 +12,7 @@ from typing import Any, TextIO
 
 from pythonjsonlogger.json import JsonFormatter
 
-from slowpool.config import Config, LogFormat
+from slowpool.config import Config
 from slowpool.observe.untrusted import loggable
 
 JSON_NAMES = {"levelname": "level", "name": "logger", "exc_info": "exception"}
@@ -27,7 +27,7 @@ def set_up(config: Config, pool: str, instance: str, stream: TextIO = sys.stdout
         stream.reconfigure(encoding="utf-8")  # the locale may have another encoding
     handler = logging.StreamHandler(stream)
     handler.addFilter(_without_query)
-    if config.log_format is LogFormat.JSON:
+    if config.log_format == "json":
         handler.setFormatter(
             _Json(
                 "{levelname}{name}{message}",

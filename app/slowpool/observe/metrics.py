@@ -4,7 +4,7 @@ The names of what any HTTP server has are OpenTelemetry's semantic conventions f
 Prometheus exporter writes them: https://opentelemetry.io/docs/specs/semconv/http/http-metrics/
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from itertools import count, takewhile
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
@@ -70,14 +70,12 @@ class Metrics:
             registry=registry,
         )
 
-    def watch(
-        self, active: Callable[[], int], waiting: Callable[[], int], running: Callable[[], int]
-    ) -> None:
-        """Register callbacks that are read at each scrape: the number of requests and jobs."""
+    def watch(self, active: Callable[[], int], waiting: Sized, running: Sized) -> None:
+        """Register what is counted at each scrape: the requests, and the jobs that wait and run."""
         self._active.set_function(active)
-        self._waiting.set_function(waiting)
-        self._running.set_function(running)
-        self._load = lambda: (waiting(), running())
+        self._waiting.set_function(lambda: len(waiting))
+        self._running.set_function(lambda: len(running))
+        self._load = lambda: (len(waiting), len(running))
 
     def request(self, method: str, route: str, status: int, seconds: float) -> None:
         """A request has been answered."""

@@ -23,7 +23,7 @@ def report(runtime: Runtime, since: int) -> dict[str, Any]:
         "state": runtime.state.value,
         "uptime_seconds": time.time() - runtime.started_at,
         "active": runtime.requests.active,
-        "waiting": runtime.workers.waiting,
+        "waiting": len(runtime.workers.waiting_jobs),
         "running": [
             {
                 "route": job.route[:MAX_TEXT],

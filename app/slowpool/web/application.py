@@ -29,6 +29,7 @@ class Application(web.Application):
             rules,
             transforms=[self._begin],  # type: ignore[list-item]  # Tornado only calls it
             default_handler_class=not_found,
+            default_handler_args={"status_code": 404},
             websocket_ping_interval=WEBSOCKET_PING_SECONDS,
             debug=False,
         )

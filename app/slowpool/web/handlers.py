@@ -67,7 +67,12 @@ class Handler(web.RequestHandler):
         elif isinstance(error, web.MissingArgumentError):
             detail = f"the argument {error.arg_name} is missing"
         elif status_code == 405:
-            allowed = ", ".join(self._allowed_methods())
+            unimplemented = web.RequestHandler._unimplemented_method
+            allowed = ", ".join(
+                method
+                for method in self.SUPPORTED_METHODS
+                if getattr(type(self), method.lower()) is not unimplemented
+            )
             self.set_header("Allow", allowed)
             detail = f"this path answers {allowed} only"
         problem: dict[str, object] = {
@@ -94,19 +99,9 @@ class Handler(web.RequestHandler):
             message = "%s %s: uncaught exception"
             log.error(message, self.request.method, route, exc_info=value, extra=extra)
 
-    def _allowed_methods(self) -> list[str]:
-        unimplemented = web.RequestHandler._unimplemented_method
-        return [
-            method
-            for method in self.SUPPORTED_METHODS
-            if getattr(type(self), method.lower()) is not unimplemented
-        ]
-
 
 class PageHandler(Handler):
-    """A handler of a page or of its files: the browser loads them from this server only, and runs no
-    inline scripts.
-    """
+    """A handler of a page or of its files: only from this server, and without inline scripts."""
 
     def set_default_headers(self) -> None:
         for name, value in PAGE_HEADERS.items():
@@ -182,11 +177,8 @@ class SlowHandler(Handler):
             self.set_header(name, value)
 
 
-class NotFoundHandler(Handler):
-    """404 for a path without a route, whatever the method."""
-
-    def prepare(self) -> None:
-        raise web.HTTPError(404)
+class NotFoundHandler(web.ErrorHandler, Handler):
+    """Answers ``status_code`` whatever the method."""
 
 
 class RefusedHandler(Handler):
@@ -203,11 +195,8 @@ class MisdirectedHandler(Handler):
     """421 for a slow route on a fast instance."""
 
     def prepare(self) -> None:
-        raise Misdirected(
-            f"{self.request.path} belongs to the slow pool and this is {self.application.runtime.instance}; "
-            "ask nginx, which routes it",
-            "belongs to the slow pool",
-        )
+        detail = f"{self.request.path} belongs to the slow pool; ask nginx, which routes it"
+        raise Misdirected(detail, "belongs to the slow pool")
 
 
 class TrackedWebSocket(WebSocketHandler):

@@ -67,16 +67,10 @@ def _checked(route: Any, module_name: str) -> URLSpec:
     if not is_handler:
         raise ConfigError(f"ROUTES={module_name}: {route!r} is not a route; write (pattern, handler class)")
     slow = pattern.removeprefix("^").startswith(SLOW_PREFIX)
-    name = handler.__name__
-    if issubclass(handler, SlowHandler) and not slow:
+    if issubclass(handler, SlowHandler) != slow:
         raise ConfigError(
-            f"ROUTES={module_name}: {name} is a SlowHandler, so its pattern must begin with "
-            f"{SLOW_PREFIX}; it is {pattern!r}, which nginx sends to the fast pool"
-        )
-    if slow and not issubclass(handler, SlowHandler):
-        raise ConfigError(
-            f"ROUTES={module_name}: {pattern!r} goes to the slow pool; make {name} a SlowHandler "
-            f"or choose a path that does not begin with {SLOW_PREFIX}"
+            f"ROUTES={module_name}: the pattern of a SlowHandler begins with {SLOW_PREFIX}, and no other "
+            f"handler's does: change {handler.__name__} or {pattern!r}"
         )
     return spec
 

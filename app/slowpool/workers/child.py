@@ -6,6 +6,7 @@ import fcntl
 import logging
 import os
 import pickle
+import resource
 import signal
 import socket
 import sys
@@ -14,7 +15,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from slowpool.linux import sandbox
-from slowpool.linux.memory import limit_data, resident_bytes, volunteer_for_oom_killer
+from slowpool.linux.memory import resident_bytes, volunteer_for_oom_killer
 from slowpool.linux.scheduling import Priority
 from slowpool.workers.wire import NOT_PICKLABLE, RAISED, READY, REPLY, REQUEST, RESULT
 
@@ -28,7 +29,7 @@ def main(
     if cpus:
         os.sched_setaffinity(0, cpus)
     if memory_bytes:
-        limit_data(memory_bytes)
+        resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
     volunteer_for_oom_killer()
     if sandboxed:
         sandbox.enter()

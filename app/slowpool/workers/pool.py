@@ -42,7 +42,7 @@ class WorkerPool:
     def __init__(self, config: Config, metrics: Metrics | None = None) -> None:
         self._config = config
         self._metrics = metrics or Metrics()
-        self._queue = JobQueue()
+        self.waiting_jobs = JobQueue()
         self._idle: deque[asyncio.Future[Job[Any] | None]] = deque()
         self.running_jobs: set[Job[Any]] = set()
         self._slots: list[asyncio.Task[None]] = []
@@ -72,24 +72,14 @@ class WorkerPool:
         job.outcome.add_done_callback(self._count)
         if self._give_to_idle_slot(job):
             return job
-        if len(self._queue) >= self._config.slow_queue:
+        if len(self.waiting_jobs) >= self._config.slow_queue:
             self._metrics.job("refused")
-            raise PoolFull(len(self._queue), self.retry_after_seconds())
+            raise PoolFull(len(self.waiting_jobs), self.retry_after_seconds())
         if timeout <= 0:  # it may not wait, so it must not take a place in the queue
             job.fail_unstarted()
             return job
-        self._queue.append(job)
+        self.waiting_jobs.append(job)
         return job
-
-    @property
-    def waiting(self) -> int:
-        """How many jobs wait."""
-        return len(self._queue)
-
-    @property
-    def running(self) -> int:
-        """How many jobs run."""
-        return len(self.running_jobs)
 
     def retry_after_seconds(self) -> int:
         """When a job that is refused now could start, in whole seconds, at least 1.
@@ -101,13 +91,13 @@ class WorkerPool:
         now = asyncio.get_running_loop().time()
         ages = [now - job.started_at for job in self.running_jobs]
         service_seconds = max([self._service_seconds or 0, *ages])
-        seconds = service_seconds * (len(self._queue) + 1) / self._config.slow_workers
+        seconds = service_seconds * (len(self.waiting_jobs) + 1) / self._config.slow_workers
         return min(max(1, math.ceil(seconds)), math.ceil(self._config.slow_timeout_seconds))
 
     async def close(self) -> None:
         """Stop the workers. Waiting and running jobs fail with Draining; workers that run one are killed."""
         self._closed = True
-        for job in [*self._queue, *self.running_jobs]:
+        for job in [*self.waiting_jobs, *self.running_jobs]:
             job.fail(Draining(SHUTTING_DOWN))
         for slot in self._slots:
             slot.cancel()
@@ -157,8 +147,8 @@ class WorkerPool:
 
     async def _next_job(self, worker: WorkerHandle) -> Job[Any] | None:
         """The job that has waited longest, or the next to come; None when the idle worker ends."""
-        if self._queue:
-            return self._queue.pop()
+        if self.waiting_jobs:
+            return self.waiting_jobs.pop()
         slot: asyncio.Future[Job[Any] | None] = asyncio.get_running_loop().create_future()
         self._idle.append(slot)
 
@@ -182,7 +172,7 @@ class WorkerPool:
             return
         if worker.has_died():  # while it was idle: the job has not started
             if not self._give_to_idle_slot(job):
-                self._queue.put_back(job)
+                self.waiting_jobs.put_back(job)
             await asyncio.wait([worker.exited])
             return
         loop = asyncio.get_running_loop()

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from slowpool.config import Config, LogFormat
+from slowpool.config import Config
 from slowpool.observe import logs
 
 
@@ -30,8 +30,8 @@ from slowpool.observe import logs
 def test_what_is_no_text_is_escaped(
     monkeypatch: pytest.MonkeyPatch, text: str, console: str, parsed: str
 ) -> None:
-    assert printed(monkeypatch, LogFormat.CONSOLE, "slowpool", "%s", text).endswith(f"[-] {console}\n")
-    line = printed(monkeypatch, LogFormat.JSON, "slowpool", "%s", text)
+    assert printed(monkeypatch, "console", "slowpool", "%s", text).endswith(f"[-] {console}\n")
+    line = printed(monkeypatch, "json", "slowpool", "%s", text)
     assert json.loads(line)["message"] == parsed
     assert line.isascii()
     assert "\x7f" not in line
@@ -58,12 +58,12 @@ def test_what_is_no_text_is_escaped(
     ],
 )
 def test_tornados_lines_hold_no_query(monkeypatch: pytest.MonkeyPatch, message: str, cut: str) -> None:
-    line = printed(monkeypatch, LogFormat.JSON, "tornado.general", "%s", message)
+    line = printed(monkeypatch, "json", "tornado.general", "%s", message)
     assert json.loads(line)["message"] == cut
 
 
 def printed(
-    monkeypatch: pytest.MonkeyPatch, log_format: LogFormat, logger: str, message: str, *arguments: object
+    monkeypatch: pytest.MonkeyPatch, log_format: str, logger: str, message: str, *arguments: object
 ) -> str:
     """What one call of a logger prints."""
     stream = io.StringIO()

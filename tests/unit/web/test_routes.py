@@ -15,14 +15,14 @@ class Slow(SlowHandler): pass
 """
 
 REFUSED = [
-    ("(r'/report', Slow)", "Slow is a SlowHandler, so its pattern must begin with /slow"),
+    ("(r'/report', Slow)", "the pattern of a SlowHandler begins with /slow"),
     ("(r'/', Slow)", "Slow is a SlowHandler"),
     ("(r'/(slow)', Slow)", "Slow is a SlowHandler"),
     ("(r'/Slow', Slow)", "Slow is a SlowHandler"),
     ("(r'slow', Slow)", "Slow is a SlowHandler"),
-    ("(r'/slow', Fast)", "make Fast a SlowHandler"),
-    ("(r'/slowly', Fast)", "make Fast a SlowHandler"),
-    ("(r'^/slow/x', Fast)", "make Fast a SlowHandler"),
+    ("(r'/slow', Fast)", "change Fast or"),
+    ("(r'/slowly', Fast)", "change Fast or"),
+    ("(r'^/slow/x', Fast)", "change Fast or"),
     ("None", "None is not a route; write (pattern, handler class)"),
     ("'/fast'", "'/fast' is not a route"),
     ("()", "() is not a route"),

@@ -19,7 +19,7 @@ from tests.support.pool import Pool, is_alive, is_dead, until, with_pool
 def test_a_job_whose_deadline_passes_while_it_waits_never_starts(tmp_path: Path) -> None:
     async def scenario(pool: Pool) -> None:
         blocker = asyncio.create_task(pool.run(zoo.sleeps_for_ever))
-        await until(lambda: pool.running)
+        await until(lambda: pool.running_jobs)
         with pytest.raises(DeadlinePassed):
             await pool.run(os.mkdir, str(tmp_path / "started"), timeout=0.1)
         blocker.cancel()
@@ -48,11 +48,11 @@ def test_a_cancelled_waiting_job_leaves_the_queue_and_the_others_keep_their_orde
             order.append(number)
 
         blocker = asyncio.create_task(pool.run(zoo.sleeps_for_ever))
-        await until(lambda: pool.running)
+        await until(lambda: pool.running_jobs)
         jobs = [asyncio.create_task(job(number)) for number in range(4)]
-        await until(lambda: pool.waiting == 4)
+        await until(lambda: len(pool.waiting_jobs) == 4)
         jobs[1].cancel()
-        await until(lambda: pool.waiting == 3)
+        await until(lambda: len(pool.waiting_jobs) == 3)
         blocker.cancel()
         await asyncio.gather(blocker, *jobs, return_exceptions=True)
         assert order == [0, 2, 3]
@@ -63,13 +63,13 @@ def test_a_cancelled_waiting_job_leaves_the_queue_and_the_others_keep_their_orde
 def test_a_slot_is_not_free_before_its_worker_is_gone() -> None:
     async def scenario(pool: Pool) -> None:
         job = asyncio.create_task(pool.run(zoo.spins_for_ever))
-        await until(lambda: pool.running)
+        await until(lambda: pool.running_jobs)
         job.cancel()
         with pytest.raises(asyncio.CancelledError):
             await job
         with pytest.raises(PoolFull):  # no place in the queue, and the worker is only being replaced
             pool.submit(zoo.add, 1, 1)
-        await until(lambda: not pool.running)
+        await until(lambda: not pool.running_jobs)
 
     with_pool(scenario, slow_queue=0)
 
@@ -78,7 +78,7 @@ def test_a_full_pool_refuses_with_the_time_that_the_queue_ahead_takes() -> None:
     async def scenario(pool: Pool) -> None:
         pool._learn(100)
         jobs = [asyncio.create_task(pool.run(zoo.sleeps_for_ever)) for _ in range(5)]
-        await until(lambda: pool.running == 2 and pool.waiting == 3)
+        await until(lambda: len(pool.running_jobs) == 2 and len(pool.waiting_jobs) == 3)
         with pytest.raises(PoolFull) as refused:
             pool.submit(zoo.add, 1, 1)
         # Four jobs, the three that wait and this one, on two workers.
@@ -152,7 +152,7 @@ def test_closing_the_pool_fails_its_jobs_as_draining_and_leaves_no_process() -> 
     async def scenario(pool: Pool) -> None:
         pids.append(await pool.run(zoo.own_pid))
         jobs.extend(asyncio.create_task(pool.run(zoo.sleeps_for_ever)) for _ in range(3))
-        await until(lambda: pool.running and pool.waiting == 2)
+        await until(lambda: pool.running_jobs and len(pool.waiting_jobs) == 2)
         await pool.close()
         results = await asyncio.gather(*jobs, return_exceptions=True)
         assert [type(result) for result in results] == [Draining] * 3
