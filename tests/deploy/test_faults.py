@@ -16,7 +16,7 @@ REQUESTS_PER_SECOND = 100
 
 EVENTS = {
     "local": {"scale up", "reload nginx", "kill -9 instance", "kill -9 worker", "SIGSTOP, SIGCONT"},
-    "docker": {"scale up", "reload nginx", "kill -9 worker", "docker kill", "roll"},
+    "docker": {"reload nginx", "kill -9 worker", "docker kill", "roll"},
 }
 """The others have tests of their own, or are part of these: "scale up" scales down first where it must."""
 

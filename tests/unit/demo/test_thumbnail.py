@@ -187,7 +187,10 @@ def test_an_ordinary_photo_gets_its_thumbnail(tmp_path: Path, name: str) -> None
     assert_fit_a_worker(in_a_child(tmp_path, (photo, 256), (photo, 2048)))
 
 
-@pytest.mark.parametrize("name", LARGEST)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.long if index % 3 else ()) for index, name in enumerate(LARGEST)],
+)
 def test_the_largest_that_is_decoded_keeps_a_worker_below_its_memory(tmp_path: Path, name: str) -> None:
     jobs = [(largest(LARGEST[name], size), size) for size in (1, 256, 2048)]
     assert_fit_a_worker(in_a_child(tmp_path, *jobs))

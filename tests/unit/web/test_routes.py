@@ -16,10 +16,10 @@ class Slow(SlowHandler): pass
 
 REFUSED = [
     ("(r'/report', Slow)", "the pattern of a SlowHandler begins with /slow"),
-    ("(r'/', Slow)", "Slow is a SlowHandler"),
-    ("(r'/(slow)', Slow)", "Slow is a SlowHandler"),
-    ("(r'/Slow', Slow)", "Slow is a SlowHandler"),
-    ("(r'slow', Slow)", "Slow is a SlowHandler"),
+    ("(r'/', Slow)", "change Slow or"),
+    ("(r'/(slow)', Slow)", "change Slow or"),
+    ("(r'/Slow', Slow)", "change Slow or"),
+    ("(r'slow', Slow)", "change Slow or"),
     ("(r'/slow', Fast)", "change Fast or"),
     ("(r'/slowly', Fast)", "change Fast or"),
     ("(r'^/slow/x', Fast)", "change Fast or"),
