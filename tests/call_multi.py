@@ -4,8 +4,10 @@
     python tests/call_multi.py slow --url https://localhost:8443 --insecure --n 6000
     python tests/call_multi.py stall
 
-``stall`` is a route of the fast pool that blocks. It is first asked for until it has blocked each fast instance,
-which then gives it to the slow pool; after that come 4 requests for it, of about 3 s each, and the fast ones.
+``stall`` is a route of the fast pool that blocks. Requests for it are first sent until it has blocked each
+fast instance, which then hands the route over to the slow pool. Then come 4 requests for it, of about 3 s each,
+and the fast ones.
+
 The exit status is 0 when every request was answered 200. It needs Python alone.
 """
 

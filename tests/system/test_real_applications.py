@@ -62,12 +62,12 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def flower(packages: None) -> Iterator[Servers]:
-    yield from served("tests.apps.flower:make_app")
+    yield from served("tests.apps.real_flower:make_app")
 
 
 @pytest.fixture(scope="module")
 def bokeh(packages: None) -> Iterator[Servers]:
-    yield from served("tests.apps.bokeh:make_app")
+    yield from served("tests.apps.real_bokeh:make_app")
 
 
 def served(app: str) -> Iterator[Servers]:
