@@ -5,8 +5,8 @@
     python tests/call_multi.py stall
 
 ``stall`` is a route of the fast pool that blocks. Requests for it are first sent until it has blocked each
-fast instance, which then hands the route over to the slow pool. Then come 4 requests for it, of about 3 s each,
-and the fast ones.
+fast instance, which then hands the route over. Then come 4 requests for it, of about 3 s each, and the fast
+ones.
 
 The exit status is 0 when every request was answered 200. It needs Python alone.
 """
