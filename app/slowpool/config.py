@@ -142,11 +142,14 @@ class Config(BaseSettings):
     slow_cpus: str = Field(
         "", description="CPUs that the workers may use, such as `1-3` or `0,2`; empty: all"
     )
-    routes: str = Field(
-        "demo.routes",
-        pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$",
-        description="module whose `routes` are served",
-    )
+    app: str = Field("demo:make_app", description="the application")
+    slow_paths: str = Field("/slow", description="prefixes")
+    slow_learn_seconds: float = Field(600, ge=0, description="learned")
+    max_body_bytes: int = Field(20971520, ge=1, description="largest body")
+    fast_timeout_seconds: float = Field(60, gt=0, description="fast timeout")
+    stream_paths: str = Field("", description="prefixes")
+    affinity: str = Field("", description="affinity")
+    stream_drain_seconds: float = Field(10, ge=0, description="streams")
     drain_timeout_seconds: float = Field(
         65,
         gt=0,

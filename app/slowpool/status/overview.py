@@ -265,7 +265,7 @@ class Overview:
 
 async def _connect(seen: Seen) -> WebSocketClientConnection:
     handshake = HTTPRequest(
-        f"ws://{seen.address}:{seen.port}/status/instance",
+        f"ws://{seen.address}:{seen.port}/-/status/instance",
         connect_timeout=LOOK_SECONDS,
         request_timeout=LOOK_SECONDS,
         streaming_callback=lambda _: None,  # discard the body of an answer that is not a WebSocket
