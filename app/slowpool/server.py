@@ -154,6 +154,7 @@ def _cut_streams(runtime: Runtime) -> None:
 async def _all_gone(runtime: Runtime, server: "_ConnectionCountingServer") -> None:
     await server.idle.wait()
     while runtime.websockets:  # each ends within the 5 s that Tornado gives its client to answer
+        runtime.close_websockets()  # also those whose jobs are done by now
         await asyncio.sleep(0.05)
 
 
