@@ -24,10 +24,10 @@ each_example = pytest.mark.parametrize("text", EXAMPLES.values(), ids=EXAMPLES.k
 
 @each_example
 def test_the_example_application_answers_as_the_text_says(text: str, tmp_path: Path) -> None:
-    (routes,) = set(re.findall(r"\bROUTES=([\w.]+)", text))
+    (app,) = set(re.findall(r"\bAPP=([\w.:]+)", text))
     commands = list(example_commands(text))
     assert commands
-    with Instance(path=put_beside_app(text, tmp_path), ROUTES=routes) as instance:
+    with Instance(path=put_beside_app(text, tmp_path), APP=app) as instance:
         for url, expected in commands:
             parts = urlsplit(url)
             assert parts.netloc == "localhost:8080"

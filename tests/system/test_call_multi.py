@@ -43,7 +43,7 @@ def test_all_fast_answers_come_before_the_first_slow_one(
 
 @pytest.mark.alone
 def test_one_process_that_computes_inline_holds_up_fast_answers(call_multi_runs: int) -> None:
-    with Instance(ROUTES="demo.routes", expected="/slow blocked its instance") as instance:
+    with Instance(APP="demo:make_app", expected="/slow blocked its instance") as instance:
         for _ in range(call_multi_runs):
             done = call_multi(instance.port, "slow", "--n", str(SIZE))
             assert done.returncode == 0, done.stdout
@@ -53,7 +53,7 @@ def test_one_process_that_computes_inline_holds_up_fast_answers(call_multi_runs:
 
 @pytest.mark.alone
 def test_one_process_with_workers_does_not_hold_them_up(call_multi_runs: int) -> None:
-    with Instance(ROUTES="demo.routes") as instance:
+    with Instance(APP="demo:make_app") as instance:
         for _ in range(call_multi_runs):
             done = call_multi(instance.port, "slow_threaded", "--n", str(SIZE))
             assert done.returncode == 0, done.stdout
