@@ -1,12 +1,11 @@
 """``slowpool check`` says whether the application can be loaded."""
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.support.process import app_environment
+from tests.support.process import check_app
 
 MAKE = "from tornado.web import Application\n\n\n"
 
@@ -54,14 +53,7 @@ RAISING = [
 def check(folder: Path, text: str, app: str = "shop:app") -> subprocess.CompletedProcess[str]:
     """Check an application of a module ``shop`` of this text."""
     (folder / "shop.py").write_text(text)
-    return subprocess.run(
-        [sys.executable, "-m", "slowpool", "check"],
-        cwd=folder,
-        env=app_environment(folder, {"APP": app}),
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    return check_app(folder, APP=app)
 
 
 @pytest.mark.parametrize(("app", "text"), LOADED)

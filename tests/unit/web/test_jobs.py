@@ -21,7 +21,7 @@ def test_a_task_runs_in_a_thread_with_its_arguments() -> None:
 
 
 def test_what_a_task_raises_is_raised() -> None:
-    with pytest.raises(ValueError, match="^mine$"):
+    with pytest.raises(ValueError, match=r"^mine$"):
         asyncio.run(slowpool.run(zoo.raises, "mine"))
 
 
