@@ -2,22 +2,20 @@
 
 import argparse
 import asyncio
-import importlib
 import logging
 import os
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 
 from slowpool import capacity, reload, server
 from slowpool.config import Config, Instance, Pool
 from slowpool.environment import in_environment
-from slowpool.errors import ConfigError
+from slowpool.errors import AppError, ConfigError
 from slowpool.linux import sandbox
 from slowpool.mistyped import warn_of_mistyped
 from slowpool.observe import logs, tracing
 from slowpool.status import terminal
-from slowpool.web import routes
+from slowpool.web.load import load
 
 log = logging.getLogger("slowpool")
 
@@ -58,79 +56,50 @@ def run_instance(arguments: Sequence[str]) -> int:
     parser.add_argument("--reload", action="store_true", help="restart when the code changes")
     options = parser.parse_args(arguments)
 
+    config = None
     try:
         config = Config.load()
         if "SUPERVISOR_ENABLED" not in in_environment():  # supervisor has printed it already
             warn_of_mistyped()
         instance = Instance(options.pool, options.port, options.address, options.replica)
         logs.set_up(config, instance.pool, str(instance))
-        if options.reload and (trouble := _trouble(config, instance)):
-            return reload.wait_for_change(config.routes, *trouble)
         if config.slow_sandbox and instance.pool is not Pool.FAST and not options.reload:
             config = _enter_sandbox(config)  # a thread that is already running would stay outside
         tracing.set_up(config, instance)
         asyncio.run(server.serve(config, instance, reload=options.reload))
         server.release_signals()
     except ConfigError as error:
-        print(f"slowpool: {error}", file=sys.stderr)
+        if options.reload and config:
+            return reload.wait_for_change(config.app, _text(error), error)
+        print(_text(error), file=sys.stderr)
         return ConfigError.exit_status
     return 0
 
 
 def check(arguments: Sequence[str]) -> int:
-    """Check that the routes can be served; ends the process with the exit status."""
-    parser = argparse.ArgumentParser(prog="slowpool check", description="Try to load the routes.")
+    """Check that the application can be loaded; ends the process with the exit status."""
+    parser = argparse.ArgumentParser(prog="slowpool check", description="Try to load the application.")
     parser.parse_args(arguments)
-    status = _check()
-    sys.stderr.flush()
-    os._exit(status)  # a thread of the routes' module would keep the process alive
+    status = 0
+    try:
+        asyncio.run(load(Config.load().app))
+    except ConfigError as error:
+        print(_text(error), file=sys.stderr, flush=True)
+        status = ConfigError.exit_status
+    os._exit(status)  # a thread of the application would keep the process alive
 
 
 COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "serve": (run_instance, "run one instance"),
     "status": (terminal.main, "show all instances"),
     "capacity": (capacity.main, "how many instances a load needs"),
-    "check": (check, "check that the routes can be served"),
+    "check": (check, "check that the application can be loaded"),
 }
 
 
-def _check() -> int:
-    """Load the routes as an instance does; prints what is wrong and returns the exit status."""
-    try:
-        config = Config.load()
-    except ConfigError as error:
-        print(f"slowpool: {error}", file=sys.stderr)
-        return ConfigError.exit_status
-    if trouble := _trouble(config, Instance(Pool.ALL, config.fast_port)):
-        print(trouble[0], file=sys.stderr)
-        return ConfigError.exit_status
-    return 0
-
-
-def _trouble(config: Config, instance: Instance) -> tuple[str, BaseException] | None:
-    """Why the routes cannot be served, as text and as an exception; None when they can."""
-    try:
-        server.assemble(config, instance)
-    except ConfigError as error:
-        return f"slowpool: {error}", error
-    except (Exception, SystemExit) as error:
-        frames = error.__traceback__
-        while frames and _is_of_the_import(frames.tb_frame.f_code.co_filename):
-            frames = frames.tb_next
-        text = "".join(traceback.format_exception(type(error), error, frames))
-        *_, last = traceback.format_exception_only(error)
-        return f"{text}slowpool: ROUTES={config.routes} cannot be imported: {last.strip()}", error
-    return None
-
-
-def _is_of_the_import(file: str) -> bool:
-    """Whether a frame is between this module and that of the routes."""
-    return file.startswith("<frozen importlib") or file in (
-        __file__,
-        server.__file__,
-        routes.__file__,
-        importlib.__file__,
-    )
+def _text(error: ConfigError) -> str:
+    """The error for people: a line, after the traceback where there is one."""
+    return f"{error.traceback if isinstance(error, AppError) else ''}slowpool: {error}"
 
 
 def _enter_sandbox(config: Config) -> Config:

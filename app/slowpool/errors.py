@@ -1,10 +1,13 @@
 """Every exception of slowpool, and the HTTP status that each becomes.
 
 SlowpoolError
-├── ConfigError               a setting or the routes module is wrong: exit status 2 at start
+├── ConfigError               a setting is wrong: exit status 2 at start
+│   └── AppError              the application cannot be loaded
+├── CannotHandOver            slowpool.run on a fast instance, where it is too late for it
 ├── WorkerTraceback           the cause of an exception of a task, which is not in this tree
 └── RequestError              answered to the client as application/problem+json
     ├── BadArgument           400
+    ├── NotFound              404
     ├── ContentTooLarge       413
     ├── Misdirected           421
     ├── PoolFull              503, Retry-After
@@ -12,7 +15,8 @@ SlowpoolError
     ├── DeadlinePassed        504
     ├── ClientGone            499, which no client reads
     ├── NotPicklable          500
-    └── WorkerDied            500
+    ├── WorkerDied            502
+    └── CutOff                502
 """
 
 from tornado.web import HTTPError
@@ -26,24 +30,39 @@ class SlowpoolError(Exception):
 
 
 class ConfigError(SlowpoolError):
-    """A setting, or the module that ``ROUTES`` names, is wrong; the text says which and what to do."""
+    """A setting is wrong; the text says which and what to do."""
 
     exit_status = 2
     """Of a command that ends with it, as argparse's own for a wrong command line."""
 
 
+class AppError(ConfigError):
+    """The application raises an exception when it is loaded; ``traceback`` is its text."""
+
+    def __init__(self, message: str, traceback: str) -> None:
+        super().__init__(message)
+        self.traceback = traceback
+
+
+class CannotHandOver(SlowpoolError, RuntimeError):
+    """slowpool.run cannot give the request to the slow pool; the text says why and what to do."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"slowpool.run cannot hand the request over to the slow pool: {why}")
+
+
 class RequestError(SlowpoolError, HTTPError):
     """A request that is answered with a status of its own.
 
-    ``detail`` is for the client. ``log_message`` is for the log; without it, the log has ``detail``.
+    ``detail`` is for the client, ``log_text`` for the log.
     """
 
     status = 500
 
     def __init__(self, detail: str, log_message: str | None = None) -> None:
-        # HTTPError formats its message with "%" when it has arguments; a client's text may contain one.
-        HTTPError.__init__(self, self.status, "%s", log_message or detail)
+        HTTPError.__init__(self, self.status)  # without a message: Tornado would log it with the query
         self.detail = detail
+        self.log_text = log_message or detail
 
     def __str__(self) -> str:
         return self.detail
@@ -59,6 +78,12 @@ class BadArgument(RequestError):
     status = 400
 
 
+class NotFound(RequestError):
+    """There is no such path."""
+
+    status = 404
+
+
 class ContentTooLarge(RequestError):
     """The body is larger, or would grow larger, than the handler takes."""
 
@@ -66,7 +91,7 @@ class ContentTooLarge(RequestError):
 
 
 class Misdirected(RequestError):
-    """A request for a slow route reached an instance outside the slow pool (RFC 9110, 15.5.20)."""
+    """A system route was asked for by another name than the instance's own (RFC 9110, 15.5.20)."""
 
     status = 421
 
@@ -85,7 +110,7 @@ class PoolFull(RequestError):
 
 
 class Draining(RequestError):
-    """The instance stops, and its drain timeout passed before the job was done."""
+    """The instance stopped before the job could start."""
 
     status = 503
 
@@ -114,7 +139,13 @@ class NotPicklable(RequestError):
 class WorkerDied(RequestError):
     """The worker ended while it ran the job; the log has its pid and how it ended."""
 
-    status = 500
+    status = 502
+
+
+class CutOff(RequestError):
+    """The instance stopped while the job ran, which took longer than its drain timeout."""
+
+    status = 502
 
 
 class WorkerTraceback(SlowpoolError):

@@ -1,17 +1,28 @@
 """State, and Runtime: the state that the parts of one instance share."""
 
+import asyncio
 import time
+from collections.abc import Callable
 from enum import Enum
 
+from tornado.iostream import IOStream
+from tornado.web import Application
 from tornado.websocket import WebSocketHandler
 
 from slowpool.config import Config, Instance
+from slowpool.observe.learned import LearnedRoutes
 from slowpool.observe.metrics import Metrics
 from slowpool.observe.requests import RequestTracker
 from slowpool.workers.pool import WorkerPool
 
 GOING_AWAY = 1001
 """WebSocket close code of an endpoint that goes away (RFC 6455, 7.4.1)."""
+
+draining = asyncio.Event()
+"""Set when this process's instance begins to drain: a long stream should then end by itself."""
+
+serving: "Runtime | None" = None
+"""The instance that this process runs."""
 
 
 class State(Enum):
@@ -24,7 +35,9 @@ class State(Enum):
 
 
 class Runtime:
-    """One instance while it runs."""
+    """One instance while it runs. ``system`` is the application with the system routes."""
+
+    system: Application
 
     def __init__(self, config: Config, instance: Instance) -> None:
         self.config = config
@@ -33,11 +46,13 @@ class Runtime:
         self.started_at = time.time()
         self.metrics = Metrics(instance.pool, config.slow_timeout_seconds)
         self.requests = RequestTracker(self.metrics)
+        self.learned = LearnedRoutes(config.slow_learn_seconds)
         self.workers = WorkerPool(config, self.metrics)
-        self.websockets: set[WebSocketHandler] = set()
+        self.websockets: dict[WebSocketHandler, IOStream] = {}
+        self.streams: set[Callable[[], None]] = set()  # each ends a streamed answer
         self.metrics.watch(lambda: self.requests.active, self.workers.waiting_jobs, self.workers.running_jobs)
 
     def close_websockets(self) -> None:
         """Send every open WebSocket a close frame; each closes within 5 s."""
-        for websocket in list(self.websockets):
-            websocket.close(GOING_AWAY, "going away")
+        for handler in list(self.websockets):
+            handler.close(GOING_AWAY, "going away")

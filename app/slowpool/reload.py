@@ -1,4 +1,4 @@
-"""``--reload`` with routes that cannot be imported: waits for the next change of the code."""
+"""``--reload`` with an application that cannot be loaded: waits for the next change of the code."""
 
 import contextlib
 import os
@@ -10,18 +10,18 @@ from pathlib import Path
 INTERVAL_SECONDS = 0.3
 
 
-def wait_for_change(module_name: str, text: str, error: BaseException) -> int:
-    """Print why the routes cannot be served, and restart this process once a file has changed.
+def wait_for_change(app: str, text: str, error: BaseException) -> int:
+    """Print why the application cannot be loaded, and restart this process once a file has changed.
 
     Returns an exit status when it is told to stop instead.
     """
-    files = _files(module_name, error)
+    files = _files(app.partition(":")[0], error)
     before = _changes(files)
     print(f"{text}\nslowpool: waits for a change of the code", file=sys.stderr, flush=True)
     with contextlib.suppress(KeyboardInterrupt):
         while _changes(files) == before:
             time.sleep(INTERVAL_SECONDS)
-        os.execv(sys.executable, [sys.executable, "-m", "slowpool", *sys.argv[1:]])
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
     return 130
 
 

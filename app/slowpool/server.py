@@ -1,4 +1,4 @@
-"""One instance from start to end: load, listen, serve, SIGTERM, drain, exit."""
+"""One instance from start to end: load the application, listen, serve, SIGTERM, drain, exit."""
 
 import asyncio
 import contextlib
@@ -7,27 +7,29 @@ import gc
 import logging
 import signal
 import socket
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from typing import Any
 
 from tornado import autoreload
 from tornado.httpserver import HTTPServer
-from tornado.httputil import HTTPConnection, HTTPMessageDelegate, HTTPServerRequest
+from tornado.httputil import HTTPConnection, HTTPMessageDelegate
 from tornado.ioloop import IOLoop
 from tornado.iostream import IOStream
 from tornado.netutil import bind_sockets
+from tornado.web import Application
 
+from slowpool import instance
 from slowpool.config import Config, Instance, Pool
-from slowpool.errors import ConfigError, RequestError
+from slowpool.errors import ConfigError
 from slowpool.http.forms import limit_parsing
 from slowpool.http.guard import RequestGuard
 from slowpool.instance import Runtime, State
 from slowpool.linux.scheduling import SHORT_SLICE_SECONDS, request_slice
+from slowpool.observe.learned import LearnedRoutes
 from slowpool.observe.loop_watch import LoopWatch
-from slowpool.status.system import system_rules
-from slowpool.web.application import Application
-from slowpool.web.handlers import RefusedHandler
-from slowpool.web.routes import make_app
+from slowpool.status.system import system_application
+from slowpool.web.host import Host
+from slowpool.web.load import lifespan, load
 
 log = logging.getLogger("slowpool")
 
@@ -37,6 +39,9 @@ BACKLOG = 1024
 IDLE_CONNECTION_SECONDS = 60
 """When an idle connection is closed. Far above nginx's upstream ``keepalive_timeout`` of 3 s: nginx
 closes first, and never sends a request on a connection that is being closed here."""
+
+BUFFER_BYTES = 100 * 1024 * 1024
+"""How much a connection may buffer at least: Tornado's own default."""
 
 ACCEPT_PAUSE_SECONDS = 0.5
 """Time until the next try when there are no open files or memory left to accept a connection."""
@@ -48,44 +53,41 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 """The signals that an instance handles."""
 
 
-async def serve(config: Config, instance: Instance, *, reload: bool = False) -> None:
+async def serve(config: Config, own: Instance, *, reload: bool = False) -> None:
     """Run one instance until SIGTERM or SIGINT, then drain it; SIGUSR1 only closes its WebSockets.
 
-    Raises ConfigError when the routes are wrong or the port is taken. Otherwise SIGNALS are ignored at the
-    end, until release_signals().
+    Raises ConfigError when the application cannot be loaded or the port is taken. Otherwise SIGNALS are
+    ignored at the end, until release_signals().
     """
-    request_slice(SHORT_SLICE_SECONDS if instance.pool is Pool.FAST else 0)
+    request_slice(SHORT_SLICE_SECONDS if own.pool is Pool.FAST else 0)
     limit_parsing()
-    app = assemble(config, instance)
-    runtime = app.runtime
-    server = _ConnectionCountingServer(app)
+    runtime = instance.serving = Runtime(config, own)
     stop = _Stop()
-    if instance.pool is not Pool.FAST:
-        await _first(runtime.workers.start(), stop.requested.wait())
-    gc.collect()
-    gc.freeze()  # these objects stay; each later collection of them would stop the loop for 6 ms
-    sockets = _bind(instance)  # last: the port accepts connections only once the instance is ready
-    server.add_sockets(sockets)
-    runtime.state = State.READY
-    # A slow instance may block.
-    budget_seconds = 0 if instance.pool is Pool.SLOW else config.fast_block_budget_seconds
-    loop_watch = LoopWatch(runtime.metrics, budget_seconds)
-    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, runtime.close_websockets)
-    log.info("%s is ready", instance)
-    if reload:
-        autoreload.start()
-
-    await stop.requested.wait()
-    loop_watch.close()
-    await _drain(runtime, server, sockets, stop)
-
+    app = await load(config.app)
+    if config.debug:
+        app.settings.setdefault("serve_traceback", True)
+    runtime.system = system_application(runtime)
+    async with contextlib.AsyncExitStack() as resources:
+        try:
+            with stop.cancelling():
+                await resources.enter_async_context(lifespan(config.app, app))
+                if own.pool is not Pool.FAST:
+                    await runtime.workers.start()
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if not stop.requested.is_set() or task is None:
+                raise
+            task.uncancel()
+            await runtime.workers.close()
+        else:
+            await _serve_until_stopped(runtime, app, stop, reload)
     runtime.state = State.STOPPED
     # For a signal that comes while asyncio closes the loop it would print a traceback. Blocking them is not
     # enough: the thread of the loop watch would still take them.
     for number in SIGNALS:
         asyncio.get_running_loop().remove_signal_handler(number)
         signal.signal(number, signal.SIG_IGN)
-    log.info("%s has stopped", instance)
+    log.info("%s has stopped", own)
 
 
 def release_signals() -> None:
@@ -94,10 +96,26 @@ def release_signals() -> None:
         signal.signal(number, signal.SIG_DFL)
 
 
-def assemble(config: Config, instance: Instance) -> Application:
-    """The application of an instance, with the system routes. Raises ConfigError as make_app does."""
-    runtime = Runtime(config, instance)
-    return make_app(runtime, system_rules(runtime))
+async def _serve_until_stopped(runtime: Runtime, app: Application, stop: "_Stop", reload: bool) -> None:
+    config, own = runtime.config, runtime.instance
+    server = _ConnectionCountingServer(runtime, app)
+    gc.collect()
+    gc.freeze()  # these objects stay; each later collection of them would stop the loop for 6 ms
+    sockets = _bind(own)  # last: the port accepts connections only once the instance is ready
+    server.add_sockets(sockets)
+    runtime.state = State.READY
+    # A slow instance may block.
+    budget_seconds = 0 if own.pool is Pool.SLOW else config.fast_block_budget_seconds
+    learned = runtime.learned if own.pool is Pool.FAST else LearnedRoutes(0)
+    loop_watch = LoopWatch(runtime.metrics, learned, budget_seconds)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, runtime.close_websockets)
+    log.info("%s is ready", own)
+    if reload:
+        autoreload.start()
+
+    await stop.requested.wait()
+    loop_watch.close()
+    await _drain(runtime, server, sockets, stop)
 
 
 async def _drain(
@@ -106,18 +124,31 @@ async def _drain(
     """Accept nothing new and finish what was accepted, until the timeout or a second signal."""
     timeout_seconds = runtime.config.drain_timeout_seconds
     runtime.state = State.DRAINING
+    instance.draining.set()
     log.info("%s drains %d connections", runtime.instance, server.connections)
     _accept_pending(server, sockets)
     server.stop()
     runtime.close_websockets()
+    if runtime.instance.pool is not Pool.SLOW:
+        loop = asyncio.get_running_loop()
+        loop.call_later(runtime.config.stream_drain_seconds, _cut_streams, runtime)
     await _first(_all_gone(runtime, server), stop.forced.wait(), timeout_seconds=timeout_seconds)
     if server.connections:
         reason = "a second signal" if stop.forced.is_set() else f"{timeout_seconds:g} s"
         log.warning("%s cuts %d connections after %s", runtime.instance, server.connections, reason)
-    await runtime.workers.close()  # a job that is cut off here is still answered, with 503
+    await runtime.workers.close()  # a job that is cut off here is still answered
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(server.idle.wait(), LAST_ANSWERS_SECONDS)
     await server.close_all_connections()
+
+
+def _cut_streams(runtime: Runtime) -> None:
+    """End the answers whose length nobody knows: a download is finished, an endless stream is not."""
+    if runtime.streams:
+        seconds = runtime.config.stream_drain_seconds
+        log.info("%s cuts %d streams after %g s", runtime.instance, len(runtime.streams), seconds)
+    for cut in list(runtime.streams):
+        cut()
 
 
 async def _all_gone(runtime: Runtime, server: "_ConnectionCountingServer") -> None:
@@ -136,11 +167,11 @@ async def _first(*waits: Coroutine[Any, Any, Any], timeout_seconds: float | None
             task.cancel()
 
 
-def _bind(instance: Instance) -> list[socket.socket]:
+def _bind(own: Instance) -> list[socket.socket]:
     try:
-        bound = bind_sockets(instance.port, instance.address, family=socket.AF_INET, backlog=BACKLOG)
+        bound = bind_sockets(own.port, own.address, family=socket.AF_INET, backlog=BACKLOG)
     except OSError as error:
-        raise ConfigError(f"cannot listen on {instance.address}:{instance.port}: {error.strerror}") from error
+        raise ConfigError(f"cannot listen on {own.address}:{own.port}: {error.strerror}") from error
     return [_Listener(fileno=sock.detach()) for sock in bound]
 
 
@@ -186,6 +217,18 @@ class _Stop:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal)
 
+    @contextlib.contextmanager
+    def cancelling(self) -> Iterator[None]:
+        """Cancel the current task at the first signal."""
+        task = asyncio.current_task()
+        assert task
+        waiting = asyncio.ensure_future(self.requested.wait())
+        waiting.add_done_callback(lambda wait: wait.cancelled() or task.cancel())
+        try:
+            yield
+        finally:
+            waiting.cancel()
+
     def _on_signal(self) -> None:
         (self.forced if self.requested.is_set() else self.requested).set()
 
@@ -193,11 +236,16 @@ class _Stop:
 class _ConnectionCountingServer(HTTPServer):
     """Counts its open connections; ``idle`` is set while there is none."""
 
-    def initialize(self, app: Application) -> None:  # type: ignore[override]  # Tornado's constructor
-        # A handler may block the loop for as long as a job may take; no connection is idle meanwhile.
-        idle_seconds = app.runtime.config.slow_timeout_seconds + IDLE_CONNECTION_SECONDS
-        super().initialize(app, xheaders=True, idle_connection_timeout=idle_seconds)
-        self._app = app
+    def initialize(self, runtime: Runtime, app: Application) -> None:  # type: ignore[override]  # Tornado's constructor
+        config = runtime.config
+        super().initialize(
+            Host(runtime, app),
+            xheaders=True,
+            # A handler may block the loop for as long as a job may take; no connection is idle meanwhile.
+            idle_connection_timeout=config.slow_timeout_seconds + IDLE_CONNECTION_SECONDS,
+            max_body_size=config.max_body_bytes,
+            max_buffer_size=max(BUFFER_BYTES, config.max_body_bytes, _largest_message(app)),
+        )
         self.connections = 0
         self.idle = asyncio.Event()
         self.idle.set()
@@ -208,13 +256,15 @@ class _ConnectionCountingServer(HTTPServer):
         super().handle_stream(stream, address)
 
     def start_request(self, server_conn: object, request_conn: HTTPConnection) -> HTTPMessageDelegate:
-        return RequestGuard(super().start_request(server_conn, request_conn), request_conn, self._refuse)
-
-    def _refuse(self, request: HTTPServerRequest, error: RequestError) -> HTTPMessageDelegate:
-        return self._app.get_handler_delegate(request, RefusedHandler, {"error": error})
+        return RequestGuard(super().start_request(server_conn, request_conn))
 
     def on_close(self, server_conn: object) -> None:
         super().on_close(server_conn)
         self.connections -= 1
         if not self.connections:
             self.idle.set()
+
+
+def _largest_message(app: Application) -> int:
+    """The largest message of a WebSocket, in bytes."""
+    return int(app.settings.get("websocket_max_message_size") or 0)

@@ -15,8 +15,8 @@ from tests.support.documents import fences, section
 from tests.support.process import Instance
 
 EXAMPLES = {
-    "README.md": section(ROOT / "README.md", "Your own application"),
-    "app/README.md": section(ROOT / "app" / "README.md", "Put in your own application"),
+    "README.md": section(ROOT / "README.md", "Your application"),
+    "app/README.md": section(ROOT / "app" / "README.md", "Your application"),
 }
 
 each_example = pytest.mark.parametrize("text", EXAMPLES.values(), ids=EXAMPLES.keys())
@@ -24,7 +24,7 @@ each_example = pytest.mark.parametrize("text", EXAMPLES.values(), ids=EXAMPLES.k
 
 @each_example
 def test_the_example_application_answers_as_the_text_says(text: str, tmp_path: Path) -> None:
-    (app,) = set(re.findall(r"\bAPP=([\w.:]+)", text))
+    (app,) = set(re.findall(r"\bAPP=(shop[\w.]*:\w+)", text))
     commands = list(example_commands(text))
     assert commands
     with Instance(path=put_beside_app(text, tmp_path), APP=app) as instance:

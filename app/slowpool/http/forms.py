@@ -17,9 +17,6 @@ from slowpool.errors import BadArgument, ContentTooLarge
 
 URLENCODED_BYTES = 1024 * 1024
 MAX_FIELDS = 1000
-MULTIPART_BYTES = 20 * 1024 * 1024
-"""The limit of nginx for any body."""
-
 MONOTONOUS_BYTES = 8 * 1024 * 1024
 """The limit when the boundary ends in a hyphen, or its last sixteen bytes have fewer than four different
 values: searching for it can be slow. The boundaries of real clients end in random letters and digits."""
@@ -75,11 +72,11 @@ class _UrlEncoded:
 
 
 class _Multipart:
-    def __init__(self, boundary: bytes) -> None:
+    def __init__(self, boundary: bytes, max_bytes: int) -> None:
         self._delimiter = b"--" + boundary + b"\r\n"
         self._last_delimiter = b"--" + boundary + b"--"
         is_varied = len(set(boundary[-16:])) >= 4 and not boundary.endswith(b"-")
-        self._max_bytes = MULTIPART_BYTES if is_varied else MONOTONOUS_BYTES
+        self._max_bytes = max_bytes if is_varied else min(max_bytes, MONOTONOUS_BYTES)
         self._bytes = 0
         self._carriage_returns = 0
         self._parts = 0
@@ -142,7 +139,7 @@ Form = _UrlEncoded | _Multipart
 """The body of a form that is being received: fed with its bytes, it raises BadArgument or ContentTooLarge."""
 
 
-def form(headers: HTTPHeaders) -> Form | None:
+def form(headers: HTTPHeaders, max_bytes: int) -> Form | None:
     """The form that Tornado will parse for these headers; None if it will parse none.
 
     Raises BadArgument if the form is compressed, or its boundary is missing or too long.
@@ -153,7 +150,7 @@ def form(headers: HTTPHeaders) -> Form | None:
         return None
     if "Content-Encoding" in headers:  # Tornado does not parse these
         raise BadArgument("a form must not have a Content-Encoding")
-    return _UrlEncoded() if urlencoded else _Multipart(_boundary(content_type))
+    return _UrlEncoded() if urlencoded else _Multipart(_boundary(content_type), max_bytes)
 
 
 def _boundary(content_type: str) -> bytes:

@@ -41,6 +41,9 @@ def set_up(config: Config, pool: str, instance: str, stream: TextIO = sys.stdout
         text = f"%(asctime)s %(levelname)s {instance} %(name)s [%(request_id)s] %(message)s"
         handler.setFormatter(_Console(text, defaults={"request_id": "-"}))
     logging.captureWarnings(True)
+    # slowpool.access has a line for each request. An application that wants Tornado's adds a handler here.
+    logging.getLogger("tornado.access").addHandler(logging.NullHandler())
+    logging.getLogger("tornado.access").propagate = False
     logging.basicConfig(level=config.log_level.upper(), handlers=[handler])
 
 

@@ -2,8 +2,10 @@
 
 import asyncio
 import logging
+import os
 import selectors
 import sys
+import sysconfig
 import threading
 import time
 import traceback
@@ -12,7 +14,7 @@ from types import FrameType
 
 from tornado.web import RequestHandler
 
-from slowpool.http.request import route_of
+from slowpool.observe.learned import LearnedRoutes
 from slowpool.observe.metrics import Metrics
 
 log = logging.getLogger("slowpool.loop")
@@ -26,10 +28,11 @@ LOGGED_ALREADY_AFTER_SECONDS = 5.0
 
 @dataclass
 class Block:
-    """A block that has not ended: its route, and the stack of the loop's thread, innermost last."""
+    """A block that has not ended: its route, the line and the stack of the loop's thread, innermost last."""
 
     due: float  # when the late beat was due, on the monotonic clock
     route: str
+    line: str
     stack: str
     logged: bool = False
 
@@ -39,11 +42,12 @@ class LoopWatch:
 
     The loop runs a callback at a fixed interval, its beat. A thread checks whether a beat is more than
     ``budget_seconds`` late, and if so takes the stack of the loop's thread. With a budget of 0 there is no
-    such thread.
+    such thread. A route that blocks is added to ``learned``.
     """
 
-    def __init__(self, metrics: Metrics, budget_seconds: float) -> None:
+    def __init__(self, metrics: Metrics, learned: LearnedRoutes, budget_seconds: float) -> None:
         self._metrics = metrics
+        self._learned = learned
         self._budget_seconds = budget_seconds
         self._loop = asyncio.get_running_loop()
         self._thread_id = threading.get_ident()
@@ -66,7 +70,9 @@ class LoopWatch:
         block, self._block = self._block, None
         if block:
             self._metrics.blocked(block.route, late_seconds)
-            _log(block, f"blocked its instance for {late_seconds:.2f} s", late_seconds)
+            learned = self._learned.add(block.route, late_seconds, block.line)
+            what = f"blocked its instance for {late_seconds:.2f} s"
+            _log(block, f"{what} and goes to the slow pool for now" if learned else what, late_seconds)
         self._due = now + BEAT_SECONDS
         self._timer = self._loop.call_at(self._due, self._beat)
 
@@ -95,24 +101,40 @@ _SELECT = selectors.DefaultSelector.select
 
 def _log(block: Block, what: str, seconds: float) -> None:
     log.warning(
-        "%s %s; slow work belongs in the slow pool. It was at:\n%s",
+        "%s %s, at %s; `await slowpool.run(function, ...)` makes slow work a job. The stack:\n%s",
         block.route or "something other than a handler",
         what,
+        block.line,
         block.stack.rstrip(),
         extra={"route": block.route, "seconds": round(seconds, 3)},
     )
 
 
-def _handler(innermost: FrameType) -> tuple[str, str]:
-    """The route of the handler that runs in this stack, and the stack from there on.
+def _handler(innermost: FrameType) -> tuple[str, str, str]:
+    """The route of the handler that runs in this stack, the line where it is, and the stack from there on.
 
-    Without a handler, the route is empty and the stack is whole.
+    The line is the innermost one outside the libraries. Without a handler, the route is empty and the stack
+    is whole.
     """
     frame: FrameType | None = innermost
     depth = 0
     while frame:
         if frame.f_code is RequestHandler._execute.__code__:
-            route = route_of(frame.f_locals["self"].request) or ""
-            return route, "".join(traceback.format_stack(innermost, limit=depth))
+            exchange = frame.f_locals["self"].request.connection.exchange
+            route = exchange.route or ""
+            return route, _line(innermost), "".join(traceback.format_stack(innermost, limit=depth))
         frame, depth = frame.f_back, depth + 1
-    return "", "".join(traceback.format_stack(innermost))
+    return "", _line(innermost), "".join(traceback.format_stack(innermost))
+
+
+def _line(innermost: FrameType) -> str:
+    """Such as ``shop/reports.py:12, in build``."""
+    frame: FrameType | None = innermost
+    while frame and frame.f_code.co_filename.startswith(_LIBRARIES):
+        frame = frame.f_back
+    code = (frame or innermost).f_code
+    name = os.path.relpath(code.co_filename)
+    return f"{name}:{(frame or innermost).f_lineno}, in {code.co_name}"
+
+
+_LIBRARIES = (*{sysconfig.get_path(name) + os.sep for name in ("stdlib", "purelib", "platlib")}, "<frozen ")

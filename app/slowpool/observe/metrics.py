@@ -1,4 +1,4 @@
-"""Every metric of an instance, defined in one place for Prometheus to scrape from ``/metrics``.
+"""Every metric of an instance, defined in one place for Prometheus to scrape from ``/-/metrics``.
 
 The names of what any HTTP server has are OpenTelemetry's semantic conventions for HTTP, written as its
 Prometheus exporter writes them: https://opentelemetry.io/docs/specs/semconv/http/http-metrics/
@@ -62,6 +62,12 @@ class Metrics:
             buckets=LAG_BUCKETS_SECONDS,
             registry=registry,
         )
+        self._handed_over = Counter(
+            "requests_handed_over_total",
+            "Requests that a fast instance handed over to the slow pool.",
+            ["http_route"],
+            registry=registry,
+        )
         self._blocked = Histogram(
             "event_loop_blocked_seconds",
             "How long a handler held up all other requests, where that was over FAST_BLOCK_BUDGET_SECONDS.",
@@ -86,6 +92,10 @@ class Metrics:
             self._request_children[key] = child
         child.observe(seconds)
         self.history.add_request(status, seconds)
+
+    def handed_over(self, route: str) -> None:
+        """A request has been handed over to the slow pool."""
+        self._handed_over.labels(route).inc()
 
     def job(self, outcome: str) -> None:
         """A job has ended, or was refused: one of OUTCOMES."""

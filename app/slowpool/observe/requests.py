@@ -3,10 +3,8 @@
 import logging
 from collections.abc import Mapping
 
-from tornado.httputil import HTTPServerRequest
 from tornado.web import RequestHandler
 
-from slowpool.http.request import request_id, route_of
 from slowpool.observe.metrics import Metrics
 
 log = logging.getLogger("slowpool.access")
@@ -19,26 +17,29 @@ class RequestTracker:
         self.active = 0
         self._metrics = metrics
 
-    def begin(self, request: HTTPServerRequest) -> None:
+    def begin(self) -> None:
         """Count a request whose handler is about to run."""
-        if route_of(request) is not None:
-            self.active += 1
+        self.active += 1
 
-    def end(self, handler: RequestHandler, times: Mapping[str, float]) -> None:
+    def end(
+        self,
+        method: str,
+        route: str,
+        status: int,
+        seconds: float,
+        request_id: str,
+        times: Mapping[str, float],
+    ) -> None:
         """Count an answer and log it, with ``times`` in seconds by their names in the log.
 
         The line has the route but neither path nor query, which may hold personal data.
         """
-        request, status = handler.request, handler.get_status()
-        route = route_of(request)
-        if route is None:
-            return
         self.active -= 1
-        method = str(request.method) if request.method in handler.SUPPORTED_METHODS else "_OTHER"
-        seconds = request.request_time()
+        if method not in RequestHandler.SUPPORTED_METHODS:
+            method = "_OTHER"
         self._metrics.request(method, route, status, seconds)
         extra = {
-            "request_id": request_id(request),
+            "request_id": request_id,
             "method": method,
             "route": route,
             "status": status,
@@ -47,3 +48,8 @@ class RequestTracker:
         }
         level = logging.ERROR if status == 500 else logging.INFO
         log.log(level, "%d %s %s %.1f ms", status, method, route, seconds * 1000, extra=extra)
+
+    def hand_over(self, route: str) -> None:
+        """Count a request that the slow pool answers; its instance there logs it."""
+        self.active -= 1
+        self._metrics.handed_over(route)

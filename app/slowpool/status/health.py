@@ -1,7 +1,7 @@
 """Probes of one instance, on its own port; nginx does not publish them."""
 
 from slowpool.instance import State
-from slowpool.web.handlers import Handler
+from slowpool.status.handlers import Handler
 
 
 class LivezHandler(Handler):
@@ -21,6 +21,6 @@ class ReadyzHandler(Handler):
 
 
 routes = [
-    (r"/livez", LivezHandler),
-    (r"/readyz", ReadyzHandler),
+    (r"/-/livez", LivezHandler),
+    (r"/-/readyz", ReadyzHandler),
 ]

@@ -8,11 +8,11 @@ from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from tornado.web import StaticFileHandler
-from tornado.websocket import WebSocketClosedError
+from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
+from slowpool.status.handlers import Handler, PageHandler, SystemApplication
 from slowpool.status.overview import Overview
 from slowpool.status.report import report
-from slowpool.web.handlers import Handler, PageHandler, TrackedWebSocket
 
 STATIC = Path(__file__).parent / "static"
 
@@ -25,8 +25,10 @@ class MetricsHandler(Handler):
         self.finish(generate_latest(self.application.runtime.metrics.registry))
 
 
-class InstanceHandler(TrackedWebSocket):
+class InstanceHandler(WebSocketHandler):
     """Answers each message, the number of a step, with a report that has the history from there on."""
+
+    application: SystemApplication
 
     def on_message(self, message: str | bytes) -> None:
         if re.fullmatch("[0-9]{1,12}", str(message)):
@@ -43,7 +45,7 @@ class StatusHandler(PageHandler):
         self.finish((STATIC / "status.html").read_bytes())
 
 
-class LiveHandler(TrackedWebSocket):
+class LiveHandler(WebSocketHandler):
     """Sends the content of the page each second, over a WebSocket.
 
     Tornado refuses a WebSocket whose Origin is another host.
@@ -53,12 +55,10 @@ class LiveHandler(TrackedWebSocket):
         self._overview = overview
 
     def open(self, *args: str, **kwargs: str) -> None:
-        super().open(*args, **kwargs)
         self._sending = asyncio.create_task(self._send())
 
     def on_close(self) -> None:
         self._sending.cancel()
-        super().on_close()
 
     async def _send(self) -> None:
         with contextlib.suppress(WebSocketClosedError):
@@ -74,9 +74,9 @@ class StaticHandler(PageHandler, StaticFileHandler):
 def routes(overview: Overview) -> list[tuple[Any, ...]]:
     """The system routes of this room."""
     return [
-        (r"/metrics", MetricsHandler),
-        (r"/status", StatusHandler),
-        (r"/status/live", LiveHandler, {"overview": overview}),
-        (r"/status/instance", InstanceHandler),
-        (r"/status/static/(.*)", StaticHandler, {"path": STATIC}),
+        (r"/-/metrics", MetricsHandler),
+        (r"/-/status", StatusHandler),
+        (r"/-/status/live", LiveHandler, {"overview": overview}),
+        (r"/-/status/instance", InstanceHandler),
+        (r"/-/status/static/(.*)", StaticHandler, {"path": STATIC}),
     ]

@@ -1,27 +1,34 @@
-"""system_rules: the routes of slowpool itself, beside those of the user."""
+"""system_application: the routes of slowpool itself, beside the application's."""
 
 from typing import Any
-
-from tornado.routing import URLSpec
 
 from slowpool.errors import Misdirected
 from slowpool.instance import Runtime
 from slowpool.status import health, page
+from slowpool.status.handlers import Handler, NotFoundHandler, SystemApplication
 from slowpool.status.overview import Overview
 from slowpool.status.own_names import OwnNames
-from slowpool.web.handlers import Handler
-from slowpool.web.routes import rule
+
+PING_SECONDS = 5
+"""Keeps a quiet WebSocket open: nginx waits longer."""
 
 
-def system_rules(runtime: Runtime) -> list[URLSpec]:
+def system_application(runtime: Runtime) -> SystemApplication:
     """Probes, metrics and status page; a request for another host than OwnNames is answered 421."""
     own_names = OwnNames(runtime.config)
 
-    def system_rule(pattern: str, handler: type[Any], *kwargs: Any) -> URLSpec:
-        checked = type(handler.__name__, (_OwnHost, handler), {"own_names": own_names})
-        return rule(None, pattern, checked, *kwargs)
+    def checked(pattern: str, handler: type[Any], *kwargs: Any) -> tuple[Any, ...]:
+        return pattern, type(handler.__name__, (_OwnHost, handler), {"own_names": own_names}), *kwargs
 
-    return [system_rule(*route) for route in [*health.routes, *page.routes(Overview(runtime.config))]]
+    routes = [*health.routes, *page.routes(Overview(runtime.config))]
+    app = SystemApplication(
+        [checked(*route) for route in routes],
+        default_handler_class=NotFoundHandler,
+        websocket_ping_interval=PING_SECONDS,
+        log_function=lambda _: None,
+    )
+    app.runtime = runtime
+    return app
 
 
 class _OwnHost(Handler):

@@ -109,8 +109,8 @@ def _run_task(request: bytearray) -> tuple[bytes, bytes]:
     SystemExit and the like are not caught: they end the process, as anywhere else.
     """
     try:
-        task, args = pickle.loads(request)  # nosec B301  # from the instance
-        result = task(*args)
+        task, args, kwargs = pickle.loads(request)  # nosec B301  # from the instance
+        result = task(*args, **kwargs)
     except Exception as error:
         return _raised(error)
     try:

@@ -88,7 +88,7 @@ class WorkerHandle(asyncio.Protocol):
         return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
     def send(self, request: bytes, request_id: str) -> None:
-        """Start a job: ``request`` is the pickle of ``(task, args)``."""
+        """Start a job: ``request`` is the pickle of ``(task, args, kwargs)``."""
         self.jobs += 1
         number = secrets.randbits(64)
         self.reply = asyncio.get_running_loop().create_future()

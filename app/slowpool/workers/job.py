@@ -2,7 +2,7 @@
 
 import asyncio
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Generic, TypeVar
 
 from slowpool.errors import DeadlinePassed, NotPicklable, WorkerTraceback
@@ -73,7 +73,9 @@ class Job(Generic[T]):
         self.fail(DeadlinePassed("the deadline passed before the job could start"))
 
 
-def pickle_request(task: Callable[..., object], args: tuple[object, ...]) -> bytes:
+def pickle_request(
+    task: Callable[..., object], args: tuple[object, ...], kwargs: Mapping[str, object]
+) -> bytes:
     """Pickle a task and its arguments. Raises NotPicklable, which names what cannot be pickled."""
     name = getattr(task, "__qualname__", "")
     if "<" in name or getattr(task, "__module__", "") == "__main__":
@@ -82,9 +84,9 @@ def pickle_request(task: Callable[..., object], args: tuple[object, ...]) -> byt
             "top level of a module that can be imported, and pass what it needs as arguments"
         )
     try:
-        return pickle.dumps((task, args), pickle.HIGHEST_PROTOCOL)
+        return pickle.dumps((task, args, dict(kwargs)), pickle.HIGHEST_PROTOCOL)
     except Exception as error:
-        for value in (task, *args):
+        for value in (task, *args, *kwargs.values()):
             try:
                 pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
             except Exception as why:

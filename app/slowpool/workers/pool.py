@@ -4,11 +4,11 @@ import asyncio
 import logging
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, TypeVarTuple
 
 from slowpool.config import Config
-from slowpool.errors import DeadlinePassed, Draining, PoolFull, WorkerDied
+from slowpool.errors import CutOff, DeadlinePassed, Draining, PoolFull, WorkerDied
 from slowpool.observe.metrics import Metrics
 from slowpool.workers.handle import WorkerHandle
 from slowpool.workers.job import Job, pickle_request
@@ -27,6 +27,8 @@ ESTIMATE_WEIGHT = 0.2
 """Weight of the newest job in the moving average of the service time."""
 
 SHUTTING_DOWN = "this instance is shutting down; try again"
+
+NO_KWARGS: Mapping[str, Any] = {}
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -60,13 +62,17 @@ class WorkerPool:
         self,
         task: Callable[[*Ts], T],
         *args: *Ts,
+        kwargs: Mapping[str, Any] = NO_KWARGS,
         timeout: float | None = None,
         request_id: str = "",
         route: str = "",
     ) -> Job[T]:
-        """Accept a job; ``timeout`` includes its wait. Raises PoolFull, NotPicklable and Draining."""
+        """Accept a job of ``task(*args, **kwargs)``; ``timeout`` includes its wait.
+
+        Raises PoolFull, NotPicklable and Draining.
+        """
         timeout = self._config.slow_timeout_seconds if timeout is None else timeout
-        job: Job[T] = Job(pickle_request(task, args), timeout, request_id, route)
+        job: Job[T] = Job(pickle_request(task, args, kwargs), timeout, request_id, route)
         if self._closed:
             raise Draining(SHUTTING_DOWN)
         job.outcome.add_done_callback(self._count)
@@ -95,10 +101,12 @@ class WorkerPool:
         return min(max(1, math.ceil(seconds)), math.ceil(self._config.slow_timeout_seconds))
 
     async def close(self) -> None:
-        """Stop the workers. Waiting and running jobs fail with Draining; workers that run one are killed."""
+        """Stop the workers. Waiting jobs fail with Draining, running ones with CutOff."""
         self._closed = True
-        for job in [*self.waiting_jobs, *self.running_jobs]:
+        for job in list(self.waiting_jobs):
             job.fail(Draining(SHUTTING_DOWN))
+        for job in self.running_jobs:
+            job.fail(CutOff("this instance is shutting down, and the job took too long for it"))
         for slot in self._slots:
             slot.cancel()
         await asyncio.gather(*self._slots, return_exceptions=True)
@@ -209,7 +217,7 @@ class WorkerPool:
 
     def _count(self, outcome: asyncio.Future[Reply]) -> None:
         error = None if outcome.cancelled() else outcome.exception()
-        if outcome.cancelled() or isinstance(error, Draining):
+        if outcome.cancelled() or isinstance(error, CutOff | Draining):
             self._metrics.job("cancelled")
         elif error:
             self._metrics.job("timeout" if isinstance(error, DeadlinePassed) else "died")

@@ -9,7 +9,7 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 REQUEST = struct.Struct("!QQ")
-"""Number of the job, size of the pickled ``(task, args)`` that follows."""
+"""Number of the job, size of the pickled ``(task, args, kwargs)`` that follows."""
 
 REPLY = struct.Struct("!cQQQ")
 """Kind of the reply, number of the job, resident bytes of the worker, size of the body that follows."""
