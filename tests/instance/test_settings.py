@@ -15,7 +15,7 @@ def test_an_instance_with_a_bad_setting_ends_with_status_2_and_one_line(tmp_path
 
 def test_an_instance_names_a_mistyped_setting(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("SLOW_WORKER=3\n")
-    done = run_app(tmp_path, ROUTES="no.such.module")
+    done = run_app(tmp_path, APP="no.such.module:app")
     first, second = done.stderr.splitlines()
     assert first == "slowpool: SLOW_WORKER is no setting and changes nothing; is SLOW_WORKERS meant?"
-    assert second.startswith("slowpool: ROUTES=no.such.module: ")
+    assert second.startswith("slowpool: APP=no.such.module:app: ")
