@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from slowpool.config import Config, File
+from slowpool.config import Config, File, Prefixes
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -20,7 +20,7 @@ SECTIONS = {
     "server_names": "Access and limits",
     "fast_processes": "Instances",
     "slow_workers": "Slow workers",
-    "routes": "Application",
+    "app": "Application",
     "drain_timeout_seconds": "Stopping",
     "fast_block_budget_seconds": "Logs, traces and errors",
 }
@@ -38,7 +38,8 @@ NGINX = {
     ),
     *("SLOW_PER_CLIENT", "CLIENT_RATE", "CLIENT_CONNECTIONS", "ADMIN_PASSWORD_FILE"),
     *("FAST_PROCESSES", "SLOW_PROCESSES", "FAST_PORT", "SLOW_PORT", "FAST_HOST", "SLOW_HOST"),
-    *("SLOW_TIMEOUT_SECONDS", "DRAIN_TIMEOUT_SECONDS", "LOG_FORMAT"),
+    *("SLOW_PATHS", "STREAM_PATHS", "MAX_BODY_BYTES", "AFFINITY"),
+    *("FAST_TIMEOUT_SECONDS", "SLOW_TIMEOUT_SECONDS", "DRAIN_TIMEOUT_SECONDS", "LOG_FORMAT"),
 }
 """Settings that nginx/render reads; all others are only for the instances."""
 
@@ -119,7 +120,7 @@ def kubernetes_settings() -> str:
         "# deploy/README.md describes them. Change them in an overlay. The Deployments set hosts and files.",
     ]
     for field, schema in _schemas().items():
-        if not field.endswith("_host") and not _is_file(schema):
+        if not field.endswith("_host") and not _is(File, schema):
             lines.append(f"{field.upper()}={default(field)}")
     return "\n".join(lines) + "\n"
 
@@ -145,8 +146,10 @@ def nginx_settings() -> str:
             lines.append(f"integer {name} {value} {schema['minimum']} {schema['maximum']}")
         elif schema["type"] == "number":
             lines.append(f"number {name} {value}")
-        elif _is_file(schema):
+        elif _is(File, schema):
             lines.append(f"file {name} {value}")
+        elif _is(Prefixes, schema):
+            lines.append(f"prefixes {name} {value}")
         else:
             pattern = NETWORKS if name == "TRUSTED_PROXIES" else schema["pattern"]
             lines.append(f"text {name} {value} '{pattern}'")
@@ -187,8 +190,8 @@ def _schemas() -> dict[str, dict[str, Any]]:
     return schemas
 
 
-def _is_file(schema: dict[str, Any]) -> bool:
-    return bool(schema.get("pattern") == TypeAdapter(File).json_schema()["pattern"])
+def _is(kind: Any, schema: dict[str, Any]) -> bool:
+    return bool(schema.get("pattern") == TypeAdapter(kind).json_schema()["pattern"])
 
 
 def _comment(text: str) -> list[str]:

@@ -17,5 +17,10 @@ integer SLOW_PORT 8101 1 65535
 text FAST_HOST 127.0.0.1 '^[A-Za-z0-9._-]+$'
 text SLOW_HOST 127.0.0.1 '^[A-Za-z0-9._-]+$'
 number SLOW_TIMEOUT_SECONDS 60
+prefixes SLOW_PATHS /slow
+integer MAX_BODY_BYTES 20971520 1 1099511627776
+integer FAST_TIMEOUT_SECONDS 60 1 86400
+prefixes STREAM_PATHS ''
+text AFFINITY '' '^(address|cookie:[A-Za-z0-9_.-]+)?$'
 number DRAIN_TIMEOUT_SECONDS 65
 choice LOG_FORMAT json json console

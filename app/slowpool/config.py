@@ -24,6 +24,9 @@ Host = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")]
 Size = Annotated[int, Field(ge=0)]
 Limit = Annotated[int, Field(ge=0, le=65535)]
 File = Annotated[str, Field(pattern=r"^[^\s\"$\\;{}]*$")]
+Prefixes = Annotated[
+    str, Field(pattern=r"^((/[A-Za-z0-9._~+,:@=!*-]+)+/?( +(/[A-Za-z0-9._~+,:@=!*-]+)+/?)*)?$")
+]
 
 
 def env_file() -> str | None:
@@ -142,14 +145,47 @@ class Config(BaseSettings):
     slow_cpus: str = Field(
         "", description="CPUs that the workers may use, such as `1-3` or `0,2`; empty: all"
     )
-    app: str = Field("demo:make_app", description="the application")
-    slow_paths: str = Field("/slow", description="prefixes")
-    slow_learn_seconds: float = Field(600, ge=0, description="learned")
-    max_body_bytes: int = Field(20971520, ge=1, description="largest body")
-    fast_timeout_seconds: float = Field(60, gt=0, description="fast timeout")
-    stream_paths: str = Field("", description="prefixes")
-    affinity: str = Field("", description="affinity")
-    stream_drain_seconds: float = Field(10, ge=0, description="streams")
+    app: str = Field(
+        "demo:make_app",
+        pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$",
+        description="`module:attribute`: a `tornado.web.Application`, or a function without arguments that "
+        "returns one",
+    )
+    slow_paths: Prefixes = Field(
+        "/slow", description="prefixes, separated by spaces, of paths that go straight to the slow pool"
+    )
+    slow_learn_seconds: float = Field(
+        600,
+        ge=0,
+        le=86_400,
+        description="how long a route that blocked a fast instance for more than "
+        "`FAST_BLOCK_BUDGET_SECONDS` is handed over to the slow pool; 0: never",
+    )
+    max_body_bytes: int = Field(20_971_520, ge=1, le=2**40, description="largest body of a request")
+    fast_timeout_seconds: int = Field(
+        60,
+        ge=1,
+        le=86_400,
+        description="how long nginx waits for a fast instance between two reads; the request is not repeated",
+    )
+    stream_paths: Prefixes = Field(
+        "",
+        description="prefixes, separated by spaces, of paths whose request bodies nginx passes on as they "
+        "arrive; such a request cannot be handed over",
+    )
+    affinity: str = Field(
+        "",
+        pattern=r"^(address|cookie:[A-Za-z0-9_.-]+)?$",
+        description="`address` or `cookie:NAME`: requests of the same client address, or with the same "
+        "cookie, reach the same fast instance; empty: the least busy one",
+    )
+    stream_drain_seconds: float = Field(
+        10,
+        ge=0,
+        le=86_400,
+        description="how long an instance that stops waits for answers that have begun and have no "
+        "`Content-Length`; at most `DRAIN_TIMEOUT_SECONDS`",
+    )
     drain_timeout_seconds: float = Field(
         65,
         gt=0,
@@ -239,6 +275,19 @@ class Config(BaseSettings):
                 ipaddress.ip_network(network)
             except ValueError as error:
                 raise ValueError(f"{error}; write addresses or networks such as 10.0.0.0/8") from error
+        return value
+
+    @field_validator("slow_paths", "stream_paths")
+    @classmethod
+    def _check_prefixes(cls, value: str) -> str:
+        prefixes = value.split()
+        for prefix in prefixes:
+            if f"{prefix}/".startswith("/-/"):
+                raise ValueError("paths below /-/ are slowpool's own")
+            if {".", ".."} & {*prefix.split("/")}:
+                raise ValueError("nginx resolves . and .. before it compares a path")
+            if prefixes.count(prefix) > 1:
+                raise ValueError(f"{prefix} is there twice")
         return value
 
     @model_validator(mode="after")

@@ -13,6 +13,10 @@ OF_OTEL = {f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT" for signal in ("TRACES", "MET
 """Variables of OpenTelemetry that are similar to a setting."""
 
 
+FORMER = {"ROUTES": "APP"}
+"""Settings of earlier versions -> those that take their place."""
+
+
 def warn_of_mistyped() -> None:
     """Print a line to stderr for each mistyped setting."""
     for name, setting in mistyped().items():
@@ -29,6 +33,8 @@ def mistyped() -> dict[str, str]:
 
 def _meant(name: str, settings: list[str]) -> str:
     """The setting that is most similar to the name; empty without one."""
+    if name in FORMER:
+        return FORMER[name]
     forms = [name + unit for unit in ("_SECONDS", "_BYTES", "_FILE")]
     if name.endswith("Y"):
         forms.append(name[:-1] + "IES")

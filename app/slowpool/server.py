@@ -74,8 +74,10 @@ async def serve(config: Config, own: Instance, *, reload: bool = False) -> None:
                 if own.pool is not Pool.FAST:
                     await runtime.workers.start()
         except asyncio.CancelledError:
-            if not stop.requested.is_set():
+            task = asyncio.current_task()
+            if not stop.requested.is_set() or task is None:
                 raise
+            task.uncancel()
             await runtime.workers.close()
         else:
             await _serve_until_stopped(runtime, app, stop, reload)

@@ -4,6 +4,7 @@ import ipaddress
 from typing import Any
 
 from slowpool.config import Config
+from slowpool.status.report import LearnedRoute
 
 Json = dict[str, Any]
 
@@ -11,16 +12,23 @@ MOST_BLOCKING = 10
 """The most blocking routes to name."""
 
 
-def hints(config: Config, pools: Json, instances: list[Json], blocks: dict[str, float]) -> list[str]:
+def hints(
+    config: Config,
+    pools: Json,
+    instances: list[Json],
+    blocks: dict[str, float],
+    learned: dict[str, LearnedRoute],
+) -> list[str]:
     """A sentence for each problem and its remedy, the worst first.
 
-    ``blocks`` is the longest time, in seconds, for which a route has blocked a fast instance.
+    ``blocks`` is the longest time, in seconds, for which a route has blocked a fast instance; ``learned`` has
+    the routes that are handed over to the slow pool for that reason.
     """
     return [
         *_missing(config, pools),
         *_silent(config, instances),
         *_full(config, pools["slow"]),
-        *_blocking(blocks),
+        *_blocking(blocks, learned),
         *_failing(pools),
     ]
 
@@ -65,13 +73,22 @@ def _full(config: Config, slow: Json) -> list[str]:
     ]
 
 
-def _blocking(blocks: dict[str, float]) -> list[str]:
+def _blocking(blocks: dict[str, float], learned: dict[str, LearnedRoute]) -> list[str]:
     worst = sorted(blocks.items(), key=lambda block: (-block[1], block[0]))
-    found = [
-        f"{route or 'Something other than a handler'} blocked its fast instance for {seconds:.2f} s, and all "
-        "other requests of it: run that work in the slow pool. The log has the line that did it."
-        for route, seconds in worst[:MOST_BLOCKING]
-    ]
+    found = []
+    for route, seconds in worst[:MOST_BLOCKING]:
+        what = f"{route or 'Something other than a handler'} blocked its fast instance for {seconds:.2f} s"
+        if route in learned:
+            found.append(
+                f"{what}, at {learned[route].line}. It goes to the slow pool for the next "
+                f"{learned[route].left_seconds:.0f} s. To make it a job, move the work into a function and "
+                "write: await slowpool.run(function, ...)"
+            )
+        else:
+            found.append(
+                f"{what}, and all other requests of it: run that work in the slow pool, with await "
+                "slowpool.run(function, ...). The log has the line that did it."
+            )
     if len(worst) > MOST_BLOCKING:
         found.append(f"{len(worst) - MOST_BLOCKING} more routes blocked a fast instance for less time.")
     return found

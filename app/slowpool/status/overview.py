@@ -23,7 +23,7 @@ from slowpool.instance import GOING_AWAY
 from slowpool.observe.history import STEP_SECONDS, STEPS, Step, step_number, total
 from slowpool.observe.untrusted import MAX_TEXT, printable
 from slowpool.status.advice import hints
-from slowpool.status.report import MAX_BYTES, Report
+from slowpool.status.report import MAX_BYTES, LearnedRoute, Report
 
 log = logging.getLogger("slowpool")
 
@@ -144,7 +144,7 @@ class Overview:
             "step_seconds": STEP_SECONDS,
             "pools": pools,
             "instances": instances,
-            "hints": hints(self._config, pools, instances, self._blocks()),
+            "hints": hints(self._config, pools, instances, self._blocks(), self._learned()),
             "steps": {pool.value: self._pool_steps(pool, since) for pool in self._addresses},
         }
 
@@ -175,6 +175,11 @@ class Overview:
     def _blocks(self) -> dict[str, float]:
         fast = (seen for seen in self._seen.values() if seen.pool is Pool.FAST)
         return total(step for seen in fast for step in seen.steps.values() if step.blocks).blocks
+
+    def _learned(self) -> dict[str, LearnedRoute]:
+        reports = [seen.report for seen in self._seen.values() if seen.report and not seen.error]
+        learned = [route for report in reports for route in report.learned]
+        return {route.route: route for route in sorted(learned, key=lambda one: one.left_seconds)}
 
     def close(self) -> None:
         """Close the connections to the instances, and forget the instances."""

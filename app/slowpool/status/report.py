@@ -14,6 +14,9 @@ from slowpool.observe.untrusted import MAX_TEXT, Count, Seconds, Text
 MAX_BYTES = 1 << 20
 """The largest report. With ten busy minutes, 256 jobs and the longest names it is smaller."""
 
+MOST_LEARNED = 100
+"""The most learned routes in a report."""
+
 
 def report(runtime: Runtime, since: int) -> dict[str, Any]:
     """The report of this instance, with its history from step ``since`` on."""
@@ -31,6 +34,15 @@ def report(runtime: Runtime, since: int) -> dict[str, Any]:
                 "age_seconds": now - job.started_at,
             }
             for job in jobs
+        ],
+        "learned": [
+            {
+                "route": route[:MAX_TEXT],
+                "line": learned.line[:MAX_TEXT],
+                "blocked_seconds": learned.seconds,
+                "left_seconds": learned.until - now,
+            }
+            for route, learned in list(runtime.learned.current().items())[:MOST_LEARNED]
         ],
         "worker_restarts": runtime.metrics.worker_restarts,
         "resident_bytes": resident_bytes(),
@@ -52,6 +64,15 @@ class RunningJob(_Received):
     age_seconds: Seconds
 
 
+class LearnedRoute(_Received):
+    """A route that has blocked the instance and is handed over to the slow pool for ``left_seconds`` more."""
+
+    route: Text
+    line: Text
+    blocked_seconds: Seconds
+    left_seconds: Seconds
+
+
 class Report(_Received):
     """A report as it is received from another instance; one that does not have these types is refused."""
 
@@ -60,6 +81,7 @@ class Report(_Received):
     active: Count
     waiting: Count
     running: Annotated[list[RunningJob], Field(max_length=1000)]
+    learned: Annotated[list[LearnedRoute], Field(max_length=MOST_LEARNED)] = []
     worker_restarts: Count
     resident_bytes: Count
     steps: dict[int, Step]

@@ -5,6 +5,8 @@ import logging
 import sys
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
+from http.client import responses
+from types import FrameType
 from typing import Any
 
 from tornado import httputil
@@ -17,7 +19,7 @@ from slowpool.errors import CannotHandOver, NotFound, RequestError
 from slowpool.http.forms import Form, form
 from slowpool.http.request import request_id
 from slowpool.instance import Runtime, State
-from slowpool.web.problems import PROBLEM_TYPE, problem
+from slowpool.web.problems import set_problem
 from slowpool.web.templates import RouteTemplates
 from slowpool.workers.job import Job
 
@@ -272,6 +274,7 @@ class Exchange(HTTPMessageDelegate):
         if not self.ended and self.route is not None:
             self.ended = True
             self.runtime.requests.hand_over(self.route)
+        self._target = None
 
     def _refuse(self, error: RequestError) -> None:
         assert self._target
@@ -282,8 +285,8 @@ class Exchange(HTTPMessageDelegate):
     def _answer(self, error: RequestError) -> None:
         """Answer with a problem, without the application."""
         headers = HTTPHeaders()
-        body = self._problem(error, headers)
-        start_line = httputil.ResponseStartLine("HTTP/1.1", error.status_code, error.reason or "")
+        body = set_problem(headers, error, self.request_id)
+        start_line = httputil.ResponseStartLine("HTTP/1.1", error.status, responses[error.status])
         self.connection.write_headers(start_line, headers, b"" if self.method == "HEAD" else body)
         self.connection.finish()
 
@@ -293,22 +296,15 @@ class Exchange(HTTPMessageDelegate):
         log.info("%s %s: %s", self.method, self.route, error.log_text, extra=extra)
         for name, value in error.headers().items():
             headers.setdefault(name, value)
-        if self.handler and type(self.handler).write_error is not RequestHandler.write_error:
+        if not _is_called_by(RequestHandler.write_error):
             return chunk  # the application has a page of its own
-        headers.pop("Content-Encoding", None)
-        body = self._problem(error, headers)
+        body = set_problem(headers, error, self.request_id)
         return b"" if self.method == "HEAD" else body
-
-    def _problem(self, error: RequestError, headers: HTTPHeaders) -> bytes:
-        body = problem(error.status_code, error.detail, self.request_id)
-        for name, value in error.headers().items():
-            headers[name] = value
-        headers["Content-Type"] = PROBLEM_TYPE
-        headers["Content-Length"] = str(len(body))
-        return body
 
     def _end(self, status: int) -> None:
         self.runtime.streams.discard(self.cut)
+        if status != 101:
+            self._target = self._form = None  # the task of a kept-alive connection holds this exchange
         if not self.ended and self.route is not None:
             self.ended = True
             seconds = asyncio.get_running_loop().time() - self.arrived_at
@@ -355,6 +351,14 @@ class Connection(httputil.HTTPConnection):
         stream: IOStream = self._inner.detach()
         self.exchange.detached(stream)
         return stream
+
+
+def _is_called_by(function: Callable[..., Any]) -> bool:
+    """Whether this Python function is on the stack."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame and frame.f_code is not function.__code__:
+        frame = frame.f_back
+    return frame is not None
 
 
 def _done() -> "asyncio.Future[None]":
