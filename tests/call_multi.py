@@ -2,6 +2,11 @@
 
     python tests/call_multi.py slow_threaded
     python tests/call_multi.py slow --url https://localhost:8443 --insecure --n 6000
+    python tests/call_multi.py stall
+
+``stall`` is a route of the fast pool that blocks. Requests for it are first sent until it has blocked each
+fast instance, which then hands the route over. Then come 4 requests for it, of about 3 s each, and the fast
+ones.
 
 The exit status is 0 when every request was answered 200. It needs Python alone.
 """
@@ -18,7 +23,16 @@ from urllib.parse import urlsplit
 
 SLOW = 3
 FAST = 20
+N = 6000
 TIMEOUT_SECONDS = 120
+
+STALL = "stall"
+STALLED = 4
+STALL_N = 7500
+LEARN_N = 4000
+"""Blocks an instance for some 0.5 s, more than FAST_BLOCK_BUDGET_SECONDS."""
+
+LEARN_TRIES = 60
 
 printing = threading.Lock()
 
@@ -40,7 +54,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=summary)
     parser.add_argument("route", help="the slow route, such as slow, slow_threaded or slow/executor")
     parser.add_argument("--url", default="http://localhost:8080", help="of the system (%(default)s)")
-    parser.add_argument("--n", type=int, default=6000, help="size of the slow work (%(default)s)")
+    parser.add_argument("--n", type=int, help=f"size of the slow work ({N}; for stall {STALL_N})")
     parser.add_argument("--insecure", action="store_true", help="accept any certificate, for https")
     options = parser.parse_args()
     try:
@@ -48,7 +62,13 @@ def main() -> int:
     except ValueError as error:
         parser.error(str(error))
 
-    slow = [Call(f"/{options.route.strip('/')}?id={i}&n={options.n}") for i in range(1, SLOW + 1)]
+    route, count, n = options.route.strip("/"), SLOW, options.n or N
+    if route == STALL:
+        count, n = STALLED, options.n or STALL_N
+        if not learned(connect):
+            print(f"/{STALL} still blocks the fast pool after {LEARN_TRIES} requests")
+            return 1
+    slow = [Call(f"/{route}?id={i}&n={n}") for i in range(1, count + 1)]
     fast = [Call(f"/fast?id={i}") for i in range(1, FAST + 1)]
     start = time.monotonic()
     threads = [threading.Thread(target=ask, args=(connect, call, start)) for call in slow + fast]
@@ -63,8 +83,27 @@ def main() -> int:
     print(f"last slow result   {max(call.seconds for call in slow):7.3f} s")
     failed = [call for call in slow + fast if not call.answered]
     if failed:
-        print(f"{len(failed)} of {SLOW + FAST} requests failed")
+        print(f"{len(failed)} of {len(slow + fast)} requests failed")
     return 1 if failed else 0
+
+
+def learned(connect: Callable[[], http.client.HTTPConnection]) -> bool:
+    """Ask for the route that blocks, one request at a time, until no fast instance answers it any more.
+
+    Returns whether that came about. nginx gives requests that come one at a time to each instance in turn.
+    """
+    start, in_a_row = time.monotonic(), 0
+    fast: set[str] = set()
+    for _ in range(LEARN_TRIES):
+        call = Call(f"/{STALL}?id=0&n={LEARN_N}")
+        ask(connect, call, start)
+        in_a_row = in_a_row + 1 if call.served_by.startswith("slow:") else 0
+        if call.served_by.startswith("fast:"):
+            fast.add(call.served_by)
+        if in_a_row >= 2 * max(2, len(fast)):
+            print(flush=True)
+            return True
+    return False
 
 
 def connector(url: str, *, insecure: bool) -> Callable[[], http.client.HTTPConnection]:

@@ -1,16 +1,17 @@
 """The routes of the example application."""
 
 from pathlib import Path
+from typing import Any
 
 from tornado.web import StaticFileHandler
 
+import slowpool
 from demo import strategies
-from demo.arguments import job_id
+from demo.handlers import DemoHandler, PageHandler
 from demo.image_header import BadImage
 from demo.openapi import DESCRIPTION
 from demo.thumbnail import ImageTooLarge, thumbnail
 from slowpool.errors import BadArgument, ContentTooLarge
-from slowpool.web import Handler, PageHandler, SlowHandler
 
 STATIC = Path(__file__).parent / "static"
 IMAGE_BYTES = 20 * 1024 * 1024
@@ -24,25 +25,25 @@ class IndexHandler(PageHandler):
         self.finish((STATIC / "index.html").read_bytes())
 
 
-class OpenApiHandler(Handler):
+class OpenApiHandler(DemoHandler):
     """The description of these routes."""
 
     def get(self) -> None:
         self.finish(DESCRIPTION)
 
 
-class FastHandler(Handler):
+class FastHandler(DemoHandler):
     """Answers at once."""
 
     def get(self) -> None:
-        self.text(f"fast result {job_id(self)}")
+        self.text(f"fast result {self.result_id()}")
 
 
 class StaticHandler(PageHandler, StaticFileHandler):
     """The page's style and script."""
 
 
-class ThumbnailHandler(SlowHandler):
+class ThumbnailHandler(DemoHandler):
     """``POST`` an image, get a JPEG thumbnail of at most ``size`` × ``size`` pixels."""
 
     async def post(self) -> None:
@@ -50,7 +51,7 @@ class ThumbnailHandler(SlowHandler):
         if len(self.request.body) > IMAGE_BYTES:
             raise ContentTooLarge(f"the image has more than {IMAGE_BYTES // 2**20} MiB, which is the limit")
         try:
-            jpeg = await self.run(thumbnail, self.request.body, pixels)
+            jpeg = await slowpool.run(thumbnail, self.request.body, pixels)
         except BadImage as error:
             raise BadArgument(str(error)) from error
         except (ImageTooLarge, MemoryError) as error:
@@ -59,7 +60,7 @@ class ThumbnailHandler(SlowHandler):
         self.finish(jpeg)
 
 
-routes = [
+routes: list[tuple[Any, ...]] = [
     (r"/", IndexHandler),
     (r"/static/(\w+\.\w+)", StaticHandler, {"path": STATIC}),
     (r"/openapi.json", OpenApiHandler),

@@ -8,6 +8,7 @@ import asyncio
 import atexit
 import multiprocessing
 import multiprocessing.pool
+import os
 import pickle
 import threading
 from collections.abc import Callable, Iterable
@@ -18,9 +19,10 @@ from typing import Any, TypeVar
 
 from tornado.ioloop import IOLoop
 
-from demo.arguments import job_id, size
+import slowpool
+from demo.handlers import DemoHandler
 from demo.tasks import factorials
-from slowpool.web import SlowHandler
+from slowpool.config import Config
 
 R = TypeVar("R")
 
@@ -30,24 +32,23 @@ PROCESSES = multiprocessing.get_context("spawn")
 LOST_WORKER_POLL_SECONDS = 0.1
 
 
-class FactorialHandler(SlowHandler):
+class FactorialHandler(DemoHandler):
     """Does the work in the way of the subclass, then answers ``slow result {id} <--- {seconds} s``."""
 
     async def get(self) -> None:
-        result_id, n = job_id(self), size(self)
+        result_id, n = self.result_id(), self.integer("n", default=2000, minimum=1, maximum=20_000)
         self.text(f"slow result {result_id} <--- {await self.work(n):.3f} s")
 
     async def work(self, n: int) -> float:
         raise NotImplementedError
 
-    @property
-    def processes(self) -> int:
-        """The number of processes, equal to that of the worker pool."""
-        return self.application.runtime.config.slow_workers
-
 
 class InlineHandler(FactorialHandler):
-    """On the instance's own thread, which blocks the instance: the mistake that this demo shows."""
+    """On the instance's own thread, which blocks the instance: the mistake that this demo shows.
+
+    Under ``/slow`` it only ever blocks the slow pool. As ``/stall`` it blocks each fast instance once, which
+    then sends the route to the slow pool.
+    """
 
     async def work(self, n: int) -> float:
         return factorials(n)
@@ -88,30 +89,30 @@ class ExecutorHandler(FactorialHandler):
     """In a ProcessPoolExecutor, which one dead worker breaks permanently."""
 
     async def work(self, n: int) -> float:
-        return await IOLoop.current().run_in_executor(_executor(self.processes), factorials, n)
+        return await IOLoop.current().run_in_executor(_executor(), factorials, n)
 
 
 class PoolHandler(FactorialHandler):
     """In a multiprocessing.Pool made awaitable."""
 
     async def work(self, n: int) -> float:
-        return await awaitable_pool(self.processes).apply_async(factorials, (n,))
+        return await awaitable_pool().apply_async(factorials, (n,))
 
 
 class WorkerHandler(FactorialHandler):
-    """In this project's worker pool: the recommended way."""
+    """In this project's worker pool: the recommended way, on any path."""
 
     async def work(self, n: int) -> float:
-        return await self.run(factorials, n)
+        return await slowpool.run(factorials, n)
 
 
 class PoolTestHandler(PoolHandler):
     """Awaits one task that works and one that raises, and answers with both."""
 
     async def get(self) -> None:
-        done = await awaitable_pool(self.processes).apply_async(succeed)
+        done = await awaitable_pool().apply_async(succeed)
         try:
-            await awaitable_pool(self.processes).apply_async(fail)
+            await awaitable_pool().apply_async(fail)
         except Exception as error:
             self.text(f"{done}\nCaught an exception: {error.__cause__}")
 
@@ -176,9 +177,9 @@ class AwaitablePool:
 
 
 @cache
-def awaitable_pool(processes: int) -> AwaitablePool:
+def awaitable_pool() -> AwaitablePool:
     """The pool of this instance, made by the first request that needs it."""
-    pool = AwaitablePool(processes)
+    pool = AwaitablePool(_processes())
     atexit.register(pool.close)
     return pool
 
@@ -192,8 +193,13 @@ def fail() -> None:
 
 
 @cache
-def _executor(processes: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(processes, mp_context=PROCESSES)
+def _executor() -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(_processes(), mp_context=PROCESSES)
+
+
+def _processes() -> int:
+    """As many as a slow instance has workers."""
+    return Config.load().slow_workers or os.cpu_count() or 1
 
 
 def _guarded(task: Callable[..., R], *args: Any) -> R:
@@ -220,7 +226,9 @@ def _workers(pool: multiprocessing.pool.Pool) -> set[int]:
 
 routes = [
     (r"/slow", InlineHandler),
+    (r"/stall", InlineHandler),
     (r"/slow_threaded", WorkerHandler),
+    (r"/report", WorkerHandler),
     (r"/slow/worker", WorkerHandler),
     (r"/slow/thread", ThreadHandler),
     (r"/slow/process", ProcessHandler),

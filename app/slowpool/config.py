@@ -29,6 +29,11 @@ Prefixes = Annotated[
 ]
 
 
+def env_file() -> str | None:
+    """The file of settings; none for a program of deploy/supervise, whose settings are those of its start."""
+    return None if "SLOWPOOL_RUN_DIR" in os.environ else ".env"
+
+
 class Pool(StrEnum):
     """The tag of an instance; ``all`` is one process with both pools' routes, for development."""
 
@@ -222,7 +227,7 @@ class Config(BaseSettings):
         Raises ConfigError, one line with the first wrong variable and its valid values.
         """
         try:
-            return cls()
+            return cls(_env_file=env_file())
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             message = first["msg"].removeprefix("Value error, ")

@@ -10,7 +10,7 @@ from typing import Self
 from pydantic import ValidationError
 
 from slowpool.config import Config
-from slowpool.environment import in_environment, in_file
+from slowpool.environment import in_environment, settings_in_file
 from slowpool.errors import ConfigError
 
 RUNS = Path(__file__).resolve().parents[2] / ".run"
@@ -35,7 +35,7 @@ class Run:
     @classmethod
     def note(cls, folder: Path, config: Config) -> None:
         """Write the settings to a run's folder, readable by its user only."""
-        content = {"settings": config.environ(), "file": _settings_in_file()}
+        content = {"settings": config.environ(), "file": settings_in_file()}
         file = os.open(folder / "settings.json", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(file, "w") as stream:
             json.dump(content, stream)
@@ -77,7 +77,7 @@ class Run:
 
         A variable that was set only in the environment in which it was started has not changed.
         """
-        environment, file = in_environment(), _settings_in_file()
+        environment, file = in_environment(), settings_in_file()
         then, now = self.config.model_dump(), config.model_dump()
         return {
             name.upper(): (_text(then[name]), _text(now[name]))
@@ -97,8 +97,3 @@ class Run:
 
 def _text(value: object) -> str:
     return f"{value:g}" if isinstance(value, float | bool) else str(value)
-
-
-def _settings_in_file() -> dict[str, str]:
-    known = {name.upper() for name in Config.model_fields}
-    return {name.upper(): value for name, value in in_file().items() if name.upper() in known}

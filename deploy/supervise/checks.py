@@ -11,17 +11,17 @@ from collections.abc import Mapping
 
 from slowpool.errors import ConfigError
 
-ROUTES_SECONDS = 20.0
-"""Routes that take longer to import are not checked; the instances import them."""
+LOAD_SECONDS = 20.0
+"""An application that takes longer to load is not checked; the instances load it."""
 
 
 class CheckFailed(Exception):
-    """The routes cannot be imported; the text may include a traceback."""
+    """The application cannot be loaded; the text may include a traceback."""
 
 
-def check_routes(environ: Mapping[str, str]) -> None:
-    """Import the routes in a separate process. Raises CheckFailed, or ConfigError when it crashes."""
-    with tempfile.TemporaryFile() as errors:  # children of the module would hold a pipe open
+def check_app(app: str, environ: Mapping[str, str]) -> None:
+    """Load the application in a separate process. Raises CheckFailed, or ConfigError when it crashes."""
+    with tempfile.TemporaryFile() as errors:  # children of the application would hold a pipe open
         check = subprocess.Popen(
             [sys.executable, "-m", "slowpool", "check"],
             env=environ,
@@ -31,7 +31,7 @@ def check_routes(environ: Mapping[str, str]) -> None:
             start_new_session=True,
         )
         try:
-            status = check.wait(ROUTES_SECONDS)
+            status = check.wait(LOAD_SECONDS)
         except subprocess.TimeoutExpired:
             return
         finally:
@@ -44,12 +44,12 @@ def check_routes(environ: Mapping[str, str]) -> None:
         raise CheckFailed(text)
     if status:
         how = f"signal {-status}" if status < 0 else f"exit status {status}"
-        raise ConfigError(f"ROUTES={environ['ROUTES']}: importing the module ends Python with {how}")
+        raise ConfigError(f"APP={app}: loading it ends Python with {how}")
 
 
 def check_nginx(environ: Mapping[str, str]) -> None:
     """Render the configuration of nginx and let nginx test it. Raises ConfigError."""
-    command = ["nginx/render", f"{environ['RUN_DIR']}/nginx"]
+    command = ["nginx/render", f"{environ['SLOWPOOL_RUN_DIR']}/nginx"]
     done = subprocess.run(command, env=environ, capture_output=True, text=True, errors="replace")
     if done.returncode:
         lines = done.stderr.splitlines() or ["nginx/render failed"]

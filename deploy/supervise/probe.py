@@ -49,7 +49,7 @@ def main() -> int | str:
     first, count = int(sys.argv[1]), int(sys.argv[2])
     for port in range(first, first + count):
         try:
-            status = status_of(port, "/readyz", HEALTH_CHECK_SECONDS)
+            status = status_of(port, "/-/readyz", HEALTH_CHECK_SECONDS)
         except OSError as error:
             return f"port {port}: {error}"
         if status != 200:

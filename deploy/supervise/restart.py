@@ -109,7 +109,7 @@ def _wait_until_ready(supervisor: Any, name: str) -> None:
     pid = supervisor.getProcessInfo(name)["pid"]
     port = int(name.rpartition("-")[2])
     deadline = time.monotonic() + READY_SECONDS
-    while not is_ok(port, "/readyz"):
+    while not is_ok(port, "/-/readyz"):
         if supervisor.getProcessInfo(name)["pid"] != pid:
             raise RestartError(f"process {pid} has exited; its log says why")
         if time.monotonic() > deadline:

@@ -16,13 +16,13 @@ import threading
 import time
 from pathlib import Path
 
-from deploy.supervise.checks import CheckFailed, check_nginx, check_routes
+from deploy.supervise.checks import CheckFailed, check_app, check_nginx
 from deploy.supervise.nginx_choice import choose_nginx
 from deploy.supervise.probe import is_ok
 from deploy.supervise.rpc import CONTAINER_RUN_DIR, supervisor_api
 from deploy.supervise.stop import Signals, say, stop
 from slowpool.config import Config, Instance, Pool
-from slowpool.environment import in_file
+from slowpool.environment import export_file, settings
 from slowpool.errors import ConfigError
 from slowpool.linux.scheduling import SHORT_SLICE_SECONDS, request_slice
 from slowpool.local_run import Run, run_dir
@@ -38,6 +38,9 @@ OPEN_FILES = 65536
 """The soft limit of open files, if the hard limit allows it. Each connection is one, and the usual soft limit
 of 1024 dates from select(2)."""
 
+NGINX_ENVIRON = {"ADMIN_ADDRESS": "127.0.0.1", "RESOLVER": ""}
+"""As in deploy/programs/nginx.conf."""
+
 SOCKET_PATH_MAX = 90
 """Bytes in the path of a Unix socket (108 on Linux), minus the suffix that supervisor appends."""
 
@@ -50,6 +53,7 @@ def main() -> int:
     try:
         config = Config.load()
         warn_of_mistyped()
+        export_file()
         raise_open_files()
         request_slice(SHORT_SLICE_SECONDS)  # inherited by all programs; slow instances reset it
         match sys.argv[1:]:
@@ -57,7 +61,7 @@ def main() -> int:
                 return _run_local(config)
             case ["fast" | "slow" as pool]:
                 environ = _environ(config, CONTAINER_RUN_DIR, programs=pool, address="0.0.0.0")  # nosec B104  # in a container
-                check_routes(environ)
+                check_app(config.app, environ)
                 os.execve(sys.executable, SUPERVISORD, environ)
             case _:
                 raise ConfigError("usage: python -m deploy.supervise fast|slow|local")
@@ -80,19 +84,24 @@ def raise_open_files() -> None:
 
 
 def _environ(config: Config, run_dir: Path, *, programs: str, address: str) -> dict[str, str]:
-    """Make the run directory and return the environment of supervisor and its programs."""
+    """Make the run directory and return the environment of supervisor and its programs.
+
+    A setting has the text that the user gave it, and one that is not set is absent: an application may have
+    a variable of the same name, such as ``DEBUG``.
+    """
+    placed = ("FAST_PORT", "FAST_PROCESSES", "SLOW_PORT", "SLOW_PROCESSES")  # read by supervisor's files
     run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     return {
-        **in_file(),
         **os.environ,
-        **config.environ(),
+        **settings(),
+        **{name: value for name, value in config.environ().items() if name in placed},
         "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}",
         "PYTHONUNBUFFERED": "1",
-        "RUN_DIR": str(run_dir),
-        "PROGRAMS": programs,
-        "LISTEN_ADDRESS": address,
-        "STOP_WAIT_SECONDS": str(config.stop_wait_seconds),
-        "REPLICA": "" if programs == "*" else socket.gethostname(),  # the short id of a container
+        "SLOWPOOL_RUN_DIR": str(run_dir),
+        "SLOWPOOL_PROGRAMS": programs,
+        "SLOWPOOL_ADDRESS": address,
+        "SLOWPOOL_STOP_WAIT_SECONDS": str(config.stop_wait_seconds),
+        "SLOWPOOL_REPLICA": "" if programs == "*" else socket.gethostname(),  # the short id of a container
     }
 
 
@@ -103,10 +112,9 @@ def _run_local(config: Config) -> int:
     if len(os.fsencode(folder / "supervisor.sock")) > SOCKET_PATH_MAX:
         raise ConfigError(f"the path {ROOT} is too long for a Unix socket; move the project to a shorter one")
     environ = _environ(config, folder, programs="*", address="127.0.0.1")
-    environ |= {"ADMIN_ADDRESS": "127.0.0.1", "RESOLVER": ""}
-    environ |= choose_nginx(environ, folder)
-    check_nginx(environ)
-    check_routes(environ)
+    environ |= choose_nginx({**environ, **NGINX_ENVIRON}, folder)
+    check_nginx({**environ, **NGINX_ENVIRON})
+    check_app(config.app, environ)
     Run.note(folder, config)
     signals = Signals()
     supervisor = subprocess.Popen(

@@ -73,7 +73,7 @@ def stop(
         report_at = _report(supervisor, programs, ends_at, report_at)
         time.sleep(POLL_SECONDS)
     programs = _programs(api)  # more may have started since
-    _close_websockets(api)
+    _end_streams(api)
     supervisor.terminate()
     while supervisor.poll() is None:
         if signals.force:
@@ -98,11 +98,12 @@ def _programs(api: Callable[[], Any]) -> dict[str, int]:
     return {}
 
 
-def _close_websockets(api: Callable[[], Any]) -> None:
-    """Stop nginx and make the fast instances close their WebSockets, for which nginx would wait."""
+def _end_streams(api: Callable[[], Any]) -> None:
+    """Stop nginx and make the instances end WebSockets and streams, for which nginx would wait."""
     with contextlib.suppress(OSError, HTTPException, Error):
         api().stopProcess("nginx:nginx", False)  # it accepts no new connections from now on
-        api().signalProcessGroup("fast", "USR1")
+        for pool in ("fast", "slow"):
+            api().signalProcessGroup(pool, "USR1")
 
 
 def _report(
@@ -147,7 +148,7 @@ def _count_requests(port: int) -> int | None:
     """Return the number of open requests: None when it does not answer, 0 when it does not listen."""
     connection = HTTPConnection("127.0.0.1", port, timeout=COUNT_TIMEOUT_SECONDS)
     try:
-        connection.request("GET", "/metrics", headers={"Connection": "close"})
+        connection.request("GET", "/-/metrics", headers={"Connection": "close"})
         text = connection.getresponse().read().decode(errors="replace")
     except ConnectionRefusedError:
         return 0

@@ -32,7 +32,7 @@ from slowpool.observe import logs
 
 PROBE_INTERVAL_SECONDS = 1.0
 FAST_HUNG_SECONDS = 10.0
-"""A fast instance that does not answer ``/livez`` for this long is hung."""
+"""A fast instance that does not answer ``/-/livez`` for this long is hung."""
 SLOW_HUNG_MARGIN_SECONDS = 30.0
 """A slow instance may compute inline for the timeout of a job, and this much longer."""
 NGINX_HUNG_SECONDS = 30.0
@@ -54,7 +54,7 @@ restarting = threading.Lock()
 def main() -> None:
     """Speak the listener's protocol on stdin and stdout until supervisor ends this process."""
     config = Config.load()
-    programs = os.environ["PROGRAMS"]
+    programs = os.environ["SLOWPOOL_PROGRAMS"]
     logs.set_up(config, "" if programs == "*" else programs, "watchdog", sys.stderr)
     _start_watching(config, programs)
     shutting_down = False
@@ -85,22 +85,22 @@ def _start_watching(config: Config, programs: str) -> None:
         Pool.SLOW: config.slow_timeout_seconds + SLOW_HUNG_MARGIN_SECONDS,
     }
     watched = [
-        (f"{pool}:{pool}-{instance.port}", instance.port, seconds, config.instance_max_rss_bytes)
+        (f"{pool}:{pool}-{instance.port}", instance.port, "/-/livez", seconds, config.instance_max_rss_bytes)
         for pool, seconds in hung_seconds.items()
         if programs in (pool, "*")
         for instance in config.instances(pool)
     ]
     if programs == "*":
-        watched.append(("nginx:nginx", config.admin_port, NGINX_HUNG_SECONDS, 0))
+        watched.append(("nginx:nginx", config.admin_port, "/livez", NGINX_HUNG_SECONDS, 0))
     for arguments in watched:
         threading.Thread(target=_watch, args=arguments, daemon=True).start()
 
 
-def _watch(name: str, port: int, hung_seconds: float, max_rss_bytes: int) -> None:
+def _watch(name: str, port: int, path: str, hung_seconds: float, max_rss_bytes: int) -> None:
     while True:
         time.sleep(PROBE_INTERVAL_SECONDS)
         try:
-            status_of(port, "/livez", hung_seconds)
+            status_of(port, path, hung_seconds)
             exits_in_vain[name] = 0
             if max_rss_bytes:
                 _check_size(name, max_rss_bytes)

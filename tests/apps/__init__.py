@@ -1,1 +1,1 @@
-"""Applications that the tests serve through ``ROUTES``."""
+"""Applications that the tests serve through ``APP``."""

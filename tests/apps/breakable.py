@@ -1,16 +1,16 @@
-"""Routes of which a new release is broken: while there is a file ``$BROKEN``, the import fails, after as many
-seconds as the file says."""
+"""An application of which a new release is broken: while there is a file ``$BROKEN``, the import fails,
+after as many seconds as the file says."""
 
 import os
 import time
 from pathlib import Path
 
-from slowpool.web import Handler
+from tornado.web import Application, RequestHandler
 
 
-class OkHandler(Handler):
+class OkHandler(RequestHandler):
     def get(self) -> None:
-        self.text(self.get_argument("id", "ok"))
+        self.finish(self.get_argument("id", "ok"))
 
 
 broken = Path(os.environ["BROKEN"])
@@ -18,4 +18,6 @@ if broken.exists():
     time.sleep(float(broken.read_text()))
     raise RuntimeError("the new release is broken")
 
-routes = [(r"/ok", OkHandler)]
+
+def make_app() -> Application:
+    return Application([(r"/ok", OkHandler)])

@@ -3,10 +3,10 @@
 import logging
 from pathlib import Path
 
-from tornado.web import HTTPError, RedirectHandler, RequestHandler, StaticFileHandler
+from tornado.web import Application, HTTPError, RedirectHandler, RequestHandler, StaticFileHandler
 from tornado.websocket import WebSocketHandler
 
-from slowpool.web import Handler, SlowHandler
+import slowpool
 
 
 class FailingHandler(RequestHandler):
@@ -32,7 +32,7 @@ class OddHandler(RequestHandler):
         raise HTTPError(400, "100 %d and " + self.request.headers.get("X-Header", "").replace("%", "%%"))
 
 
-class SayingHandler(Handler):
+class SayingHandler(RequestHandler):
     """Logs and prints nothing but the header and the body."""
 
     def post(self) -> None:
@@ -40,7 +40,7 @@ class SayingHandler(Handler):
         logging.getLogger("careless").info(
             "it said %s", text, extra={"header": text, "nested": [{"x": text}]}
         )
-        self.text("ok")
+        self.finish("ok")
 
 
 class FailingSocket(WebSocketHandler):
@@ -59,20 +59,23 @@ def say(text: str) -> None:
     raise ValueError(text)
 
 
-class TaskHandler(SlowHandler):
+class TaskHandler(RequestHandler):
     """Gives the header to a task."""
 
     async def get(self) -> None:
-        await self.run(say, self.request.headers.get("X-Header", ""))
+        await slowpool.run(say, self.request.headers.get("X-Header", ""))
 
 
-routes = [
-    (r"/fail.*", FailingHandler),
-    (r"/refuse.*", RefusingHandler),
-    (r"/odd.*", OddHandler),
-    (r"/say", SayingHandler),
-    (r"/socket", FailingSocket),
-    (r"/static/(.*)", StaticFileHandler, {"path": Path(__file__).parent}),
-    (r"/from/(.*)", RedirectHandler, {"url": "/to/{0}"}),
-    (r"/slow/task", TaskHandler),
-]
+def make_app() -> Application:
+    return Application(
+        [
+            (r"/fail.*", FailingHandler),
+            (r"/refuse.*", RefusingHandler),
+            (r"/odd.*", OddHandler),
+            (r"/say", SayingHandler),
+            (r"/socket", FailingSocket),
+            (r"/static/(.*)", StaticFileHandler, {"path": Path(__file__).parent}),
+            (r"/from/(.*)", RedirectHandler, {"url": "/to/{0}"}),
+            (r"/slow/task", TaskHandler),
+        ]
+    )

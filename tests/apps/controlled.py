@@ -9,98 +9,89 @@ import os
 import time
 from pathlib import Path
 
+from tornado.web import Application, RequestHandler
 from tornado.websocket import WebSocketHandler
 
+import slowpool
 from slowpool.errors import BadArgument
-from slowpool.web import Handler, SlowHandler
 
 
-class WaitHandler(Handler):
+class WaitHandler(RequestHandler):
     """Waits without blocking its instance."""
 
     async def get(self) -> None:
         folder = enter(self.get_argument("folder"))
         while not released(folder):  # another process opens the gate
             await asyncio.sleep(0.01)
-        self.text("released")
+        self.finish("released")
 
     async def post(self) -> None:
         await self.get()
 
 
-class BlockHandler(SlowHandler):
+class BlockHandler(RequestHandler):
     """Blocks its instance."""
 
     def get(self) -> None:
-        self.text(wait(self.get_argument("folder")))
+        self.finish(wait(self.get_argument("folder")))
 
     def post(self) -> None:
         self.get()
 
 
-class TaskHandler(SlowHandler):
+class TaskHandler(RequestHandler):
     """Waits in a worker."""
 
     async def get(self) -> None:
-        self.text(await self.run(wait, self.get_argument("folder")))
+        self.finish(await slowpool.run(wait, self.get_argument("folder")))
 
 
-class FailingHandler(Handler):
+class FailingHandler(RequestHandler):
     """Fails without having said what may go wrong."""
 
     def get(self) -> None:
         raise ZeroDivisionError("secret of the log")
 
 
-class FailingTaskHandler(SlowHandler):
+class FailingTaskHandler(RequestHandler):
     """Fails in a worker."""
 
     async def get(self) -> None:
-        await self.run(divide, 1, 0)
+        await slowpool.run(divide, 1, 0)
 
 
-class PickyHandler(Handler):
+class PickyHandler(RequestHandler):
     """Refuses what it is asked, in a text with what could be taken for a format."""
 
     def get(self) -> None:
         raise BadArgument("100 %s is too much", "the log has 100 %d")
 
 
-class PathHandler(Handler):
+class PathHandler(RequestHandler):
     """Says which path it was asked for."""
 
     def get(self) -> None:
-        self.text(str(self.request.uri))
+        self.finish(str(self.request.uri))
 
     def post(self) -> None:
         self.get()
 
 
-class SlowPathHandler(SlowHandler):
-    """Says which path it was asked for."""
-
-    def get(self) -> None:
-        self.text(str(self.request.uri))
-
-    def post(self) -> None:
-        self.get()
-
-
-class BodyHandler(Handler):
+class BodyHandler(RequestHandler):
     """Says how many bytes it was sent."""
 
     def get(self) -> None:
-        self.text(f"{len(self.request.body)} bytes")
+        self.finish(f"{len(self.request.body)} bytes")
 
     def post(self) -> None:
         self.get()
 
 
-class ClientHandler(Handler):
+class ClientHandler(RequestHandler):
     """Says who it takes the client for."""
 
     def get(self) -> None:
-        self.text(f"{self.request.remote_ip} {self.request.protocol} {self.request.host}")
+        self.finish(f"{self.request.remote_ip} {self.request.protocol} {self.request.host}")
 
 
 class TalkHandler(WebSocketHandler):
@@ -135,16 +126,19 @@ def released(folder: Path) -> bool:
     return (folder / "release").exists() or not folder.exists()
 
 
-routes = [
-    (r"/wait", WaitHandler),
-    (r"/slow/block", BlockHandler),
-    (r"/slow/task", TaskHandler),
-    (r"/fail", FailingHandler),
-    (r"/slow/fail", FailingTaskHandler),
-    (r"/picky", PickyHandler),
-    (r"/echo.*", PathHandler),
-    (r"/slow/echo.*", SlowPathHandler),
-    (r"/body", BodyHandler),
-    (r"/client", ClientHandler),
-    (r"/talk", TalkHandler),
-]
+def make_app() -> Application:
+    return Application(
+        [
+            (r"/wait", WaitHandler),
+            (r"/slow/block", BlockHandler),
+            (r"/slow/task", TaskHandler),
+            (r"/fail", FailingHandler),
+            (r"/slow/fail", FailingTaskHandler),
+            (r"/picky", PickyHandler),
+            (r"/echo.*", PathHandler),
+            (r"/slow/echo.*", PathHandler),
+            (r"/body", BodyHandler),
+            (r"/client", ClientHandler),
+            (r"/talk", TalkHandler),
+        ]
+    )

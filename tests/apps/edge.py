@@ -4,24 +4,21 @@
 import os
 import signal
 
-from slowpool.web import Handler, SlowHandler
+from tornado.web import Application, RequestHandler
+
 from tests.apps.controlled import enter
 
 
-class HeadersHandler(Handler):
+class HeadersHandler(RequestHandler):
     """An answer with a cookie of ``size`` bytes."""
 
     def get(self) -> None:
         enter(self.get_argument("folder"))
         self.set_header("Set-Cookie", "c=" + "x" * int(self.get_argument("size")))
-        self.text("ok")
+        self.finish("ok")
 
 
-class SlowHeadersHandler(HeadersHandler, SlowHandler):
-    """The same in the slow pool."""
-
-
-class DyingHandler(Handler):
+class DyingHandler(RequestHandler):
     """The instance ends while it has the request, whatever its method."""
 
     def prepare(self) -> None:
@@ -29,26 +26,21 @@ class DyingHandler(Handler):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-class SlowDyingHandler(DyingHandler, SlowHandler):
-    """The same in the slow pool."""
-
-
-class SeenHandler(Handler):
+class SeenHandler(RequestHandler):
     """Says what has come."""
 
     def prepare(self) -> None:
-        self.text(f"{self.request.method} {self.request.uri} {len(self.request.body)}")
+        self.finish(f"{self.request.method} {self.request.uri} {len(self.request.body)}")
 
 
-class SlowSeenHandler(SeenHandler, SlowHandler):
-    """The same in the slow pool."""
-
-
-routes = [
-    (r"/headers", HeadersHandler),
-    (r"/slow/headers", SlowHeadersHandler),
-    (r"/die", DyingHandler),
-    (r"/slow/die", SlowDyingHandler),
-    (r"/seen.*", SeenHandler),
-    (r"/slow/seen.*", SlowSeenHandler),
-]
+def make_app() -> Application:
+    return Application(
+        [
+            (r"/headers", HeadersHandler),
+            (r"/slow/headers", HeadersHandler),
+            (r"/die", DyingHandler),
+            (r"/slow/die", DyingHandler),
+            (r"/seen.*", SeenHandler),
+            (r"/slow/seen.*", SeenHandler),
+        ]
+    )

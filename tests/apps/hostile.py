@@ -2,26 +2,31 @@
 
 import time
 
-from slowpool.web import Handler, SlowHandler
+from tornado.web import Application, RequestHandler
+
+import slowpool
 
 MARKUP = "<img src=x onerror=\"document.title='owned'\">"
 
 
-class BlockHandler(Handler):
+class BlockHandler(RequestHandler):
     """Blocks its instance for longer than the budget."""
 
     def get(self) -> None:
         time.sleep(0.8)
 
 
-class TaskHandler(SlowHandler):
+class TaskHandler(RequestHandler):
     """Takes a while in a worker."""
 
     async def get(self) -> None:
-        await self.run(time.sleep, 20)
+        await slowpool.run(time.sleep, 20)
 
 
-routes = [
-    (f"/block{MARKUP}|/block", BlockHandler),
-    (f"/slow{MARKUP}|/slow", TaskHandler),
-]
+def make_app() -> Application:
+    return Application(
+        [
+            (f"/block{MARKUP}|/block", BlockHandler),
+            (f"/slow{MARKUP}|/slow", TaskHandler),
+        ]
+    )

@@ -1,23 +1,24 @@
 """An instance whose memory grows on request."""
 
-from slowpool.web import Handler
+from tornado.web import Application, RequestHandler
 
 leaked: list[bytes] = []
 
 
-class LeakHandler(Handler):
+class LeakHandler(RequestHandler):
     """Keeps so much memory."""
 
     def get(self) -> None:
-        leaked.append(b"x" * (self.integer("megabytes", default=1, minimum=1, maximum=1000) << 20))
-        self.text("leaked")
+        leaked.append(b"x" * (int(self.get_argument("megabytes")) << 20))
+        self.finish("leaked")
 
 
-class OkHandler(Handler):
+class OkHandler(RequestHandler):
     """Answers."""
 
     def get(self) -> None:
-        self.text(self.get_argument("id", "ok"))
+        self.finish(self.get_argument("id", "ok"))
 
 
-routes = [(r"/leak", LeakHandler), (r"/ok", OkHandler)]
+def make_app() -> Application:
+    return Application([(r"/leak", LeakHandler), (r"/ok", OkHandler)])

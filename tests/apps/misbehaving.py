@@ -2,53 +2,58 @@
 
 import threading
 
-from slowpool.web import SlowHandler
+from tornado.web import Application, RequestHandler
+
+import slowpool
 from tests.apps import zoo
 
 
-class ZooHandler(SlowHandler):
+class ZooHandler(RequestHandler):
     async def get(self, task: str) -> None:
-        self.text(str(await self.run(getattr(zoo, task))))
+        self.finish(str(await slowpool.run(getattr(zoo, task))))
 
     async def post(self, task: str) -> None:
-        self.finish(await self.run(getattr(zoo, task), self.request.body))
+        self.finish(await slowpool.run(getattr(zoo, task), self.request.body))
 
 
-class ChildrenHandler(SlowHandler):
+class ChildrenHandler(RequestHandler):
     async def get(self) -> None:
         task = getattr(zoo, self.get_argument("task", "spawns_children_and_threads"))
-        await self.run(task, self.get_argument("file"))
+        await slowpool.run(task, self.get_argument("file"))
 
 
-class SayHandler(SlowHandler):
+class SayHandler(RequestHandler):
     async def get(self) -> None:
-        await self.run(zoo.says, self.get_argument("text"))
-        self.text("said")
+        await slowpool.run(zoo.says, self.get_argument("text"))
+        self.finish("said")
 
 
-class SleepHandler(SlowHandler):
+class SleepHandler(RequestHandler):
     async def get(self) -> None:
-        self.text(str(await self.run(zoo.sleep, float(self.get_argument("seconds")))))
+        self.finish(str(await slowpool.run(zoo.sleep, float(self.get_argument("seconds")))))
 
 
-class LockHandler(SlowHandler):
+class LockHandler(RequestHandler):
     async def get(self) -> None:
-        await self.run(zoo.add, 1, threading.Lock())  # type: ignore[arg-type]  # on purpose
+        await slowpool.run(zoo.add, 1, threading.Lock())  # type: ignore[arg-type]  # on purpose
 
 
-class CaughtHandler(SlowHandler):
+class CaughtHandler(RequestHandler):
     async def get(self) -> None:
         try:
-            await self.run(zoo.raises, "mine")
+            await slowpool.run(zoo.raises, "mine")
         except ValueError as error:
-            self.text(f"caught {error}")
+            self.finish(f"caught {error}")
 
 
-routes = [
-    (r"/slow/zoo/(\w+)", ZooHandler),
-    (r"/slow/children", ChildrenHandler),
-    (r"/slow/say", SayHandler),
-    (r"/slow/sleep", SleepHandler),
-    (r"/slow/lock", LockHandler),
-    (r"/slow/caught", CaughtHandler),
-]
+def make_app() -> Application:
+    return Application(
+        [
+            (r"/slow/zoo/(\w+)", ZooHandler),
+            (r"/slow/children", ChildrenHandler),
+            (r"/slow/say", SayHandler),
+            (r"/slow/sleep", SleepHandler),
+            (r"/slow/lock", LockHandler),
+            (r"/slow/caught", CaughtHandler),
+        ]
+    )

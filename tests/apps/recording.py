@@ -7,31 +7,33 @@ import os
 import time
 from pathlib import Path
 
-from slowpool.web import Handler, SlowHandler
+from tornado.web import Application, RequestHandler
+
+import slowpool
 
 LARGE = b"x" * (1 << 19)
 
 
-class RecordHandler(Handler):
+class RecordHandler(RequestHandler):
     """The same at once."""
 
     def get(self) -> None:
-        self.text(self.get_argument("id"))
+        self.finish(self.get_argument("id"))
 
     def post(self) -> None:
         record(Path(self.get_argument("folder")), self.get_argument("id"))
         self.get()
 
 
-class SlowRecordHandler(SlowHandler):
+class SlowRecordHandler(RequestHandler):
     """The same after some milliseconds in a worker."""
 
     async def get(self) -> None:
-        milliseconds = self.integer("milliseconds", default=0, minimum=0, maximum=60_000)
-        self.text(await self.run(work, self.get_argument("id"), milliseconds / 1000))
+        milliseconds = int(self.get_argument("milliseconds", "0"))
+        self.finish(await slowpool.run(work, self.get_argument("id"), milliseconds / 1000))
 
 
-class LargeHandler(Handler):
+class LargeHandler(RequestHandler):
     """Answers with more than the buffers on the way to a client take."""
 
     def get(self) -> None:
@@ -56,8 +58,11 @@ def record(folder: Path, name: str) -> None:
         os.close(file)
 
 
-routes = [
-    (r"/record", RecordHandler),
-    (r"/slow/record", SlowRecordHandler),
-    (r"/large", LargeHandler),
-]
+def make_app() -> Application:
+    return Application(
+        [
+            (r"/record", RecordHandler),
+            (r"/slow/record", SlowRecordHandler),
+            (r"/large", LargeHandler),
+        ]
+    )

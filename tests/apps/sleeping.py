@@ -2,13 +2,16 @@
 
 import time
 
-from slowpool.web import SlowHandler
+from tornado.web import Application, RequestHandler
+
+import slowpool
 
 
-class SleepHandler(SlowHandler):
+class SleepHandler(RequestHandler):
     async def get(self) -> None:
-        await self.run(time.sleep, float(self.get_argument("seconds")))
-        self.text("slept")
+        await slowpool.run(time.sleep, float(self.get_argument("seconds")))
+        self.finish("slept")
 
 
-routes = [(r"/slow/sleep", SleepHandler)]
+def make_app() -> Application:
+    return Application([(r"/slow/sleep", SleepHandler)])

@@ -1,6 +1,6 @@
 """``python -m tests.apps.stand_in FOLDER PORT``: in place of an instance, for tests of the watchdog.
 
-It listens and answers ``/livez``, unless there is a file ``PORT.WAY``: ``die`` ends it without output,
+It listens and answers ``/-/livez``, unless there is a file ``PORT.WAY``: ``die`` ends it without output,
 ``hang`` never answers, ``drip`` sends the status line for ever, ``flood`` sends far too much, ``large``
 takes memory, ``drain`` keeps it after SIGTERM until the file is gone. ``PORT.answers`` has
 a byte for each answer.

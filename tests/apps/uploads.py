@@ -1,20 +1,12 @@
 """Handlers that take bodies: parsed by Tornado, or as they come."""
 
-from tornado.http1connection import HTTP1Connection
-from tornado.web import RequestHandler, stream_request_body
+from typing import Any
 
-from slowpool.web import Handler
+from tornado.web import Application, RequestHandler, stream_request_body
 
 
-class FormHandler(Handler):
+class FormHandler(RequestHandler):
     """Says how many fields and files it was sent."""
-
-    def post(self) -> None:
-        self.text(f"{len(self.request.body_arguments)} fields, {len(self.request.files)} files")
-
-
-class PlainFormHandler(RequestHandler):
-    """The same, and nothing of ours."""
 
     def post(self) -> None:
         self.finish(f"{len(self.request.body_arguments)} fields, {len(self.request.files)} files")
@@ -26,8 +18,8 @@ class StreamHandler(RequestHandler):
 
     def prepare(self) -> None:
         self.bytes = 0
-        assert isinstance(self.request.connection, HTTP1Connection)
-        self.request.connection.set_max_body_size(1 << 30)
+        connection: Any = self.request.connection
+        connection.set_max_body_size(1 << 30)
 
     def data_received(self, chunk: bytes) -> None:
         self.bytes += len(chunk)
@@ -36,16 +28,18 @@ class StreamHandler(RequestHandler):
         self.finish(f"{self.bytes} bytes")
 
 
-class EchoHeadersHandler(Handler):
+class EchoHeadersHandler(RequestHandler):
     """The names of the headers that it was sent."""
 
     def get(self) -> None:
-        self.text(" ".join(self.request.headers))
+        self.finish(" ".join(self.request.headers))
 
 
-routes = [
-    (r"/form", FormHandler),
-    (r"/plain", PlainFormHandler),
-    (r"/stream", StreamHandler),
-    (r"/headers", EchoHeadersHandler),
-]
+def make_app() -> Application:
+    return Application(
+        [
+            (r"/form", FormHandler),
+            (r"/stream", StreamHandler),
+            (r"/headers", EchoHeadersHandler),
+        ]
+    )

@@ -2,41 +2,43 @@
 
 import time
 
-from slowpool.web import Handler, SlowHandler
+from tornado.web import Application, RequestHandler
+
+import slowpool
 from tests.apps import zoo
 
 
-class ReportHandler(Handler):
+class ReportHandler(RequestHandler):
     """Belongs in the slow pool."""
 
     async def get(self, name: str) -> None:
-        self.text(build_report(name, float(self.get_argument("seconds", "0"))))
+        self.finish(build_report(name, float(self.get_argument("seconds", "0"))))
 
 
-class InlineReportHandler(SlowHandler):
+class InlineReportHandler(RequestHandler):
     """Blocks its instance, which is of the slow pool."""
 
     def get(self) -> None:
-        self.text(build_report("inline", float(self.get_argument("seconds"))))
+        self.finish(build_report("inline", float(self.get_argument("seconds"))))
 
 
-class TaskHandler(SlowHandler):
+class TaskHandler(RequestHandler):
     """Runs a task of the zoo, or sleeps."""
 
     async def get(self, task: str) -> None:
         if task == "sleep":
-            await self.run(zoo.sleep, float(self.get_argument("seconds")))
+            await slowpool.run(zoo.sleep, float(self.get_argument("seconds")))
         else:
-            await self.run(getattr(zoo, task))
-        self.text("done")
+            await slowpool.run(getattr(zoo, task))
+        self.finish("done")
 
 
-class SayHandler(SlowHandler):
+class SayHandler(RequestHandler):
     """Has a worker print a line."""
 
     async def get(self) -> None:
-        await self.run(zoo.says, self.get_argument("text"))
-        self.text("said")
+        await slowpool.run(zoo.says, self.get_argument("text"))
+        self.finish("said")
 
 
 def build_report(name: str, seconds: float) -> str:
@@ -44,9 +46,12 @@ def build_report(name: str, seconds: float) -> str:
     return f"report {name}"
 
 
-routes = [
-    (r"/report/(?P<name>\w+)", ReportHandler),
-    (r"/slow/report", InlineReportHandler),
-    (r"/slow/task/(\w+)", TaskHandler),
-    (r"/slow/say", SayHandler),
-]
+def make_app() -> Application:
+    return Application(
+        [
+            (r"/report/(?P<name>\w+)", ReportHandler),
+            (r"/slow/report", InlineReportHandler),
+            (r"/slow/task/(\w+)", TaskHandler),
+            (r"/slow/say", SayHandler),
+        ]
+    )

@@ -5,40 +5,34 @@ The answer is the name of that line, in a header and, for HTTP/0.9, in the body.
 
 import json
 import os
+import sys
 import uuid
 
-from slowpool.http.request import request_id
-from slowpool.web import Handler, SlowHandler
+from tornado.web import Application, RequestHandler
+
+POOL = next((option[len("--pool=") :] for option in sys.orig_argv if option.startswith("--pool=")), "")
+"""The pool of this instance, which an application is not told."""
 
 
-class WitnessHandler(Handler):
+class WitnessHandler(RequestHandler):
     def prepare(self) -> None:
+        self.name = uuid.uuid4().hex
+        self.set_header("X-Witness", self.name)
         note(self)
 
     def get(self) -> None:
-        self.text(str(self._headers["X-Witness"]))
+        self.finish(self.name)
 
     head = post = put = patch = delete = options = get
 
 
-class SlowWitnessHandler(SlowHandler):
-    def prepare(self) -> None:
-        note(self)
-
-    def get(self) -> None:
-        self.text(str(self._headers["X-Witness"]))
-
-    head = post = put = patch = delete = options = get
-
-
-def note(handler: Handler) -> None:
+def note(handler: WitnessHandler) -> None:
     """Add a line, whole, whoever else does so at the same time."""
-    name, request = uuid.uuid4().hex, handler.request
-    handler.set_header("X-Witness", name)
+    request = handler.request
     seen = {
-        "name": name,
-        "id": request_id(request),
-        "pool": handler.application.runtime.instance.pool,
+        "name": handler.name,
+        "id": request.headers["X-Request-ID"],
+        "pool": POOL,
         "method": request.method,
         "target": request.uri,
         "host": request.host,
@@ -54,7 +48,5 @@ def note(handler: Handler) -> None:
         os.close(file)
 
 
-routes = [
-    (r"/slow.*", SlowWitnessHandler),
-    (r".*", WitnessHandler),
-]
+def make_app() -> Application:
+    return Application([(r".*", WitnessHandler)])

@@ -117,7 +117,7 @@ def real(
 ) -> Iterator[tuple[str, Json]]:
     """The real system and the simulation under the very same jobs, which sleep; times in seconds."""
     settings: dict[str, Any] = {
-        "ROUTES": "tests.apps.sleeping",
+        "APP": "tests.apps.sleeping:make_app",
         "FAST_PROCESSES": 1,
         "SLOW_PROCESSES": pool.instances,
         "SLOW_WORKERS": pool.workers,

@@ -1,11 +1,12 @@
-"""Routes for the benchmark, and the task behind them."""
+"""The demo with one more route for the benchmark, and the task behind it."""
 
 import os
 import time
 
-from demo.routes import FastHandler
-from demo.strategies import WorkerHandler
-from slowpool.web import SlowHandler
+from tornado.web import Application, RequestHandler
+
+import demo
+import slowpool
 
 
 def spin(pid_file: str) -> None:
@@ -17,9 +18,12 @@ def spin(pid_file: str) -> None:
         time.perf_counter()
 
 
-class SpinHandler(SlowHandler):
+class SpinHandler(RequestHandler):
     async def get(self) -> None:
-        await self.run(spin, self.get_argument("file"))
+        await slowpool.run(spin, self.get_argument("file"))
 
 
-routes = [(r"/fast", FastHandler), (r"/slow_threaded", WorkerHandler), (r"/slow/spin", SpinHandler)]
+def make_app() -> Application:
+    app = demo.make_app()
+    app.add_handlers(".*", [(r"/slow/spin", SpinHandler)])
+    return app

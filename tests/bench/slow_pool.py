@@ -25,7 +25,7 @@ def figures() -> dict[str, float]:
     """Medians, in seconds."""
     logging.disable()
     result = asyncio.run(_pool())
-    with systems.slowpool(SLOW_QUEUE=0, ROUTES="tests.bench.routes") as running:
+    with systems.slowpool(SLOW_QUEUE=0, APP="tests.bench.routes:make_app") as running:
         result["refusal_at_the_instance_seconds"] = _refusal()
         result["client_gone_to_dead_worker_seconds"] = _disconnect(running.url)
     return result

@@ -264,7 +264,7 @@ def _environ(**settings: object) -> dict[str, str]:
         "SLOW_TIMEOUT_SECONDS": 60,
         "DRAIN_TIMEOUT_SECONDS": 65,
         "SLOW_PER_CLIENT": 0,  # all the load comes from one address
-        "ROUTES": "demo.routes",
+        "APP": "demo:make_app",
     }
     return {**os.environ, **{name: str(value) for name, value in {**ours, **settings}.items()}}
 

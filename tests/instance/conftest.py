@@ -10,7 +10,7 @@ from tests.support.process import Instance
 
 @pytest.fixture(scope="session")
 def demo() -> Iterator[Instance]:
-    """Both pools' routes of the demo."""
+    """The demo in one instance, as during development."""
     with Instance() as instance:
         yield instance
 
@@ -29,6 +29,6 @@ def slow_demo() -> Iterator[Instance]:
 
 @pytest.fixture(scope="session")
 def controlled() -> Iterator[Instance]:
-    """Both pools' routes of ``tests.apps.controlled``; its log may hold anything."""
-    with Instance(ROUTES="tests.apps.controlled", expected="") as instance:
+    """The same of ``tests.apps.controlled``; its log may hold anything."""
+    with Instance(APP="tests.apps.controlled:make_app", expected="") as instance:
         yield instance

@@ -19,12 +19,12 @@ from tests.support.hostile_forms import (
 )
 from tests.support.process import Instance
 
-UPLOADS = "tests.apps.uploads"
+UPLOADS = "tests.apps.uploads:make_app"
 
 
 @pytest.fixture(scope="module")
 def uploads() -> Iterator[Instance]:
-    with Instance(Pool.FAST, ROUTES=UPLOADS, FAST_BLOCK_BUDGET_SECONDS=0, expected=" 400 POST ") as instance:
+    with Instance(Pool.FAST, APP=UPLOADS, FAST_BLOCK_BUDGET_SECONDS=0, expected=" 400 POST ") as instance:
         yield instance
 
 
@@ -36,10 +36,10 @@ def test_a_form_is_taken_or_refused_before_it_is_parsed(uploads: Instance, form:
         problem = answer.problem()
         assert problem["detail"]
         assert answer.headers["X-Served-By"] == f"fast:{uploads.port}"
-    assert uploads.get("/livez").status == 200
+    assert uploads.get("/-/livez").status == 200
 
 
-@pytest.mark.parametrize("path", ["/form", "/plain", "/nothing", "/livez", "/slow"])
+@pytest.mark.parametrize("path", ["/form", "/nothing", "/-/livez", "/slow"])
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
 def test_a_hostile_form_is_refused_whatever_the_path_and_method(
     uploads: Instance, path: str, method: str
@@ -58,12 +58,12 @@ def test_a_refusal_keeps_the_connection_and_is_counted_and_logged(uploads: Insta
     )
     with socket.create_connection(("127.0.0.1", uploads.port), timeout=30) as connection:
         connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
-        connection.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        connection.sendall(b"GET /-/livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         answers = b"".join(iter(lambda: connection.recv(65_536), b""))
     assert answers.startswith(b"HTTP/1.1 400 ")
     assert b"HTTP/1.1 200 " in answers
     assert " 400 POST " in uploads.wait_for_output(r"slowpool.access \[refused-1\]")
-    assert 'http_response_status_code="400"' in uploads.get("/metrics").text
+    assert 'http_response_status_code="400"' in uploads.get("/-/metrics").text
 
 
 def test_a_chunked_body_is_looked_at_too(uploads: Instance) -> None:
@@ -100,7 +100,7 @@ def test_an_instance_answers_while_hostile_forms_come(
     ]
     answered = 0
     while not all(future.done() for future in sent):
-        assert uploads.get("/livez").text == "ok"
+        assert uploads.get("/-/livez").text == "ok"
         answered += 1
     assert [future.result().status for future in sent] == [400] * 4
     assert answered

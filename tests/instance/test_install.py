@@ -13,7 +13,7 @@ import pytest
 from tests.support.basics import ROOT, environment
 from tests.support.process import app_environment
 
-PAGE = "from slowpool.web import Handler\n\n\nclass Page(Handler):\n    pass\n\n\nroutes = [('/', Page)]\n"
+PAGE = "from tornado.web import Application\n\n\ndef make_app():\n    return Application()\n"
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_an_installed_slowpool_serves_a_package_app_of_the_working_directory(
     bin_folder: Path, tmp_path: Path, start: list[str]
 ) -> None:
     write_app(tmp_path)
-    done = run(bin_folder, tmp_path, *start, "check", ROUTES="app.routes")
+    done = run(bin_folder, tmp_path, *start, "check", APP="app.main:make_app")
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -81,7 +81,7 @@ def test_an_installed_slowpool_finds_no_local_run(bin_folder: Path, tmp_path: Pa
 def test_a_package_app_in_the_source_folder_of_a_checkout_is_served(tmp_path: Path) -> None:
     write_app(tmp_path / "app")
     env = {
-        **app_environment(tmp_path, {"ROUTES": "app.routes"}),
+        **app_environment(tmp_path, {"APP": "app.main:make_app"}),
         "PYTHONPATH": os.pathsep.join([str(tmp_path / "app"), str(ROOT / "app")]),
     }
     done = subprocess.run(
@@ -98,4 +98,4 @@ def test_a_package_app_in_the_source_folder_of_a_checkout_is_served(tmp_path: Pa
 def write_app(folder: Path) -> None:
     (folder / "app").mkdir(parents=True)
     (folder / "app" / "__init__.py").touch()
-    (folder / "app" / "routes.py").write_text(PAGE)
+    (folder / "app" / "main.py").write_text(PAGE)

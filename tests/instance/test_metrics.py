@@ -28,7 +28,7 @@ def requests(instance: Instance, route: str, status: int, method: str = "GET", p
 @pytest.fixture
 def watched() -> Iterator[Instance]:
     with Instance(
-        ROUTES="tests.apps.watched", SLOW_QUEUE=1, SLOW_TIMEOUT_SECONDS=20, expected=""
+        APP="tests.apps.watched:make_app", SLOW_QUEUE=1, SLOW_TIMEOUT_SECONDS=20, expected=""
     ) as instance:
         yield instance
 
@@ -43,14 +43,20 @@ def test_requests_are_counted_by_the_template_of_their_route(watched: Instance) 
     assert requests(watched, "", 404) == 1
     assert watched.get("/report/tea", "BREW").status == 405
     assert requests(watched, "/report/{name}", 405, method="_OTHER") == 1
-    assert "secret" not in watched.get("/metrics").text
+    assert "secret" not in watched.get("/-/metrics").text
 
 
 def test_the_systems_own_routes_are_not_counted(watched: Instance) -> None:
-    for path in ("/livez", "/readyz", "/metrics", "/status", "/status/static/status.js"):
+    for path in ("/-/livez", "/-/readyz", "/-/metrics", "/-/status", "/-/status/static/status.js"):
         assert watched.get(path).status == 200
     assert not any(name == REQUESTS for name, _ in scrape(watched))
     assert value(watched, "http_server_active_requests", pool="all") == 0
+
+
+def test_the_paths_of_other_servers_system_routes_are_the_applications(watched: Instance) -> None:
+    for path in ("/livez", "/readyz", "/metrics", "/status"):
+        assert watched.get(path).status == 404
+    assert requests(watched, "", 404) == 4
 
 
 def test_a_request_is_active_until_it_is_answered_or_its_client_has_gone(watched: Instance) -> None:
@@ -72,7 +78,7 @@ def test_each_job_is_counted_once_with_what_became_of_it(
 
     assert watched.get("/slow/task/own_pid").status == 200
     assert watched.get("/slow/task/raises").status == 500
-    assert watched.get("/slow/task/exits").status == 500
+    assert watched.get("/slow/task/exits").status == 502
     late = request(watched.port, "/slow/task/sleep?seconds=1000", headers={"Prefer": "wait=1"})
     assert late.status == 504
     with unanswered(watched.port, "/slow/task/sleep?seconds=1000"):

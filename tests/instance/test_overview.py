@@ -13,19 +13,19 @@ from tornado.iostream import IOStream
 from tornado.netutil import bind_sockets
 
 from slowpool.config import Config, Instance, Pool
-from slowpool.instance import State
+from slowpool.instance import Runtime
 from slowpool.observe.history import Step, step_number
-from slowpool.server import assemble
 from slowpool.status import overview
 from slowpool.status.overview import Overview
-from slowpool.web.application import Application
 from tests.support.basics import free_ports
+from tests.support.hosted import hosted
 
 
 class CountingServer(HTTPServer):
     """Counts connections: an overview keeps one to each instance."""
 
     connections = 0
+    runtime: Runtime
 
     def handle_stream(self, stream: IOStream, address: tuple[str, int]) -> None:
         self.connections += 1
@@ -49,9 +49,9 @@ def with_instances(scenario: Scenario, *pools: Pool, **settings: Any) -> None:
         )
         servers = {}
         for pool in pools:
-            app = assemble(config, Instance(pool, ports[pool]))
-            app.runtime.state = State.READY
-            servers[pool] = CountingServer(app)
+            runtime = Runtime(config, Instance(pool, ports[pool]))
+            servers[pool] = CountingServer(hosted(runtime))
+            servers[pool].runtime = runtime
             servers[pool].add_sockets(bind_sockets(ports[pool], "127.0.0.1", family=socket.AF_INET))
         try:
             with contextlib.closing(Overview(config)) as seen:
@@ -130,10 +130,9 @@ def test_who_comes_later_gets_the_history_too(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(overview, "LOOK_SECONDS", 0.2)
 
     async def scenario(seen: Overview, servers: dict[Pool, CountingServer]) -> None:
-        app = servers[Pool.FAST].request_callback
-        assert isinstance(app, Application)
+        history = servers[Pool.FAST].runtime.metrics.history
         for number in range(step_number() - 30, step_number()):
-            app.runtime.metrics.history._steps[number] = Step(requests=1)
+            history._steps[number] = Step(requests=1)
         first, second = seen.watch(), seen.watch()
         assert len(json.loads(await anext(first))["steps"]["fast"]) >= 30
         assert len(json.loads(await anext(second))["steps"]["fast"]) >= 30

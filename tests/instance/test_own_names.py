@@ -9,8 +9,8 @@ from slowpool.config import Pool
 from tests.support.client import exchange, request
 from tests.support.process import Instance
 
-SYSTEM_PATHS = ["/livez", "/readyz", "/metrics", "/status", "/status/live", "/status/instance"]
-SYSTEM_PATHS.append("/status/static/status.css")
+SYSTEM_PATHS = ["/-/livez", "/-/readyz", "/-/metrics", "/-/status", "/-/status/live", "/-/status/instance"]
+SYSTEM_PATHS.append("/-/status/static/status.css")
 
 OWN = [
     *("localhost", "LocalHost", "localhost.", "localhost:8001", "localhost.:1", "localhost:"),
@@ -83,18 +83,18 @@ def test_routes_of_the_application_answer_to_any_name(named: Instance) -> None:
 
 
 def test_without_a_host_a_request_is_from_no_browser(named: Instance) -> None:
-    assert exchange(named.port, b"GET /livez HTTP/1.0\r\n\r\n").status == 200
-    assert exchange(named.port, b"GET /livez HTTP/1.1\r\n\r\n").status == 400
+    assert exchange(named.port, b"GET /-/livez HTTP/1.0\r\n\r\n").status == 200
+    assert exchange(named.port, b"GET /-/livez HTTP/1.1\r\n\r\n").status == 400
 
 
 @pytest.mark.parametrize(
     ("target", "hosts"),
     [
-        ("http://evil.example/metrics", ["localhost"]),
-        ("http://localhost/metrics", ["evil.example"]),
-        ("/metrics", ["localhost", "evil.example"]),
-        ("/metrics", ["evil.example", "localhost"]),
-        ("//evil.example/metrics", ["localhost"]),
+        ("http://evil.example/-/metrics", ["localhost"]),
+        ("http://localhost/-/metrics", ["evil.example"]),
+        ("/-/metrics", ["localhost", "evil.example"]),
+        ("/-/metrics", ["evil.example", "localhost"]),
+        ("//evil.example/-/metrics", ["localhost"]),
     ],
 )
 def test_two_names_in_one_request_read_nothing(named: Instance, target: str, hosts: list[str]) -> None:
@@ -104,7 +104,7 @@ def test_two_names_in_one_request_read_nothing(named: Instance, target: str, hos
     assert b"process_start_time_seconds" not in answer.body
 
 
-@pytest.mark.parametrize("path", ["/status/live", "/status/instance"])
+@pytest.mark.parametrize("path", ["/-/status/live", "/-/status/instance"])
 @pytest.mark.parametrize(
     ("host", "origin", "status"),
     [
@@ -129,6 +129,6 @@ def test_a_websocket_opens_only_for_an_own_name_and_its_own_page(
 
 
 def status(instance: Instance, host: str) -> int:
-    """The status of /metrics for this Host."""
-    line = f"GET /metrics HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+    """The status of /-/metrics for this Host."""
+    line = f"GET /-/metrics HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
     return exchange(instance.port, line.encode()).status

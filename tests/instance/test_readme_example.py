@@ -15,8 +15,8 @@ from tests.support.documents import fences, section
 from tests.support.process import Instance
 
 EXAMPLES = {
-    "README.md": section(ROOT / "README.md", "Your own application"),
-    "app/README.md": section(ROOT / "app" / "README.md", "Put in your own application"),
+    "README.md": section(ROOT / "README.md", "Your application"),
+    "app/README.md": section(ROOT / "app" / "README.md", "Your application"),
 }
 
 each_example = pytest.mark.parametrize("text", EXAMPLES.values(), ids=EXAMPLES.keys())
@@ -24,10 +24,10 @@ each_example = pytest.mark.parametrize("text", EXAMPLES.values(), ids=EXAMPLES.k
 
 @each_example
 def test_the_example_application_answers_as_the_text_says(text: str, tmp_path: Path) -> None:
-    (routes,) = set(re.findall(r"\bROUTES=([\w.]+)", text))
+    (app,) = set(re.findall(r"\bAPP=(shop[\w.]*:\w+)", text))
     commands = list(example_commands(text))
     assert commands
-    with Instance(path=put_beside_app(text, tmp_path), ROUTES=routes) as instance:
+    with Instance(path=put_beside_app(text, tmp_path), APP=app) as instance:
         for url, expected in commands:
             parts = urlsplit(url)
             assert parts.netloc == "localhost:8080"

@@ -25,7 +25,7 @@ def test_what_a_worker_answers_does_not_open_one_in_its_instance(
     listener: str, monkeypatch: pytest.MonkeyPatch, sandboxed: int, expected: str
 ) -> None:
     monkeypatch.setenv("SUPERVISOR_SERVER_URL", f"unix://{listener}")
-    with Instance(ROUTES="tests.apps.misbehaving", SLOW_SANDBOX=sandboxed) as instance:
+    with Instance(APP="tests.apps.misbehaving:make_app", SLOW_SANDBOX=sandboxed) as instance:
         assert instance.get("/slow/zoo/has_its_instance_call_supervisor").text == expected
 
 
@@ -89,7 +89,7 @@ def misbehaving(landlock: bool, path: Path, **settings: object) -> Iterator[int]
     command = app_command(Pool.SLOW, port)
     if not landlock:
         command = refusing(sandbox.LANDLOCK_CREATE_RULESET, 0, command)
-    settings = {"ROUTES": "tests.apps.misbehaving", **settings}
+    settings = {"APP": "tests.apps.misbehaving:make_app", **settings}
     with Process(command, path, app_environment(path, settings)) as process:
         process.wait_for_output(" is ready$")
         assert landlock != ("there is no Landlock here" in process.output)

@@ -20,17 +20,18 @@ from slowpool.config import Pool
 from tests.support.basics import free_ports, wait_until
 from tests.support.client import received, refuses, request
 from tests.support.gate import Gate
+from tests.support.metrics import value
 from tests.support.process import APPS, Instance, Process, app_command, app_environment
 
-CONTROLLED = "tests.apps.controlled"
+CONTROLLED = "tests.apps.controlled:make_app"
 QUEUED = 700
 CUT = "cuts 1 connections|500 GET /wait"
 """What the log says when it cuts a request off."""
 
 
 def test_a_ready_instance_says_so(demo: Instance) -> None:
-    assert (demo.get("/livez").status, demo.get("/livez").text) == (200, "ok")
-    assert (demo.get("/readyz").status, demo.get("/readyz").text) == (200, "ready")
+    assert (demo.get("/-/livez").status, demo.get("/-/livez").text) == (200, "ok")
+    assert (demo.get("/-/readyz").status, demo.get("/-/readyz").text) == (200, "ready")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -48,8 +49,10 @@ def test_an_idle_instance_ends_at_once_with_status_0(number: signal.Signals) -> 
 def test_what_keeps_a_stopped_instance_alive_is_ended_by_one_more_signal(
     tmp_path: Path, number: signal.Signals, left: str
 ) -> None:
-    (tmp_path / "lasting.py").write_text(f"import atexit, threading, time\n\nroutes = []\n{left}\n")
-    with Instance(path=tmp_path, ROUTES="lasting", ends_with=-number) as instance:
+    (tmp_path / "lasting.py").write_text(
+        f"import atexit, threading, time, tornado.web\n\napp = tornado.web.Application()\n{left}\n"
+    )
+    with Instance(path=tmp_path, APP="lasting:app", ends_with=-number) as instance:
         instance.terminate()
         instance.wait_for_output(" has stopped$")
         wait_until(lambda: number not in ignored_signals(instance.pid))
@@ -62,7 +65,7 @@ def test_what_keeps_a_stopped_instance_alive_is_ended_by_one_more_signal(
 def test_an_accepted_request_is_answered_while_the_listener_refuses(
     gate: Gate, background: ThreadPoolExecutor
 ) -> None:
-    with Instance(ROUTES=CONTROLLED) as instance:
+    with Instance(APP=CONTROLLED) as instance:
         accepted = background.submit(instance.get, gate("/wait"))
         gate.wait_for(1)
         instance.terminate()
@@ -78,15 +81,15 @@ def test_an_accepted_request_is_answered_while_the_listener_refuses(
 def test_a_draining_instance_says_so_on_a_connection_that_it_has(
     gate: Gate, background: ThreadPoolExecutor
 ) -> None:
-    with Instance(ROUTES=CONTROLLED) as instance:
+    with Instance(APP=CONTROLLED) as instance:
         accepted = background.submit(instance.get, gate("/wait"))
         gate.wait_for(1)
         kept = http.client.HTTPConnection("127.0.0.1", instance.port, timeout=30)
-        kept.request("GET", "/readyz")
+        kept.request("GET", "/-/readyz")
         assert received(kept.getresponse()).text == "ready"
         instance.terminate()
         wait_until(lambda: refuses(instance.port))
-        kept.request("GET", "/readyz")
+        kept.request("GET", "/-/readyz")
         response = received(kept.getresponse())
         assert (response.status, response.text) == (503, "draining")
         assert response.headers["Connection"] == "close"
@@ -97,7 +100,7 @@ def test_a_draining_instance_says_so_on_a_connection_that_it_has(
 def test_a_job_in_a_worker_is_answered_while_its_instance_drains(
     gate: Gate, background: ThreadPoolExecutor
 ) -> None:
-    with Instance(Pool.SLOW, ROUTES=CONTROLLED) as instance:
+    with Instance(Pool.SLOW, APP=CONTROLLED) as instance:
         job = background.submit(instance.get, gate("/slow/task"))
         gate.wait_for(1)
         assert gate.entered != [instance.pid]
@@ -109,7 +112,7 @@ def test_a_job_in_a_worker_is_answered_while_its_instance_drains(
 
 
 def test_a_second_sigterm_cuts_what_is_open(gate: Gate, background: ThreadPoolExecutor) -> None:
-    with Instance(ROUTES=CONTROLLED, expected=CUT) as instance:
+    with Instance(APP=CONTROLLED, expected=CUT) as instance:
         request = background.submit(instance.get, gate("/wait"))
         gate.wait_for(1)
         instance.terminate()
@@ -120,29 +123,45 @@ def test_a_second_sigterm_cuts_what_is_open(gate: Gate, background: ThreadPoolEx
         assert "cuts 1 connections after a second signal" in instance.output
 
 
-def test_a_job_that_a_second_sigterm_cuts_is_answered_503_and_its_worker_killed(
+def test_a_job_that_a_second_sigterm_cuts_is_answered_502_and_its_worker_killed(
     gate: Gate, background: ThreadPoolExecutor
 ) -> None:
-    with Instance(Pool.SLOW, ROUTES=CONTROLLED, expected=CUT) as instance:
+    with Instance(Pool.SLOW, APP=CONTROLLED, expected=CUT) as instance:
         request = background.submit(instance.get, gate("/slow/task"))
         gate.wait_for(1)
         instance.terminate()
         instance.wait_for_output("drains 1 connections")
         instance.terminate()
         assert instance.wait() == 0
-        assert request.result().status == 503
-        assert request.result().headers["Retry-After"] == "1"
+        assert request.result().status == 502
+        assert request.result().headers["Retry-After"] is None
         assert request.result().problem()["detail"]
         (worker,) = gate.entered
         assert not Path(f"/proc/{worker}").exists()
 
 
+def test_a_job_that_waits_when_a_second_sigterm_comes_is_answered_503_and_can_be_sent_again(
+    gate: Gate, background: ThreadPoolExecutor
+) -> None:
+    cut = f"{CUT}|cuts 2 connections"
+    with Instance(Pool.SLOW, APP=CONTROLLED, SLOW_WORKERS=1, expected=cut) as instance:
+        runs = background.submit(instance.get, gate("/slow/task"))
+        gate.wait_for(1)
+        waits = background.submit(instance.get, gate("/slow/task"))
+        wait_until(lambda: value(instance, "slow_jobs_waiting") == 1)
+        instance.terminate()
+        instance.wait_for_output("drains 2 connections")
+        instance.terminate()
+        assert instance.wait() == 0
+        assert runs.result().status == 502
+        assert (waits.result().status, waits.result().headers["Retry-After"]) == (503, "1")
+        assert len(gate.entered) == 1
+
+
 def test_what_is_not_done_when_the_drain_timeout_passes_is_cut(
     gate: Gate, background: ThreadPoolExecutor
 ) -> None:
-    with Instance(
-        ROUTES=CONTROLLED, SLOW_TIMEOUT_SECONDS=1, DRAIN_TIMEOUT_SECONDS=1, expected=CUT
-    ) as instance:
+    with Instance(APP=CONTROLLED, SLOW_TIMEOUT_SECONDS=1, DRAIN_TIMEOUT_SECONDS=1, expected=CUT) as instance:
         request = background.submit(instance.get, gate("/wait"))
         gate.wait_for(1)
         instance.terminate()
@@ -154,7 +173,7 @@ def test_what_is_not_done_when_the_drain_timeout_passes_is_cut(
 def test_a_job_that_drains_is_answered_504_at_its_deadline(
     gate: Gate, background: ThreadPoolExecutor
 ) -> None:
-    with Instance(Pool.SLOW, ROUTES=CONTROLLED, SLOW_TIMEOUT_SECONDS=3, DRAIN_TIMEOUT_SECONDS=20) as instance:
+    with Instance(Pool.SLOW, APP=CONTROLLED, SLOW_TIMEOUT_SECONDS=3, DRAIN_TIMEOUT_SECONDS=20) as instance:
         request = background.submit(instance.get, gate("/slow/task"))
         gate.wait_for(1)
         instance.terminate()
@@ -166,13 +185,13 @@ def test_what_waits_in_the_accept_queue_of_a_blocked_instance_is_answered(
     gate: Gate, background: ThreadPoolExecutor, tmp_path: Path
 ) -> None:
     """Tornado accepts 128 connections in a turn of its loop, and a few turns pass before it stops."""
-    with Instance(ROUTES=CONTROLLED, FAST_BLOCK_BUDGET_SECONDS=0) as instance:
+    with Instance(APP=CONTROLLED, FAST_BLOCK_BUDGET_SECONDS=0) as instance:
         blocking = background.submit(instance.get, gate("/slow/block"))
         gate.wait_for(1)
         queued = []
         for _ in range(QUEUED):
             queued.append(http.client.HTTPConnection("127.0.0.1", instance.port, timeout=30))
-            queued[-1].request("GET", "/livez", headers={"Connection": "close"})
+            queued[-1].request("GET", "/-/livez", headers={"Connection": "close"})
         instance.terminate()
         gate.open()
         assert blocking.result().text == "released"
@@ -202,7 +221,7 @@ def test_an_open_websocket_is_closed_with_going_away() -> None:
         socket.close()
         return code
 
-    with Instance(ROUTES=CONTROLLED) as instance:
+    with Instance(APP=CONTROLLED) as instance:
         assert asyncio.run(talk(instance)) == 1001
         assert instance.wait() == 0
 
@@ -210,13 +229,13 @@ def test_an_open_websocket_is_closed_with_going_away() -> None:
 def test_reload_restarts_an_instance_when_a_module_changes(tmp_path: Path) -> None:
     module, changed = tmp_path / "shop.py", tmp_path / "changed"
     source = (
-        "from slowpool.web import Handler\n"
-        "class Version(Handler):\n"
-        "    def get(self): self.text('one')\n"
-        "routes = [(r'/version', Version)]\n"
+        "from tornado.web import Application, RequestHandler\n"
+        "class Version(RequestHandler):\n"
+        "    def get(self): self.finish('one')\n"
+        "app = Application([(r'/version', Version)])\n"
     )
     module.write_text(source)
-    with Instance(Pool.FAST, "--reload", path=tmp_path, ROUTES="shop") as instance:
+    with Instance(Pool.FAST, "--reload", path=tmp_path, APP="shop:app") as instance:
         assert instance.get("/version").text == "one"
 
         def is_changed() -> bool:
@@ -236,21 +255,21 @@ def test_reload_restarts_an_instance_when_a_module_changes(tmp_path: Path) -> No
 
 def test_reload_waits_for_the_next_change_while_the_code_is_broken(tmp_path: Path) -> None:
     module, changed = tmp_path / "shop.py", tmp_path / "changed"
-    good = "from slowpool.web import Handler\nroutes = [('/ok', Handler)]\n"
+    good = "from tornado.web import Application\napp = Application()\n"
     broken = {
-        "routes = [": "SyntaxError: ",
+        "app = [": "SyntaxError: ",
         "1 / 0": "ZeroDivisionError: ",
-        "import missing_part": "there is no module 'missing_part'",
-        "x = 1": "has no list named 'routes'",
+        "import missing_part": "No module named 'missing_part'",
+        "x = 1": "shop has no attribute 'app'",
     }
 
     def write(text: str) -> None:
         changed.write_text(text)
         changed.replace(module)
 
-    write("routes = [")
+    write("app = [")
     command = app_command(Pool.ALL, free_ports(), "--reload")
-    with Process(command, tmp_path, app_environment(tmp_path, {"ROUTES": "shop"})) as process:
+    with Process(command, tmp_path, app_environment(tmp_path, {"APP": "shop:app"})) as process:
         for times, (text, reason) in enumerate(broken.items(), 1):
             if times > 1:
                 write(text)
@@ -272,7 +291,7 @@ def test_reload_waits_for_the_next_change_while_the_code_is_broken(tmp_path: Pat
 
 def test_reload_that_waits_can_be_stopped(tmp_path: Path) -> None:
     command = app_command(Pool.FAST, free_ports(), "--reload")
-    with Process(command, tmp_path, app_environment(tmp_path, {"ROUTES": "missing"})) as process:
+    with Process(command, tmp_path, app_environment(tmp_path, {"APP": "missing:app"})) as process:
         process.wait_for_output("slowpool: waits for a change of the code")
         process.signal(signal.SIGINT)
         assert process.wait() == 130
@@ -281,10 +300,10 @@ def test_reload_that_waits_can_be_stopped(tmp_path: Path) -> None:
 
 def test_reload_finds_a_module_that_appears(tmp_path: Path) -> None:
     command = app_command(Pool.FAST, free_ports(), "--reload")
-    with Process(command, tmp_path, app_environment(tmp_path, {"ROUTES": "shop.routes"})) as process:
+    with Process(command, tmp_path, app_environment(tmp_path, {"APP": "shop.main:app"})) as process:
         process.wait_for_output("slowpool: waits for a change of the code")
         (tmp_path / "shop").mkdir()
-        (tmp_path / "shop" / "routes.py").write_text("routes = []\n")
+        (tmp_path / "shop" / "main.py").write_text("import tornado.web\n\napp = tornado.web.Application()\n")
         process.wait_for_output("is ready")
 
 
@@ -316,7 +335,7 @@ def test_a_client_that_sends_garbage_is_answered_400_and_harms_nobody(demo: Inst
     with socket.create_connection(("127.0.0.1", demo.port), timeout=30) as connection:
         connection.sendall(b"garbage\r\n\r\n")
         assert connection.recv(1000).startswith(b"HTTP/1.1 400 ")
-    assert demo.get("/livez").status == 200
+    assert demo.get("/-/livez").status == 200
 
 
 def test_a_handler_sees_nothing_of_what_a_client_says_of_its_way() -> None:
@@ -340,7 +359,7 @@ def test_a_handler_sees_nothing_of_what_a_client_says_of_its_way() -> None:
         *("X-Url-Scheme", "X_Scheme", "X_Real_IP"),
     ]
     kept = {"X-Real-Ip": "192.0.2.1", "X-Forwarded-For": "192.0.2.1", "X-Forwarded-Proto": "https"}
-    with Instance(Pool.FAST, ROUTES="tests.apps.uploads") as instance:
+    with Instance(Pool.FAST, APP="tests.apps.uploads:make_app") as instance:
         for claim in claims:
             seen = request(instance.port, "/headers", headers={claim: "evil", **kept}).text.split()
             assert sorted(seen) == sorted(["Host", "Accept-Encoding", *kept]), claim

@@ -8,7 +8,9 @@ from tests.support.process import Instance
 
 STRATEGIES = [
     "slow",
+    "stall",
     "slow_threaded",
+    "report",
     "slow/worker",
     "slow/thread",
     "slow/process",

@@ -62,7 +62,7 @@ def test_one_trace_leads_from_the_client_through_the_queue_to_the_worker(
     with Instance(Pool.SLOW, OTEL_EXPORTER_OTLP_ENDPOINT=collector.url, expected="") as instance:
         headers = {"traceparent": f"00-{TRACE}-{PARENT}-01"}
         assert request(instance.port, "/slow_threaded?id=1&n=500", headers=headers).status == 200
-        assert instance.get("/readyz").status == 200
+        assert instance.get("/-/readyz").status == 200
         wait_until(lambda: len(collector.spans) >= 3)
     spans = {span.name: span for span in collector.spans}
     assert {span.trace_id.hex() for span in collector.spans} == {TRACE}, (

@@ -13,10 +13,10 @@ from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 
 from slowpool.config import Config, Instance, Pool
-from slowpool.instance import State
+from slowpool.instance import Runtime
 from slowpool.observe.untrusted import MAX_TEXT
-from slowpool.server import assemble
 from tests.support.basics import ROOT, environment, free_ports
+from tests.support.hosted import hosted
 from tests.support.liars import (
     ESCAPES,
     UNPRINTABLE,
@@ -89,9 +89,7 @@ def test_one_that_lies_stops_neither_the_terminal_nor_the_figures_of_the_others(
         settings = {"FAST_PROCESSES": 2, "SLOW_PROCESSES": 1, "FAST_PORT": first, "SLOW_PORT": first + 2}
         sound = []
         for pool, port in ((Pool.FAST, first), (Pool.SLOW, first + 2)):
-            app = assemble(config, Instance(pool, port))
-            app.runtime.state = State.READY
-            sound.append(HTTPServer(app))
+            sound.append(HTTPServer(hosted(Runtime(config, Instance(pool, port)))))
             sound[-1].add_sockets(bind_sockets(port, ADDRESS, family=socket.AF_INET))
 
         try:

@@ -199,7 +199,7 @@ def excuses(kill: Kill, request: Request) -> bool:
     if request.started_at > kill.ended_at + KILL_MARGIN_SECONDS or request.ended_at < kill.started_at:
         return False
     if kill.what == "worker":
-        return not request.client.fast and request.status == 500
+        return not request.client.fast and request.status == 502
     if kill.what == "node":  # what it held is silent until nginx gives it up
         return request.status == 504 and (request.client.method == "POST" or not request.client.fast)
     return request.client.method == "POST" and request.status == 502

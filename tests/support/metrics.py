@@ -7,7 +7,7 @@ from tests.support.process import Instance
 
 def scrape(instance: Instance) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
     """Every sample, by its name and labels."""
-    response = instance.get("/metrics")
+    response = instance.get("/-/metrics")
     assert response.headers["Content-Type"].startswith("text/plain; version=")
     return {
         (sample.name, frozenset(sample.labels.items())): sample.value

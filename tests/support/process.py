@@ -189,10 +189,19 @@ def app_environment(path: Path, settings: Mapping[str, object]) -> dict[str, str
     }
 
 
-def run_app(path: Path, **settings: object) -> subprocess.CompletedProcess[str]:
+def run_app(path: Path, pool: Pool = Pool.ALL, **settings: object) -> subprocess.CompletedProcess[str]:
     """Run an instance that cannot start; returns how it ended."""
+    return _done(app_command(pool, free_ports()), path, settings)
+
+
+def check_app(path: Path, **settings: object) -> subprocess.CompletedProcess[str]:
+    """``python -m slowpool check``, where an instance would run."""
+    return _done([sys.executable, "-m", "slowpool", "check"], path, settings)
+
+
+def _done(command: list[str], path: Path, settings: Mapping[str, object]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        app_command(Pool.ALL, free_ports()),
+        command,
         cwd=path,
         env=app_environment(path, settings),
         stdin=subprocess.DEVNULL,

@@ -101,7 +101,7 @@ class System(Process):
 def is_ready(port: int, address: str = "127.0.0.1") -> bool:
     """Whether an instance says so; that of a container can be asked from here, on Linux."""
     try:
-        return request(port, "/readyz", address=address, timeout=2).status == 200
+        return request(port, "/-/readyz", address=address, timeout=2).status == 200
     except OSError:
         return False
 

@@ -20,7 +20,7 @@ from tests.support.load import Client, Load
 from tests.support.stack import BROKEN, POOLS, REPLICAS, Stack
 from tests.support.system import System, is_ready
 
-RECORDING = "tests.apps.recording"
+RECORDING = "tests.apps.recording:make_app"
 FROZEN_SECONDS = 3.0
 """How long an instance is stopped by SIGSTOP; less than what the watchdog takes for hung."""
 
@@ -114,7 +114,7 @@ class Local(Target):
     def __init__(self, folder: Path, chance: random.Random) -> None:
         super().__init__(chance)
         self.folder = str(folder)
-        self.system = System(ROUTES=RECORDING, SLOW_PER_CLIENT=0)
+        self.system = System(APP=RECORDING, SLOW_PER_CLIENT=0)
         self.port = self.system.port
         self._down: list[str] = []
 
@@ -174,7 +174,7 @@ class Docker(Target):
     def __init__(self, folder: Path, chance: random.Random) -> None:
         super().__init__(chance)
         self.folder = "/record"
-        self.compose = Compose("tests/deploy/faults.yml", ROUTES=RECORDING, SLOW_PER_CLIENT=0)
+        self.compose = Compose("tests/deploy/faults.yml", APP=RECORDING, SLOW_PER_CLIENT=0)
         self.compose.env["RECORD_FOLDER"] = str(folder)
         self.port = self.compose.port
 
@@ -261,7 +261,7 @@ class OnSwarm(Target):
         super().__init__(chance)
         self.folder = "/record"
         # With the default a lost node would hold slow requests for longer than the clients wait.
-        self.stack = Stack(folder, ROUTES=RECORDING, SLOW_PER_CLIENT=0, SLOW_TIMEOUT_SECONDS=30)
+        self.stack = Stack(folder, APP=RECORDING, SLOW_PER_CLIENT=0, SLOW_TIMEOUT_SECONDS=30)
         self.port = self.stack.port
         self.addresses = [node.address for node in self.stack.nodes]
 

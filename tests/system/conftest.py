@@ -21,7 +21,7 @@ def system() -> Iterator[System]:
 
 @pytest.fixture(scope="session")
 def controlled() -> Iterator[System]:
-    with System(ROUTES="tests.apps.controlled", SLOW_PER_CLIENT=0) as system:
+    with System(APP="tests.apps.controlled:make_app", SLOW_PER_CLIENT=0) as system:
         yield system
 
 

@@ -14,7 +14,7 @@ from tests.support.gate import Gate
 from tests.support.nginx import Nginx, nginx
 from tests.support.process import APPS, Process, app_command, app_environment
 
-ROUTES = "tests.apps.edge"
+APP = "tests.apps.edge:make_app"
 INSTANCES = 3
 POOLS = {Pool.FAST: "", Pool.SLOW: "/slow"}
 """Each pool, and what its paths begin with."""
@@ -81,7 +81,7 @@ def edge(folder: Path, count: int) -> Iterator[Edge]:
             settings |= {f"{pool.upper()}_PORT": first, f"{pool.upper()}_PROCESSES": count}
             instances[pool] = [
                 stack.enter_context(
-                    Process(app_command(pool, port), APPS, app_environment(APPS, {"ROUTES": ROUTES}))
+                    Process(app_command(pool, port), APPS, app_environment(APPS, {"APP": APP}))
                 )
                 for port in range(first, first + count)
             ]

@@ -5,7 +5,6 @@ import re
 import signal
 import socket
 import tempfile
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from tests.support.basics import wait_until
 from tests.support.checkout import copy_checkout
 from tests.support.process import Process
 from tests.support.system import System, run_to_its_end, session
+from tests.support.user_project import APP, LEFT_TO_FILE, check_answers, put_project_into
 
 
 @pytest.fixture
@@ -36,9 +36,9 @@ def clone(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 @pytest.mark.slow
 def test_a_fresh_clone_installs_itself_and_answers(clone: Path) -> None:
     assert not (clone / ".venv").exists()
-    put_application_into(clone)
-    with System(clone, ROUTES="shop") as own:
-        assert own.get("/price").text == "7.50 of the helper"
+    put_project_into(clone)
+    with System(clone, left_to_file=LEFT_TO_FILE, APP=APP) as own:
+        check_answers(own.get)
         assert f"slowpool: installs into {clone / '.venv'}" in own.output
     with System(clone) as system:
         assert system.get("/fast?id=7").text == "fast result 7"
@@ -133,23 +133,3 @@ def test_a_package_that_the_index_does_not_have_is_no_fault_of_the_network(
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert line.startswith("slowpool: pip install failed: ERROR: No matching distribution found for ")
-
-
-def put_application_into(clone: Path) -> None:
-    """A module beside ``app/`` that needs a package, which lies there as a wheel."""
-    (clone / "shop.py").write_text(
-        "import shop_helper\n"
-        "from slowpool.web import Handler\n\n\n"
-        "class Price(Handler):\n"
-        "    def get(self):\n"
-        "        self.text(shop_helper.price())\n\n\n"
-        'routes = [("/price", Price)]\n'
-    )
-    wheel = "shop_helper-1-py3-none-any.whl"
-    info = "shop_helper-1.dist-info"
-    with zipfile.ZipFile(clone / wheel, "w") as archive:
-        archive.writestr("shop_helper.py", "def price():\n    return '7.50 of the helper'\n")
-        archive.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: shop-helper\nVersion: 1\n")
-        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-        archive.writestr(f"{info}/RECORD", "")
-    (clone / "requirements.txt").write_text(f"./{wheel}\n")

@@ -14,7 +14,7 @@ REQUESTS = 100
 @pytest.fixture(scope="module")
 def three_slow() -> Iterator[System]:
     """A system with three slow instances."""
-    with System(ROUTES="tests.apps.controlled", SLOW_PROCESSES=3, SLOW_PER_CLIENT=0) as system:
+    with System(APP="tests.apps.controlled:make_app", SLOW_PROCESSES=3, SLOW_PER_CLIENT=0) as system:
         yield system
 
 

@@ -23,7 +23,7 @@ from tests.support.load import Client, Load, Outcome
 from tests.support.process import APPS, Process, app_command, app_environment
 from tests.support.system import Family, System, remove_run, run_to_its_end, system_ports
 
-CONTROLLED = "tests.apps.controlled"
+CONTROLLED = "tests.apps.controlled:make_app"
 
 
 def test_two_copies_run_side_by_side_and_one_outlives_the_other(system: System) -> None:
@@ -41,7 +41,7 @@ def test_two_copies_run_side_by_side_and_one_outlives_the_other(system: System) 
 def test_what_has_been_accepted_is_answered_while_it_stops(
     gate: Gate, background: ThreadPoolExecutor, number: signal.Signals
 ) -> None:
-    with System(ROUTES=CONTROLLED) as system:
+    with System(APP=CONTROLLED) as system:
         answers = [
             background.submit(system.get, gate(path)) for path in ("/wait", "/slow/task", "/slow/block")
         ]
@@ -59,7 +59,7 @@ def test_what_has_been_accepted_is_answered_while_it_stops(
 def test_it_says_what_it_waits_for_and_a_second_signal_ends_everything_at_once(
     gate: Gate, background: ThreadPoolExecutor, number: signal.Signals, path: str
 ) -> None:
-    system = System(harmed=True, ROUTES=CONTROLLED)
+    system = System(harmed=True, APP=CONTROLLED)
     with system:
         answer = background.submit(system.get, gate(path))
         gate.wait_for(1)
@@ -79,7 +79,7 @@ def test_it_says_what_it_waits_for_and_a_second_signal_ends_everything_at_once(
 
 
 def test_a_stop_with_nothing_to_wait_for_waits_for_no_request() -> None:
-    with System(ROUTES=CONTROLLED) as system:
+    with System(APP=CONTROLLED) as system:
         assert system.get("/echo").status == 200
         assert system.stop() == 0
         assert "open requests" not in system.output
@@ -98,7 +98,7 @@ def test_an_instance_that_gets_signals_until_it_has_gone_ends_without_a_tracebac
 ) -> None:
     for _ in range(5):
         command = app_command(Pool.ALL, free_ports())
-        with Process(command, APPS, app_environment(APPS, {"ROUTES": CONTROLLED})) as instance:
+        with Process(command, APPS, app_environment(APPS, {"APP": CONTROLLED})) as instance:
             instance.wait_for_output(" is ready$")
             while instance.running:
                 instance.signal(number)
@@ -118,7 +118,7 @@ def test_an_open_websocket_does_not_hold_up_the_stop_and_is_closed_with_going_aw
         socket.close()
         return code
 
-    with System(ROUTES=CONTROLLED) as system:
+    with System(APP=CONTROLLED) as system:
         assert asyncio.run(talk(system)) == 1001
         assert system.wait() == 0
 
@@ -126,7 +126,9 @@ def test_an_open_websocket_does_not_hold_up_the_stop_and_is_closed_with_going_aw
 @pytest.mark.slow
 @pytest.mark.long
 def test_an_instance_that_grows_too_large_is_drained_and_replaced() -> None:
-    with System(ROUTES="tests.apps.leaking", SLOW_PROCESSES=1, INSTANCE_MAX_RSS_BYTES=200 << 20) as system:
+    with System(
+        APP="tests.apps.leaking:make_app", SLOW_PROCESSES=1, INSTANCE_MAX_RSS_BYTES=200 << 20
+    ) as system:
         before = {port: system.pid_of("fast", port) for port in system.instances("fast")}
         with Load(system.port, [Client("GET", "/ok", 50)]) as load:
             port = int(system.get("/leak?megabytes=300").headers["X-Served-By"].partition(":")[2])
@@ -151,7 +153,7 @@ def test_ctrl_c_while_it_starts_leaves_nothing() -> None:
 
 
 def test_a_stop_without_the_socket_of_supervisor_leaves_nothing() -> None:
-    with System(ROUTES=CONTROLLED) as system:
+    with System(APP=CONTROLLED) as system:
         (ROOT / ".run" / str(system.port) / "supervisor.sock").unlink()
         assert system.stop() == 0
 
@@ -196,7 +198,7 @@ def test_a_wrong_setting_is_one_line_and_nothing_starts() -> None:
 
 
 def test_a_program_that_cannot_run_ends_everything_with_its_reason() -> None:
-    system = System(harmed=True, ROUTES="tests.apps.late_failure")
+    system = System(harmed=True, APP="tests.apps.late_failure:make_app")
     try:
         assert system.wait(timeout=110) == 1
         lines = system.output.splitlines()
@@ -329,7 +331,7 @@ def test_when_all_fast_instances_but_one_go_at_once_no_request_is_refused(tmp_pa
         for method in ("GET", "POST")
         for keeps in (True, False)
     ]
-    with System(ROUTES="tests.apps.recording", FAST_PROCESSES=6, SLOW_PROCESSES=1) as system:
+    with System(APP="tests.apps.recording:make_app", FAST_PROCESSES=6, SLOW_PROCESSES=1) as system:
         with Load(system.port, clients * 4) as load:
             for port in system.instances("fast")[1:]:
                 system.supervisor("stopProcess", f"fast:fast-{port}", False)

@@ -50,7 +50,7 @@ def system(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         environment.setenv("HTTP2", "on")
         system = System(
             LOG_FORMAT=request.param,
-            ROUTES="tests.apps.controlled",
+            APP="tests.apps.controlled:make_app",
             TLS_CERTIFICATE=folder / "certificate",
             TLS_KEY=folder / "key",
             ADMIN_PASSWORD_FILE=folder / "password",
@@ -89,7 +89,7 @@ def test_every_line_of_the_log_is_clean_whatever_clients_send(
 
 
 def test_an_error_line_says_who_when_and_which_instance(tmp_path: Path) -> None:
-    with System(ROUTES="tests.apps.controlled", SLOW_PROCESSES=1) as system:
+    with System(APP="tests.apps.controlled:make_app", SLOW_PROCESSES=1) as system:
         system.supervisor("stopProcessGroup", "slow")
         assert system.get("/slow/echo", source=LAST).status == 503
         found = json.loads(system.wait_for_output("Connection refused"))

@@ -13,7 +13,7 @@ from tests.support.basics import ROOT, environment
 from tests.support.certificate import make_certificate, needs_openssl
 from tests.support.system import System, run_to_its_end
 
-CONTROLLED = "tests.apps.controlled"
+CONTROLLED = "tests.apps.controlled:make_app"
 
 
 def test_help_says_what_it_does_and_where_its_settings_are() -> None:
@@ -73,7 +73,7 @@ def test_a_file_of_nginx_that_is_missing_or_wrong_is_one_line(tmp_path: Path) ->
         ),
         ({"TLS_CERTIFICATE": wrong, "TLS_KEY": key}, "nginx: cannot load certificate "),
     ):
-        done = run_to_its_end(ROUTES=CONTROLLED, **settings)
+        done = run_to_its_end(APP=CONTROLLED, **settings)
         assert (done.returncode, done.stdout) == (2, "")
         (line,) = done.stderr.splitlines()
         assert re.match(f"slowpool: {reason}", line), line
@@ -95,7 +95,7 @@ def test_a_mistyped_variable_is_named_with_the_setting_that_was_meant(
     [("shop.example, *.shop.example", "shop.example"), ("*.shop.example", "www.shop.example")],
 )
 def test_it_is_up_at_a_name_that_is_answered(names: str, host: str) -> None:
-    with System(ROUTES=CONTROLLED, SERVER_NAMES=names, FAST_PROCESSES=1, SLOW_PROCESSES=1) as system:
+    with System(APP=CONTROLLED, SERVER_NAMES=names, FAST_PROCESSES=1, SLOW_PROCESSES=1) as system:
         url = f"http://{host}:{system.port}/"
         assert f"slowpool: is up, at {url}\n" in system.output
         assert system.get("/echo", headers={"Host": f"{host}:{system.port}"}).status == 200

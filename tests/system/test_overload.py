@@ -28,7 +28,9 @@ def recording() -> Iterator[System]:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (USUAL_SOFT_LIMIT, hard))
     try:
-        system = System(ROUTES="tests.apps.recording", SLOW_NICE=0, LOG_FORMAT="console", LOG_LEVEL="warning")
+        system = System(
+            APP="tests.apps.recording:make_app", SLOW_NICE=0, LOG_FORMAT="console", LOG_LEVEL="warning"
+        )
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     with system:

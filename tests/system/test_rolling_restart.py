@@ -19,7 +19,7 @@ from tests.support.system import System
 
 
 def test_every_instance_is_replaced_and_no_request_is_lost(tmp_path: Path) -> None:
-    with System(ROUTES="tests.apps.recording") as system:
+    with System(APP="tests.apps.recording:make_app") as system:
         before = pids(system)
         clients = [
             Client(method, f"/record?folder={tmp_path}", 40, keeps)
@@ -62,7 +62,7 @@ def test_an_instance_that_does_not_come_back_is_the_end_and_the_rest_is_untouche
 ) -> None:
     broken = tmp_path / "broken"
     monkeypatch.setenv("BROKEN", str(broken))
-    with System(harmed=True, ROUTES="tests.apps.breakable", SLOW_PROCESSES=1) as system:
+    with System(harmed=True, APP="tests.apps.breakable:make_app", SLOW_PROCESSES=1) as system:
         before = pids(system)
         broken.write_text(str(seconds))
         with Load(system.port, [Client("GET", "/ok", 50)]) as load:

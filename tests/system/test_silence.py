@@ -45,7 +45,7 @@ def test_a_silent_instance_costs_a_try_and_no_request(
     ports = {"FAST_PORT": first, "SLOW_PORT": first}
     with (
         silent(first),
-        Instance(pool, port=first + 1, ROUTES="tests.apps.controlled"),
+        Instance(pool, port=first + 1, APP="tests.apps.controlled:make_app"),
         nginx(tmp_path, ports) as edge,
     ):
         for _ in range(2 * REQUESTS):

@@ -56,7 +56,7 @@ class Target:
 
 @pytest.fixture(scope="module")
 def local() -> Iterator[Target]:
-    with System(ROUTES="tests.apps.recording", LOG_LEVEL="warning") as system:
+    with System(APP="tests.apps.recording:make_app", LOG_LEVEL="warning") as system:
         nginx = psutil.Process(int(system.program("nginx")["pid"]))
 
         def clients() -> int:
@@ -76,7 +76,7 @@ def containers(attack_rounds: int) -> Iterator[Target]:
     if attack_rounds == 1:
         pytest.skip("only with more than one of --attack-rounds")
     changes = "tests/deploy/health.yml:tests/deploy/test_routes.yml"
-    with Compose(changes, ROUTES="tests.apps.recording", LOG_LEVEL="warning") as stack:
+    with Compose(changes, APP="tests.apps.recording:make_app", LOG_LEVEL="warning") as stack:
         stack("up", "--build", "--detach", "--wait", "--wait-timeout=200")
 
         def clients() -> int:

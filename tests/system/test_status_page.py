@@ -26,7 +26,7 @@ pytestmark = [needs_chromium, pytest.mark.timeout(120)]
 
 @pytest.fixture(scope="module")
 def watched() -> Iterator[System]:
-    with System(ROUTES="tests.apps.watched", SLOW_QUEUE=1, SLOW_PER_CLIENT=0) as system:
+    with System(APP="tests.apps.watched:make_app", SLOW_QUEUE=1, SLOW_PER_CLIENT=0) as system:
         yield system
 
 

@@ -46,7 +46,7 @@ def test_names_of_routes_request_ids_and_errors_are_shown_as_text(
 ) -> None:
     port = free_ports()
     settings: dict[str, Any] = {"FAST_PORT": port, "SLOW_PORT": answers_with_markup}
-    settings |= {"FAST_PROCESSES": 1, "SLOW_PROCESSES": 1, "ROUTES": "tests.apps.hostile"}
+    settings |= {"FAST_PROCESSES": 1, "SLOW_PROCESSES": 1, "APP": "tests.apps.hostile:make_app"}
     with (
         Instance(Pool.ALL, port=port, expected="blocked", **settings) as instance,
         socket.create_connection(("127.0.0.1", port)) as client,

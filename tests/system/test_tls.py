@@ -67,7 +67,7 @@ def secure(certificate: Certificate) -> Iterator[System]:
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("HTTP2", "on")  # whatever the version of this machine's nginx
         secure = System(
-            ROUTES="tests.apps.controlled", TLS_CERTIFICATE=certificate.file, TLS_KEY=certificate.key
+            APP="tests.apps.controlled:make_app", TLS_CERTIFICATE=certificate.file, TLS_KEY=certificate.key
         )
     with secure:
         yield secure

@@ -64,7 +64,7 @@ class Watched(Entered):
         values = {"folder": self.folder, "python": sys.executable, "port": self.ports[0]}
         (self.folder / "supervisord.conf").write_text(SUPERVISOR.format(**values))
         (self.folder / "watchdog.py").write_text(WATCHDOG)
-        env = {**environment(self._settings), "PROGRAMS": "fast", "PYTHONPATH": str(ROOT)}
+        env = {**environment(self._settings), "SLOWPOOL_PROGRAMS": "fast", "PYTHONPATH": str(ROOT)}
         command = [
             sys.executable,
             "-m",

@@ -28,7 +28,7 @@ A, R, F = Outcome.ANSWERED, Outcome.REFUSED, Outcome.FAILED
         (POST, R, 503, 0, None),
         (POST, F, 502, 0, KILL),
         (POST, F, 502, 1, KILL),
-        (SLOW, F, 500, 0, Kill("worker", 10.0, 10.1)),
+        (SLOW, F, 502, 0, Kill("worker", 10.0, 10.1)),
     ],
 )
 def test_what_may_be_is_not_wrong(

@@ -75,10 +75,11 @@ async def _hand_over(exchange: Exchange) -> NoReturn:
 
     The handler's task is cancelled, which ``except Exception`` does not catch; its on_finish is called.
     """
+    handler = exchange.handler
     exchange.hand_over()
-    if exchange.handler:
-        exchange.handler._log = lambda: None  # type: ignore[method-assign]
-    for task in {asyncio.current_task(), _task_of(exchange.handler)}:
+    if handler:
+        handler._log = lambda: None  # type: ignore[method-assign]  # logged there
+    for task in {asyncio.current_task(), _task_of(handler)}:
         if task:
             task.cancel("handed over to the slow pool")
     await asyncio.get_running_loop().create_future()  # the cancellation comes here
@@ -107,7 +108,7 @@ def _timeout_seconds(runtime: Runtime, exchange: Exchange) -> float:
     seconds: float = runtime.config.slow_timeout_seconds
     if exchange.upgraded:
         return seconds
-    for preference in _PREFERENCE.findall(",".join(exchange.headers.get_list("Prefer"))):
+    for preference in _PREFERENCE.findall(",".join(exchange.request_headers.get_list("Prefer"))):
         name, _, value = preference.partition(";")[0].partition("=")
         value = value.strip().strip('"')
         if name.strip().lower() == "wait" and re.fullmatch("[0-9]{1,9}", value):

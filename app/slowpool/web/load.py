@@ -3,6 +3,7 @@
 import contextlib
 import importlib
 import inspect
+import logging
 import sys
 import traceback
 from collections.abc import AsyncIterator
@@ -11,6 +12,8 @@ from typing import Any
 from tornado.web import Application
 
 from slowpool.errors import AppError, ConfigError
+
+log = logging.getLogger("slowpool")
 
 
 async def load(app: str) -> Application:
@@ -48,14 +51,20 @@ async def load(app: str) -> Application:
 async def lifespan(name: str, app: Application) -> AsyncIterator[None]:
     """The application's setting ``lifespan``, a function of the application, as a context.
 
-    Raises AppError, which has ``name``, when entering it raises an exception.
+    Raises AppError, which has ``name``, when entering it raises an exception; one at its end is logged.
     """
     make = app.settings.get("lifespan")
-    async with contextlib.AsyncExitStack() as stack:
-        if make is not None:
-            with _errors_named(name, "has a lifespan that fails"):
-                await stack.enter_async_context(make(app))
+    stack = contextlib.AsyncExitStack()
+    if make is not None:
+        with _errors_named(name, "has a lifespan that fails"):
+            await stack.enter_async_context(make(app))
+    try:
         yield
+    finally:
+        try:
+            await stack.aclose()
+        except Exception:
+            log.exception("the lifespan of APP=%s failed at its end", name)
 
 
 def _no_application(app: str, found: object) -> ConfigError:

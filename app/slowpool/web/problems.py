@@ -3,6 +3,10 @@
 import json
 from http.client import responses
 
+from tornado.httputil import HTTPHeaders
+
+from slowpool.errors import RequestError
+
 PROBLEM_TYPE = "application/problem+json"
 
 
@@ -17,3 +21,14 @@ def problem(status: int, detail: str | None, request_id: str) -> bytes:
     if detail:
         members["detail"] = detail
     return json.dumps(members).encode()
+
+
+def set_problem(headers: HTTPHeaders, error: RequestError, request_id: str) -> bytes:
+    """Set the headers of an answer to an error; returns its body."""
+    body = problem(error.status_code, error.detail, request_id)
+    headers.pop("Content-Encoding", None)
+    headers["Content-Type"] = PROBLEM_TYPE
+    headers["Content-Length"] = str(len(body))
+    for name, value in error.headers().items():
+        headers[name] = value
+    return body

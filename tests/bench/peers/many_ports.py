@@ -7,18 +7,20 @@ import asyncio
 import logging
 import sys
 
+from tornado.httpserver import HTTPServer
+
 from slowpool.config import Config, Instance, Pool
-from slowpool.instance import State
-from slowpool.server import assemble
+from slowpool.instance import Runtime
+from tests.support.hosted import hosted
 
 
 async def main() -> None:
     logging.disable()
     first, count = map(int, sys.argv[1:])
-    application = assemble(Config.load(), Instance(Pool.FAST, first))
-    application.runtime.state = State.READY
+    runtime = Runtime(Config.load(), Instance(Pool.FAST, first))
+    server = HTTPServer(hosted(runtime), xheaders=True)
     for port in range(first, first + count):
-        application.listen(port, "127.0.0.1")
+        server.listen(port, "127.0.0.1")
     await asyncio.Event().wait()
 
 

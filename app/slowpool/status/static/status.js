@@ -1,4 +1,4 @@
-// Shows the figures that /status/live sends each second. All of them are inserted as text, never as HTML.
+// Shows the figures that status/live sends each second. All of them are inserted as text, never as HTML.
 
 const AGAIN_MS = 1000; // between two attempts to connect
 const LOST_SECONDS = 60; // how long an instance that died stays marked
@@ -264,7 +264,7 @@ const NGINX_FIGURES = ["connections", "accepted", "requests", "reading", "writin
   .map((name, index) => [name, (found) => found[index + 1]]);
 
 async function askNginx() {
-  const answer = await fetch("/status/nginx").catch(() => null);
+  const answer = await fetch("status/nginx").catch(() => null);
   const found = answer?.ok && (await answer.text()).match(NGINX);
   $("nginx").hidden = !found;
   if (found) fill($("nginx").querySelector("dl"), NGINX_FIGURES, found);
@@ -321,7 +321,9 @@ function show(content) {
 }
 
 function connect() {
-  const opened = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/status/live`);
+  const live = new URL("status/live", location); // beside this page: nginx and an instance have it at different paths
+  live.protocol = location.protocol === "https:" ? "wss:" : "ws:";
+  const opened = new WebSocket(live);
   socket = opened;
   opened.onmessage = (event) => {
     say("● live", "good");

@@ -1,0 +1,36 @@
+"""The demo's package as a worker and as plain Tornado have it."""
+
+import subprocess
+import sys
+
+from tornado.testing import AsyncHTTPTestCase
+from tornado.web import Application
+
+from demo import make_app
+from tests.support.basics import ROOT
+
+
+def test_a_worker_that_imports_the_tasks_does_not_import_tornado() -> None:
+    script = "import sys, demo.tasks; print(*sys.modules)"
+    loaded = subprocess.check_output([sys.executable, "-c", script], cwd=ROOT / "app", text=True).split()
+    assert "demo.tasks" in loaded
+    assert "tornado" not in loaded
+
+
+class TestUnderPlainTornado(AsyncHTTPTestCase):
+    """The demo is an application like any other: it needs no instance."""
+
+    def get_app(self) -> Application:
+        return make_app()
+
+    def test_it_answers(self) -> None:
+        assert self.fetch("/fast?id=7").body == b"fast result 7"
+        for path in ("slow", "slow_threaded", "report", "stall"):
+            assert self.fetch(f"/{path}?id=7&n=9").body.startswith(b"slow result 7 <--- 0.")
+
+    def test_its_errors_are_problems(self) -> None:
+        for target, status in (("/fast", 400), ("/nowhere", 404), ("/slow?id=7&n=0", 400)):
+            response = self.fetch(target)
+            assert response.code == status
+            assert response.headers["Content-Type"] == "application/problem+json"
+        assert self.fetch("/fast", method="DELETE").headers["Allow"] == "GET"
