@@ -17,7 +17,7 @@ from tornado.web import Application, HTTPError, RequestHandler, stream_request_b
 from tornado.websocket import WebSocketHandler
 
 import slowpool
-from tests.apps.controlled import enter, wait
+from tests.apps.controlled import wait
 
 
 class PlainHandler(RequestHandler):
@@ -158,10 +158,13 @@ class LeavingHandler(WaitHandler):
 
 
 class StallHandler(RequestHandler):
-    """Blocks whoever runs it."""
+    """Blocks whoever runs it, for a while or until the test says so."""
 
     def get(self, *parts: str) -> None:
-        time.sleep(float(self.get_argument("seconds")))
+        if folder := self.get_argument("folder", ""):
+            wait(folder)
+        else:
+            time.sleep(float(self.get_argument("seconds")))
         self.finish(f"stalled {parts}")
 
     post = get
@@ -190,15 +193,12 @@ class EagerHandler(UploadHandler):
         await slowpool.run(dumped, {})
 
 
-class EntersHandler(RequestHandler):
-    """Leaves the line of its process, then runs a job that leaves another one."""
+class LateHandler(RequestHandler):
+    """Takes its time before it runs a job."""
 
     async def get(self) -> None:
-        folder = self.get_argument("folder")
-        enter(folder)
-        self.finish(await slowpool.run(wait, folder))
-
-    post = get
+        await asyncio.sleep(float(self.get_argument("seconds")))
+        self.finish(await slowpool.run(wait, self.get_argument("folder")))
 
 
 class TalkHandler(WebSocketHandler):
@@ -263,7 +263,7 @@ def make_app() -> Application:
             (r"/ok", PlainHandler),
             (r"/upload", UploadHandler),
             (r"/eager", EagerHandler),
-            (r"/enters", EntersHandler),
+            (r"/late", LateHandler),
             (r"/talk", TalkHandler),
             (r"/slow/talk", TalkHandler),
             (r"/environment", EnvironmentHandler),
