@@ -62,14 +62,6 @@ class WaitHandler(RequestHandler):
     post = get
 
 
-class SleepHandler(RequestHandler):
-    """Sleeps in a worker."""
-
-    async def get(self) -> None:
-        await slowpool.run(time.sleep, float(self.get_argument("seconds")))
-        self.finish("slept")
-
-
 class CatchingHandler(RequestHandler):
     """Catches whatever a task may raise."""
 
@@ -104,7 +96,7 @@ class OldHandler(RequestHandler):
 
     @gen.coroutine
     def get(self) -> Generator[Any, Any, None]:
-        text, _ = yield slowpool.run(dumped, {"old": True})
+        text, _ = yield slowpool.run(dumped, seen={"old": True})
         self.finish(text)
 
 
@@ -212,20 +204,6 @@ class TalkHandler(WebSocketHandler):
         self.write_message(text)
 
 
-class EnvironmentHandler(RequestHandler):
-    """A variable of the environment, as the instance has it."""
-
-    def get(self) -> None:
-        self.finish(str(variable(self.get_argument("name"))))
-
-
-class WorkerEnvironmentHandler(RequestHandler):
-    """The same as a worker has it."""
-
-    async def get(self) -> None:
-        self.finish(str(await slowpool.run(variable, name=self.get_argument("name"))))
-
-
 class ForgottenHandler(RequestHandler):
     """Answers while its job still runs."""
 
@@ -240,17 +218,11 @@ def dumped(seen: dict[str, object]) -> tuple[str, int]:
     return json.dumps(seen), os.getpid()
 
 
-def variable(name: str) -> str | None:
-    """A variable of the environment."""
-    return os.environ.get(name)
-
-
 def make_app() -> Application:
     return Application(
         [
             (r"/seen(.*)", SeenHandler),
             (r"/wait", WaitHandler),
-            (r"/sleep", SleepHandler),
             (r"/catching", CatchingHandler),
             (r"/nested", NestedHandler),
             (r"/old", OldHandler),
@@ -266,8 +238,6 @@ def make_app() -> Application:
             (r"/late", LateHandler),
             (r"/talk", TalkHandler),
             (r"/slow/talk", TalkHandler),
-            (r"/environment", EnvironmentHandler),
-            (r"/slow/environment", WorkerEnvironmentHandler),
             (r"/forgotten", ForgottenHandler),
         ]
     )

@@ -13,14 +13,13 @@ import time
 from typing import Any
 
 from tornado.httpserver import HTTPServer
-from tornado.httputil import HTTPMessageDelegate, HTTPServerRequest
 from tornado.netutil import bind_sockets
 from tornado.web import Application, RequestHandler
 
-from slowpool.errors import RequestError
+from slowpool.config import Config, Instance, Pool
 from slowpool.http.forms import limit_parsing
-from slowpool.http.guard import RequestGuard
-from slowpool.web.handlers import RefusedHandler
+from slowpool.instance import Runtime
+from slowpool.web.host import Host
 from tests.support.client import request
 from tests.support.hostile_forms import HOSTILE
 
@@ -36,17 +35,6 @@ class _Selector(selectors.DefaultSelector):
         events = super().select(timeout)
         self._began = time.thread_time()
         return events
-
-
-class _Server(HTTPServer):
-    """With the guard of an instance."""
-
-    def start_request(self, server_conn: Any, request_conn: Any) -> RequestGuard:
-        return RequestGuard(super().start_request(server_conn, request_conn), request_conn, self._refuse)
-
-    def _refuse(self, request: HTTPServerRequest, error: RequestError) -> HTTPMessageDelegate:
-        assert isinstance(self.request_callback, Application)
-        return self.request_callback.get_handler_delegate(request, RefusedHandler, {"error": error})
 
 
 class _Handler(RequestHandler):
@@ -68,7 +56,12 @@ def main() -> None:
 
     async def serve() -> None:
         application = Application([("/", _Handler)], log_function=lambda handler: None)
-        (HTTPServer if options.unguarded else _Server)(application).add_sockets(sockets)
+        host = (
+            application
+            if options.unguarded
+            else Host(Runtime(Config(), Instance(Pool.FAST, port)), application)
+        )
+        HTTPServer(host).add_sockets(sockets)
 
     loop.run_until_complete(serve())
     threading.Thread(target=loop.run_forever, daemon=True).start()

@@ -5,7 +5,7 @@ import sys
 from slowpool import __main__ as app
 from slowpool.observe.loop_watch import LoopWatch
 from slowpool.observe.metrics import Metrics
-from slowpool.web.application import Application
+from slowpool.observe.requests import RequestTracker
 
 
 def without_metrics() -> None:
@@ -17,7 +17,7 @@ def without_loop_watch() -> None:
 
 
 def without_access_log() -> None:
-    Application.log_request = lambda *_: None  # type: ignore[method-assign]
+    RequestTracker.end = lambda *_: None  # type: ignore[method-assign]
 
 
 VARIANTS = {
