@@ -92,7 +92,8 @@ def learned(connect: Callable[[], http.client.HTTPConnection]) -> bool:
 
     Returns whether that came about. nginx gives requests that come one at a time to each instance in turn.
     """
-    start, fast, in_a_row = time.monotonic(), set(), 0
+    start, in_a_row = time.monotonic(), 0
+    fast: set[str] = set()
     for _ in range(LEARN_TRIES):
         call = Call(f"/{STALL}?id=0&n={LEARN_N}")
         ask(connect, call, start)

@@ -1,6 +1,7 @@
 """The routes of the example application."""
 
 from pathlib import Path
+from typing import Any
 
 from tornado.web import StaticFileHandler
 
@@ -59,7 +60,7 @@ class ThumbnailHandler(DemoHandler):
         self.finish(jpeg)
 
 
-routes = [
+routes: list[tuple[Any, ...]] = [
     (r"/", IndexHandler),
     (r"/static/(\w+\.\w+)", StaticHandler, {"path": STATIC}),
     (r"/openapi.json", OpenApiHandler),

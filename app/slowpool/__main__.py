@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from slowpool import capacity, reload, server
 from slowpool.config import Config, Instance, Pool
-from slowpool.environment import in_environment
+from slowpool.environment import export_file, in_environment
 from slowpool.errors import AppError, ConfigError
 from slowpool.linux import sandbox
 from slowpool.mistyped import warn_of_mistyped
@@ -59,6 +59,7 @@ def run_instance(arguments: Sequence[str]) -> int:
     config = None
     try:
         config = Config.load()
+        export_file()
         if "SUPERVISOR_ENABLED" not in in_environment():  # supervisor has printed it already
             warn_of_mistyped()
         instance = Instance(options.pool, options.port, options.address, options.replica)
@@ -82,7 +83,9 @@ def check(arguments: Sequence[str]) -> int:
     parser.parse_args(arguments)
     status = 0
     try:
-        asyncio.run(load(Config.load().app))
+        config = Config.load()
+        export_file()
+        asyncio.run(load(config.app))
     except ConfigError as error:
         print(_text(error), file=sys.stderr, flush=True)
         status = ConfigError.exit_status

@@ -4,8 +4,8 @@ import asyncio
 import time
 from collections.abc import Callable
 from enum import Enum
+from typing import Any
 
-from tornado.iostream import IOStream
 from tornado.web import Application
 from tornado.websocket import WebSocketHandler
 
@@ -13,6 +13,7 @@ from slowpool.config import Config, Instance
 from slowpool.observe.learned import LearnedRoutes
 from slowpool.observe.metrics import Metrics
 from slowpool.observe.requests import RequestTracker
+from slowpool.workers.job import Job
 from slowpool.workers.pool import WorkerPool
 
 GOING_AWAY = 1001
@@ -48,11 +49,12 @@ class Runtime:
         self.requests = RequestTracker(self.metrics)
         self.learned = LearnedRoutes(config.slow_learn_seconds)
         self.workers = WorkerPool(config, self.metrics)
-        self.websockets: dict[WebSocketHandler, IOStream] = {}
+        self.websockets: dict[WebSocketHandler, set[Job[Any]]] = {}  # the open ones, and their jobs
         self.streams: set[Callable[[], None]] = set()  # each ends a streamed answer
         self.metrics.watch(lambda: self.requests.active, self.workers.waiting_jobs, self.workers.running_jobs)
 
     def close_websockets(self) -> None:
-        """Send every open WebSocket a close frame; each closes within 5 s."""
-        for handler in list(self.websockets):
-            handler.close(GOING_AWAY, "going away")
+        """Send every open WebSocket without a job a close frame; each closes within 5 s."""
+        for handler, jobs in list(self.websockets.items()):
+            if not jobs:
+                handler.close(GOING_AWAY, "going away")

@@ -54,7 +54,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
 async def serve(config: Config, own: Instance, *, reload: bool = False) -> None:
-    """Run one instance until SIGTERM or SIGINT, then drain it; SIGUSR1 only closes its WebSockets.
+    """Run one instance until SIGTERM or SIGINT, then drain it; SIGUSR1 only ends WebSockets and streams.
 
     Raises ConfigError when the application cannot be loaded or the port is taken. Otherwise SIGNALS are
     ignored at the end, until release_signals().
@@ -108,7 +108,7 @@ async def _serve_until_stopped(runtime: Runtime, app: Application, stop: "_Stop"
     budget_seconds = 0 if own.pool is Pool.SLOW else config.fast_block_budget_seconds
     learned = runtime.learned if own.pool is Pool.FAST else LearnedRoutes(0)
     loop_watch = LoopWatch(runtime.metrics, learned, budget_seconds)
-    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, runtime.close_websockets)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, _end_streams, runtime)
     log.info("%s is ready", own)
     if reload:
         autoreload.start()
@@ -124,14 +124,10 @@ async def _drain(
     """Accept nothing new and finish what was accepted, until the timeout or a second signal."""
     timeout_seconds = runtime.config.drain_timeout_seconds
     runtime.state = State.DRAINING
-    instance.draining.set()
     log.info("%s drains %d connections", runtime.instance, server.connections)
     _accept_pending(server, sockets)
     server.stop()
-    runtime.close_websockets()
-    if runtime.instance.pool is not Pool.SLOW:
-        loop = asyncio.get_running_loop()
-        loop.call_later(runtime.config.stream_drain_seconds, _cut_streams, runtime)
+    _end_streams(runtime)
     await _first(_all_gone(runtime, server), stop.forced.wait(), timeout_seconds=timeout_seconds)
     if server.connections:
         reason = "a second signal" if stop.forced.is_set() else f"{timeout_seconds:g} s"
@@ -140,6 +136,15 @@ async def _drain(
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(server.idle.wait(), LAST_ANSWERS_SECONDS)
     await server.close_all_connections()
+
+
+def _end_streams(runtime: Runtime) -> None:
+    """End what may last for ever: WebSockets at once, and streams of a fast instance after their time."""
+    instance.draining.set()
+    runtime.close_websockets()
+    if runtime.instance.pool is not Pool.SLOW:
+        loop = asyncio.get_running_loop()
+        loop.call_later(runtime.config.stream_drain_seconds, _cut_streams, runtime)
 
 
 def _cut_streams(runtime: Runtime) -> None:
@@ -154,6 +159,7 @@ def _cut_streams(runtime: Runtime) -> None:
 async def _all_gone(runtime: Runtime, server: "_ConnectionCountingServer") -> None:
     await server.idle.wait()
     while runtime.websockets:  # each ends within the 5 s that Tornado gives its client to answer
+        runtime.close_websockets()  # also those whose jobs are done by now
         await asyncio.sleep(0.05)
 
 

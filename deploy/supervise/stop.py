@@ -73,7 +73,7 @@ def stop(
         report_at = _report(supervisor, programs, ends_at, report_at)
         time.sleep(POLL_SECONDS)
     programs = _programs(api)  # more may have started since
-    _close_websockets(api)
+    _end_streams(api)
     supervisor.terminate()
     while supervisor.poll() is None:
         if signals.force:
@@ -98,8 +98,8 @@ def _programs(api: Callable[[], Any]) -> dict[str, int]:
     return {}
 
 
-def _close_websockets(api: Callable[[], Any]) -> None:
-    """Stop nginx and make the instances close their WebSockets, for which nginx would wait."""
+def _end_streams(api: Callable[[], Any]) -> None:
+    """Stop nginx and make the instances end WebSockets and streams, for which nginx would wait."""
     with contextlib.suppress(OSError, HTTPException, Error):
         api().stopProcess("nginx:nginx", False)  # it accepts no new connections from now on
         for pool in ("fast", "slow"):

@@ -45,7 +45,7 @@ class _Handler(RequestHandler):
 def main() -> None:
     """Print a line for each form."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--unguarded", action="store_true", help="without the guard")
+    parser.add_argument("--unguarded", action="store_true", help="without the checks of an instance")
     options = parser.parse_args()
     if not options.unguarded:
         limit_parsing()
@@ -56,12 +56,8 @@ def main() -> None:
 
     async def serve() -> None:
         application = Application([("/", _Handler)], log_function=lambda handler: None)
-        host = (
-            application
-            if options.unguarded
-            else Host(Runtime(Config(), Instance(Pool.FAST, port)), application)
-        )
-        HTTPServer(host).add_sockets(sockets)
+        host = Host(Runtime(Config.model_construct(), Instance(Pool.FAST, port)), application)
+        HTTPServer(application if options.unguarded else host).add_sockets(sockets)
 
     loop.run_until_complete(serve())
     threading.Thread(target=loop.run_forever, daemon=True).start()

@@ -17,7 +17,7 @@ def without_loop_watch() -> None:
 
 
 def without_access_log() -> None:
-    RequestTracker.end = lambda *_: None  # type: ignore[method-assign]
+    RequestTracker.begin = RequestTracker.end = lambda *_: None  # type: ignore[method-assign,assignment]
 
 
 VARIANTS = {

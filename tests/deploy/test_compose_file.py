@@ -10,9 +10,12 @@ import pytest
 
 from deploy.generate import NGINX, default
 from deploy.supervise import replace_containers
+from slowpool.config import Config
 from tests.support.basics import DEFAULTS, ROOT
 from tests.support.compose_file import COMPOSE, VARIABLE, compose
 from tests.support.engine import needs_compose
+
+TLS = {"TLS_CERTIFICATE", "TLS_KEY"}
 
 WITH_DEFAULTS = [
     COMPOSE,
@@ -103,6 +106,26 @@ def test_compose_passes_on_a_setting_that_is_set_and_omits_one_that_is_not(
     assert [passed[name] for name in names] == ["3", "debug", "", None]
 
 
+@needs_compose
+@pytest.mark.usefixtures("nothing_set")
+def test_an_instance_gets_every_variable_of_env_but_those_that_are_settings_of_nginx(tmp_path: Path) -> None:
+    names = ("docker-compose.yml", "deploy/compose/ports.yml")
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text((ROOT / name).read_text())
+    settings = {name.upper(): default(name) or "x" for name in Config.model_fields}
+    own = {"SHOP_KEY": "a b#c", "SHOP_EMPTY": "", "shop_lower": "1", "REPLICA": "blue", "DEBUG": "yes"}
+    lines = [f"{name}='{value}'" for name, value in {**settings, **own}.items() if name not in TLS]
+    (tmp_path / ".env").write_text("\n".join(lines))
+    done = compose_config(tmp_path / names[0], "--format=json", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    passed = json.loads(done.stdout)["services"]["fast"]["environment"]
+    of_nginx = NGINX - compose()["x-settings"].keys()
+    hosts = {"FAST_HOST", "SLOW_HOST"}
+    expected = {name: value for name, value in {**settings, **own}.items() if name not in of_nginx | hosts}
+    assert expected.items() <= passed.items()
+
+
 def test_compose_publishes_the_ports_of_the_settings_and_the_admin_port_on_loopback_only() -> None:
     services = compose()["services"]
     assert services["nginx"]["ports"] == [
@@ -129,7 +152,11 @@ def test_compose_publishes_the_port_for_tls_only_with_a_certificate(
 
 
 def test_the_settings_that_a_roll_compares_are_those_that_nginx_and_the_instances_share() -> None:
-    shared = compose()["x-settings"].keys() - {"LOG_FORMAT", "SERVER_NAMES"}  # which fit in any order
+    shared = compose()["x-settings"].keys() - {
+        "LOG_FORMAT",
+        "SERVER_NAMES",
+        "MAX_BODY_BYTES",
+    }
     assert shared == {*replace_containers.UPSTREAMS, *replace_containers.TIMEOUTS}
 
 
@@ -166,15 +193,15 @@ def test_each_image_is_a_variable_with_one_default() -> None:
             assert argument in ("", match[1])
 
 
-def compose_config(file: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    """Have docker compose read a file."""
+def compose_config(file: Path, *options: str, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """Have docker compose read a file of a project in this folder."""
     before = [option for option in options if option.startswith("--env-file")]
     after = [option for option in options if option not in before] or ["--quiet"]
     command = [
         "docker",
         "compose",
         f"--file={file}",
-        f"--project-directory={ROOT}",
+        f"--project-directory={folder}",
         *before,
         "config",
         *after,

@@ -49,7 +49,7 @@ def slow_port() -> int:
 @pytest.fixture
 def misbehaving(project: Compose, slow_port: int) -> Iterator[str]:
     """A container of the slow service with ``tests.apps.misbehaving``, apart from those behind nginx."""
-    options = ["--env=ROUTES=tests.apps.misbehaving", "--env=SLOW_PROCESSES=1"]
+    options = ["--env=APP=tests.apps.misbehaving:make_app", "--env=SLOW_PROCESSES=1"]
     options += [f"--volume={ROOT}/tests:/srv/tests:ro", f"--publish=127.0.0.1:{slow_port}:8101"]
     container = project("run", "--detach", "--no-deps", *options, "slow").stdout.strip()
     try:
@@ -125,11 +125,14 @@ def test_every_line_on_stdout_is_a_json_object_and_the_request_id_joins_them(sta
     assert instance in {f"slow:{port}:{container['Id'][:12]}" for port in (8101, 8102)}
 
 
-def test_the_instances_own_routes_are_not_published(stack: Compose) -> None:
-    for path in ("/livez", "/readyz", "/metrics", "/status"):
-        response = stack.get(path)
+def test_the_instances_own_routes_are_not_published_and_the_same_names_are_the_applications(
+    stack: Compose,
+) -> None:
+    for name in ("livez", "readyz", "metrics", "status"):
+        response = stack.get(f"/-/{name}")
         assert (response.status, response.pool) == (404, "")
         assert response.problem()
+        assert stack.get(f"/{name}").pool == "fast"
 
 
 def test_the_admin_port_is_published_on_loopback_only(stack: Compose) -> None:
@@ -328,12 +331,12 @@ def test_all_replicas_are_replaced_and_no_request_is_lost(
 @pytest.mark.long
 def test_a_new_release_that_does_not_come_up_leaves_the_old_containers_as_they_are(stack: Compose) -> None:
     before = {pool: names(stack, pool) for pool in TARGETS}
-    done = rolling_restart(stack, "fast", ROUTES="no.such.module")
+    done = rolling_restart(stack, "fast", APP="no.such.module:make_app")
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert line.startswith("rolling-restart: the containers of fast stay as they were: ")
     assert line.endswith(
-        "ROUTES=no.such.module: there is no module 'no'; "
+        "APP=no.such.module:make_app: there is no module 'no'; "
         "put your package in the working directory or install it with pip"
     )
     assert {pool: names(stack, pool) for pool in TARGETS} == before
@@ -389,7 +392,7 @@ def test_the_instances_of_a_replica_are_restarted_in_it(stack: Compose) -> None:
 
 @pytest.mark.long  # the same without containers is short
 def test_a_program_that_cannot_run_ends_its_container_with_its_reason() -> None:
-    with Compose(ROUTES="no.such.module") as broken:
+    with Compose(APP="no.such.module:make_app") as broken:
         broken("up", "--detach", "--no-deps", "fast")
 
         (container,) = broken.containers("fast")
@@ -398,7 +401,7 @@ def test_a_program_that_cannot_run_ends_its_container_with_its_reason() -> None:
             return "\n".join(line for _, line in log(container))
 
         wait_until(lambda: broken.containers("fast")[0]["RestartCount"], 60)
-        wait_until(lambda: "slowpool: ROUTES=no.such.module: there is no module 'no'" in printed())
+        wait_until(lambda: "slowpool: APP=no.such.module:make_app: there is no module 'no'" in printed())
         assert "Traceback" not in printed()
 
 

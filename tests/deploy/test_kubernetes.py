@@ -265,7 +265,7 @@ def test_a_pool_has_a_headless_service_and_a_port_for_each_instance(
     instances = config_of(pod.environment).instances(pool)
     ports = {port["name"]: port["containerPort"] for port in pod.main["ports"]}
     assert ports == {f"{pool}-{number}": instance.port for number, instance in enumerate(instances)}
-    assert pod.main["livenessProbe"]["httpGet"] == {"path": "/livez", "port": f"{pool}-0"}
+    assert pod.main["livenessProbe"]["httpGet"] == {"path": "/-/livez", "port": f"{pool}-0"}
     service = named(rendered[variant], "Service", pool)["spec"]
     assert service["clusterIP"] == "None"
     assert "publishNotReadyAddresses" not in service

@@ -34,7 +34,7 @@ def port() -> Iterator[int]:
     """A Prometheus that watches both pools while something of each kind goes on."""
     port, over = free_ports(), threading.Event()
     files = "tests/deploy/health.yml:tests/deploy/observability.yml"
-    with Compose(files, ROUTES="tests.apps.watched", SLOW_QUEUE=1, SLOW_PER_CLIENT=0) as stack:
+    with Compose(files, APP="tests.apps.watched:make_app", SLOW_QUEUE=1, SLOW_PER_CLIENT=0) as stack:
         stack.env |= {"PROMETHEUS": str(PROMETHEUS), "PROMETHEUS_PORT": str(port)}
         stack.env |= {"COMPOSE_PROFILES": "observability"}
         stack("up", "--build", "--detach", "nginx", "fast", "slow", "prometheus")

@@ -4,7 +4,9 @@ import json
 import os
 import re
 import subprocess
+from collections.abc import Collection
 from datetime import datetime
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -18,10 +20,18 @@ Line = tuple[datetime, str]
 class Compose:
     """``docker-compose.yml`` as a project of its own, on ports of its own.
 
-    ``changed_by`` is a file that changes it for the test: its health is asked for more often.
+    ``changed_by`` is a file that changes it for the test: its health is asked for more often. ``folder`` is
+    the checkout or a copy, and the settings ``left_to_file`` come from its ``.env``.
     """
 
-    def __init__(self, changed_by: str = "tests/deploy/health.yml", **settings: object) -> None:
+    def __init__(
+        self,
+        changed_by: str = "tests/deploy/health.yml",
+        folder: Path = ROOT,
+        left_to_file: Collection[str] = (),
+        **settings: object,
+    ) -> None:
+        self.folder = folder
         self.port, self.admin_port = free_ports(), free_ports()
         ports = {"HTTP_PORT": self.port, "ADMIN_PORT": self.admin_port}
         project = {
@@ -29,6 +39,8 @@ class Compose:
             "COMPOSE_FILE": f"docker-compose.yml:{changed_by}",
         }
         self.env = {**environment({**ports, **settings}), **project}
+        for name in left_to_file:
+            del self.env[name]
 
     def __enter__(self) -> Self:
         return self
@@ -47,7 +59,7 @@ class Compose:
         """Run ``docker compose``."""
         done = subprocess.run(
             ["docker", "compose", *arguments],
-            cwd=ROOT,
+            cwd=self.folder,
             env=self.env,
             capture_output=True,
             text=True,

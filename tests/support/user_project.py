@@ -2,12 +2,37 @@
 
 import tarfile
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+
+from tests.support.client import Response
 
 APP = "shop.main:make_app"
 """Its ``/price`` answers with PRICE, and ``/variable?name=NAME`` with a variable of the environment."""
 
 PRICE = "7.50 of the helper"
+
+ENV_FILE = """
+SHOP_KEY='a$b#c d'
+SHOP_EMPTY=
+shop_lower=1
+REPLICA=blue
+RESOLVER=mine
+DEBUG=yes
+"""
+
+VARIABLES = {
+    "SHOP_KEY": "a$b#c d",
+    "SHOP_EMPTY": "",
+    "shop_lower": "1",
+    "REPLICA": "blue",
+    "RESOLVER": "mine",  # also of nginx
+    "DEBUG": "yes",  # also a setting
+    "SLOW_MAX_JOBS": None,  # a setting that is not set
+}
+"""Of the application's environment with ENV_FILE as ``.env``, where LEFT_TO_FILE are set nowhere else."""
+
+LEFT_TO_FILE = ["DEBUG", "SLOW_MAX_JOBS"]
 
 MAIN = """
 import os
@@ -52,7 +77,8 @@ def build_wheel(folder, config_settings=None, metadata_directory=None):
 
 
 def put_project_into(folder: Path) -> None:
-    """Write the package ``shop``, a source distribution, and the ``requirements.txt`` that names it."""
+    """Write the package ``shop``, what it needs as a source distribution, and ``.env``."""
+    (folder / ".env").write_text(ENV_FILE)
     (folder / "shop" / "templates").mkdir(parents=True)
     (folder / "shop" / "__init__.py").touch()
     (folder / "shop" / "main.py").write_text(MAIN)
@@ -60,6 +86,13 @@ def put_project_into(folder: Path) -> None:
     (folder / "vendor").mkdir()
     make_sdist(folder / "vendor" / "shop_helper-1.tar.gz")
     (folder / "requirements.txt").write_text("./vendor/shop_helper-1.tar.gz\n")
+
+
+def check_answers(get: Callable[[str], Response]) -> None:
+    """The application has its template and its package, and sees the variables."""
+    assert get("/price").text == PRICE
+    for name, value in VARIABLES.items():
+        assert (name, get(f"/variable?name={name}").text) == (name, repr(value))
 
 
 def make_sdist(file: Path) -> None:

@@ -15,27 +15,7 @@ from tests.support.basics import wait_until
 from tests.support.checkout import copy_checkout
 from tests.support.process import Process
 from tests.support.system import System, run_to_its_end, session
-from tests.support.user_project import APP, PRICE, put_project_into
-
-ENV_FILE = """
-SHOP_KEY='a$b#c d'
-SHOP_EMPTY=
-shop_lower=1
-REPLICA=blue
-RESOLVER=mine
-DEBUG=yes
-"""
-
-VARIABLES = {
-    "SHOP_KEY": "a$b#c d",
-    "SHOP_EMPTY": "",
-    "shop_lower": "1",
-    "REPLICA": "blue",
-    "RESOLVER": "mine",
-    "DEBUG": "yes",  # a setting too
-    "SLOW_MAX_JOBS": None,  # a setting that is not set
-}
-"""Of the application's environment with this file."""
+from tests.support.user_project import APP, LEFT_TO_FILE, check_answers, put_project_into
 
 
 @pytest.fixture
@@ -57,11 +37,8 @@ def clone(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def test_a_fresh_clone_installs_itself_and_answers(clone: Path) -> None:
     assert not (clone / ".venv").exists()
     put_project_into(clone)
-    (clone / ".env").write_text(ENV_FILE)
-    with System(clone, left_to_file=["DEBUG", "SLOW_MAX_JOBS"], APP=APP) as own:
-        assert own.get("/price").text == PRICE
-        for name, value in VARIABLES.items():
-            assert (name, own.get(f"/variable?name={name}").text) == (name, repr(value))
+    with System(clone, left_to_file=LEFT_TO_FILE, APP=APP) as own:
+        check_answers(own.get)
         assert f"slowpool: installs into {clone / '.venv'}" in own.output
     with System(clone) as system:
         assert system.get("/fast?id=7").text == "fast result 7"

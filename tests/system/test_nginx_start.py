@@ -139,5 +139,6 @@ def is_running(process: psutil.Process) -> bool:
 
 def server_line(server: Nginx) -> None:
     """Wait for the error line of a request that is too large."""
+    wait_until(lambda: "too large" in server.output)  # also of the workers of a master that has ended
     line = json.loads(server.wait_for_output("too large"))
     assert line["client"] == "127.0.0.1"

@@ -120,8 +120,7 @@ def _handler(innermost: FrameType) -> tuple[str, str, str]:
     depth = 0
     while frame:
         if frame.f_code is RequestHandler._execute.__code__:
-            exchange = frame.f_locals["self"].request.connection.exchange
-            route = exchange.route or ""
+            route = frame.f_locals["self"].request.connection.route or ""
             return route, _line(innermost), "".join(traceback.format_stack(innermost, limit=depth))
         frame, depth = frame.f_back, depth + 1
     return "", _line(innermost), "".join(traceback.format_stack(innermost))

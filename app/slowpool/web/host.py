@@ -1,10 +1,10 @@
-"""Host: gives each request that an HTTP server receives to an Exchange."""
+"""Host: gives each request that an HTTP server receives to a Receiver."""
 
 from tornado.httputil import HTTPConnection, HTTPMessageDelegate, HTTPServerConnectionDelegate
 from tornado.web import Application
 
 from slowpool.instance import Runtime
-from slowpool.web.exchange import Exchange
+from slowpool.web.receiver import Receiver
 from slowpool.web.templates import RouteTemplates
 
 
@@ -17,4 +17,4 @@ class Host(HTTPServerConnectionDelegate):
         self._templates = RouteTemplates(app)
 
     def start_request(self, server_conn: object, request_conn: HTTPConnection) -> HTTPMessageDelegate:
-        return Exchange(self._runtime, self._app, self._templates, server_conn, request_conn)
+        return Receiver(self._runtime, self._app, self._templates, server_conn, request_conn)

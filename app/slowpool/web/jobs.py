@@ -108,7 +108,7 @@ def _timeout_seconds(runtime: Runtime, exchange: Exchange) -> float:
     seconds: float = runtime.config.slow_timeout_seconds
     if exchange.upgraded:
         return seconds
-    for preference in _PREFERENCE.findall(",".join(exchange.headers.get_list("Prefer"))):
+    for preference in _PREFERENCE.findall(",".join(exchange.request_headers.get_list("Prefer"))):
         name, _, value = preference.partition(";")[0].partition("=")
         value = value.strip().strip('"')
         if name.strip().lower() == "wait" and re.fullmatch("[0-9]{1,9}", value):

@@ -55,7 +55,7 @@ class NotesHandler(Api):
 
 
 class NoteHandler(Api):
-    SUPPORTED_METHODS = (*RequestHandler.SUPPORTED_METHODS, "PURGE")  # type: ignore[assignment]
+    SUPPORTED_METHODS = (*RequestHandler.SUPPORTED_METHODS, "PURGE")
 
     def get(self, number: str) -> None:
         self.write({"id": int(number), "text": self._text(number)})

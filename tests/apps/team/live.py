@@ -108,8 +108,8 @@ class UploadHandler(Api):
     """A checksum of a body of any size, which is never in memory."""
 
     def prepare(self) -> None:
-        largest = int(self.get_argument("largest", str(1 << 30)))
-        self.request.connection.set_max_body_size(largest)  # type: ignore[union-attr]
+        connection: Any = self.request.connection
+        connection.set_max_body_size(int(self.get_argument("largest", str(1 << 30))))
         self.digest, self.length, self.parts = hashlib.sha256(), 0, 0
 
     async def data_received(self, chunk: bytes) -> None:

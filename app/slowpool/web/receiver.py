@@ -1,0 +1,121 @@
+"""Receiver: takes a request from the HTTP server, and gives it to the application or to the system routes."""
+
+import contextlib
+from collections.abc import Awaitable, Iterator
+
+from tornado import httputil
+from tornado.httputil import HTTPHeaders, HTTPMessageDelegate, HTTPServerRequest
+from tornado.web import Application
+from tornado.websocket import WebSocketHandler
+
+from slowpool.errors import NotFound, RequestError
+from slowpool.http.forms import Form, form
+from slowpool.instance import Runtime
+from slowpool.web.exchange import Exchange, current
+from slowpool.web.templates import RouteTemplates
+
+SYSTEM_PREFIX = "/-/"
+"""The paths of slowpool's own routes."""
+
+
+class Receiver(HTTPMessageDelegate):
+    """Receives one request, for whose answer it makes an Exchange."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        app: Application,
+        templates: RouteTemplates,
+        server_connection: object,
+        connection: object,
+    ) -> None:
+        self._runtime = runtime
+        self._app = app
+        self._templates = templates
+        self._server_connection = server_connection
+        self._connection = connection
+        self._target: HTTPMessageDelegate = HTTPMessageDelegate()  # the handler's
+        self._form: Form | None = None
+        self._refusal: RequestError | None = None
+
+    def headers_received(
+        self, start_line: httputil.RequestStartLine | httputil.ResponseStartLine, headers: HTTPHeaders
+    ) -> Awaitable[None] | None:
+        assert isinstance(start_line, httputil.RequestStartLine)
+        exchange = self._exchange = Exchange(self._runtime, self._connection, start_line.method, headers)
+        current.set(exchange)
+        request = HTTPServerRequest(
+            connection=exchange,
+            server_connection=self._server_connection,
+            start_line=start_line,
+            headers=headers,
+        )
+        if request.path.startswith(SYSTEM_PREFIX):
+            exchange.begin(None)
+            if exchange.is_public:
+                self._refusal = NotFound("this path is not published")
+            else:
+                self._target = self._runtime.system.find_handler(request)
+        else:
+            self._find(request)
+        if self._refusal or exchange.handed_over:
+            return None
+        ready = self._target.headers_received(start_line, headers)
+        exchange.handler = getattr(self._target, "handler", None)
+        if ready is None:  # not @stream_request_body, which returns a future
+            with self._refusing():
+                self._form = form(headers, self._runtime.config.max_body_bytes)
+        return ready
+
+    def data_received(self, chunk: bytes) -> Awaitable[None] | None:
+        if self._form:
+            with self._refusing():
+                self._form.feed(chunk)
+        # The rest of a body is read although it is not used: if the connection closed earlier, the answer
+        # could be lost.
+        if self._refusal or self._exchange.handed_over:
+            return None
+        return self._target.data_received(chunk)
+
+    def finish(self) -> None:
+        if self._form:
+            with self._refusing():
+                self._form.end()
+        self._exchange.received = True
+        if self._exchange.handed_over:
+            self._exchange.redirect()
+        elif self._refusal:
+            self._exchange.fail(self._refusal)
+        else:
+            self._target.finish()
+            self._exchange.handler = getattr(self._target, "handler", None)
+
+    def on_connection_close(self) -> None:
+        """The connection has closed before the body was complete."""
+        if not self._refusal:
+            self._target.on_connection_close()
+        self._exchange.on_close()
+
+    def _find(self, request: HTTPServerRequest) -> None:
+        """Find the handler of the application's, and the route."""
+        handler_class: type | None = None
+        if type(self._app).start_request is Application.start_request:
+            self._target = self._app.find_handler(request)
+            handler_class = getattr(self._target, "handler_class", None)
+        else:
+            self._target = self._app.start_request(self._server_connection, self._exchange)
+        route = self._templates.of(handler_class, request)
+        self._exchange.begin(route)
+        is_websocket = handler_class is not None and issubclass(handler_class, WebSocketHandler)
+        if route in self._runtime.learned and not is_websocket and not self._exchange.is_streamed:
+            self._exchange.handed_over = True
+
+    @contextlib.contextmanager
+    def _refusing(self) -> Iterator[None]:
+        """Answer an error with a problem, once the body has been read, instead of calling the handler."""
+        try:
+            yield
+        except RequestError as error:
+            self._target.on_connection_close()  # it frees the part of the body that it has
+            self._form = None
+            self._refusal = error
