@@ -659,5 +659,6 @@ TARGETS: list[tuple[str, str, str]] = [
     ("an internal location", "/-/problem", "404"),
     ("an internal location for bodies", "/-/once/slow", "404"),
 ]
-"""The path is passed on as it was sent. The pool is that of the path as nginx understands it; it is named where
-the path looks like one of the other pool."""
+"""The path is passed on as it was sent. The pool is that of the path as nginx understands it. It is named
+where the path looks like one of the other pool.
+"""

@@ -145,6 +145,11 @@ class Upstream:
                 if reply is None:
                     break
                 connection.sendall(reply)
+                if streamed:  # how much of the body is left is not known
+                    connection.shutdown(socket.SHUT_WR)
+                    while connection.recv(65536):
+                        pass
+                    break
         except OSError:
             pass
         finally:

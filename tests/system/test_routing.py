@@ -83,7 +83,8 @@ def test_all_instances_of_both_pools_answer(system: System) -> None:
 @pytest.mark.parametrize(
     "target",
     ["/echo", "/echo/a%20b", "/echo/%3Fid=7", "/echo/%25", "/echo/%23x", "/echo/%0D%0AX-Evil:%201",
-     "/echo/%C3%BC", "/echo/x?a=%2F..%2Fslow&b=%0A&c=?&d=a+b", "/echo///x", "/echo/?", "/echo/a%2Fb", "/echo/./x/../y",
+     "/echo/%C3%BC", "/echo/x?a=%2F..%2Fslow&b=%0A&c=?&d=a+b", "/echo///x", "/echo/?", "/echo/a%2Fb",
+     "/echo/./x/../y",
      "/slow/echo/%3F", "/slow/echo//x%2F?", "/slow/echo/../echo/x?y"],
 )  # fmt: skip
 @pytest.mark.parametrize("body", [None, b"x"], ids=["GET", "POST"])
