@@ -11,7 +11,8 @@ from tornado.web import Application, RequestHandler
 import slowpool
 from tests.apps.controlled import enter, released
 
-PART = b"x" * 1000
+PART = b"x" * 200_000
+"""More than nginx keeps of an answer."""
 
 
 class EventsHandler(RequestHandler):
