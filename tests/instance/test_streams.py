@@ -1,6 +1,7 @@
 """Answers that are sent in parts, while their instance runs and while it drains."""
 
 import http.client
+from typing import Any
 
 import pytest
 
@@ -57,7 +58,11 @@ def test_an_endless_stream_of_the_fast_pool_is_cut_while_a_download_goes_on(gate
 
 
 def test_a_stream_of_the_slow_pool_may_take_the_whole_drain_timeout(gate: Gate) -> None:
-    settings = {"STREAM_DRAIN_SECONDS": 0, "SLOW_TIMEOUT_SECONDS": 1, "DRAIN_TIMEOUT_SECONDS": 4}
+    settings: dict[str, Any] = {
+        "STREAM_DRAIN_SECONDS": 0,
+        "SLOW_TIMEOUT_SECONDS": 1,
+        "DRAIN_TIMEOUT_SECONDS": 4,
+    }
     expected = f"cuts 1 connections after 4 s|{LEFT}"
     with Instance(Pool.SLOW, APP=STREAMS, expected=expected, **settings) as instance:
         with opened(instance.port, gate("/slow/events")) as events:
