@@ -14,7 +14,7 @@ integer() {  # NAME DEFAULT MIN MAX
     kind="a whole number from $3 to $4"
     matches '^[0-9]+$' || fail "$1=$value must be $kind" 2
     value=$(echo "$value" | sed 's/^0*\(.\)/\1/')  # a leading zero would make it octal
-    [ ${#value} -le 9 ] && [ "$value" -ge "$3" ] && [ "$value" -le "$4" ] || fail "$1=$value must be $kind" 2
+    [ ${#value} -le 15 ] && [ "$value" -ge "$3" ] && [ "$value" -le "$4" ] || fail "$1=$value must be $kind" 2
     eval "$1=\$value"
 }
 
@@ -26,6 +26,15 @@ number() {  # NAME DEFAULT
 text() {  # NAME DEFAULT ERE
     get "$1" "$2"
     matches "$3" || fail "$1=$value must be text that matches $3" 2
+}
+
+prefixes() {  # NAME DEFAULT: of paths, separated by spaces
+    get "$1" "$2"
+    # nginx resolves . and .. before it compares a path; below /-/ are slowpool's own paths.
+    matches '^((/[A-Za-z0-9._~+,:@=!*-]+)+/?( +(/[A-Za-z0-9._~+,:@=!*-]+)+/?)*)?$' &&
+        ! matches '/\.\.?(/| |$)' && ! matches '(^| )/-(/| |$)' &&
+        [ -z "$(echo "$value" | tr ' ' '\n' | sed '/^$/d' | sort | uniq -d)" ] ||
+        fail "$1=$value must be prefixes of paths, such as /slow /reports, each once and none below /-/" 2
 }
 
 choice() {  # NAME DEFAULT CHOICE...

@@ -17,7 +17,7 @@ from tornado.web import Application, HTTPError, RequestHandler, stream_request_b
 from tornado.websocket import WebSocketHandler
 
 import slowpool
-from tests.apps.controlled import enter, wait
+from tests.apps.controlled import wait
 
 
 class PlainHandler(RequestHandler):
@@ -62,14 +62,6 @@ class WaitHandler(RequestHandler):
     post = get
 
 
-class SleepHandler(RequestHandler):
-    """Sleeps in a worker."""
-
-    async def get(self) -> None:
-        await slowpool.run(time.sleep, float(self.get_argument("seconds")))
-        self.finish("slept")
-
-
 class CatchingHandler(RequestHandler):
     """Catches whatever a task may raise."""
 
@@ -104,7 +96,7 @@ class OldHandler(RequestHandler):
 
     @gen.coroutine
     def get(self) -> Generator[Any, Any, None]:
-        text, _ = yield slowpool.run(dumped, {"old": True})
+        text, _ = yield slowpool.run(dumped, seen={"old": True})
         self.finish(text)
 
 
@@ -158,10 +150,13 @@ class LeavingHandler(WaitHandler):
 
 
 class StallHandler(RequestHandler):
-    """Blocks whoever runs it."""
+    """Blocks whoever runs it, for a while or until the test says so."""
 
     def get(self, *parts: str) -> None:
-        time.sleep(float(self.get_argument("seconds")))
+        if folder := self.get_argument("folder", ""):
+            wait(folder)
+        else:
+            time.sleep(float(self.get_argument("seconds")))
         self.finish(f"stalled {parts}")
 
     post = get
@@ -190,15 +185,12 @@ class EagerHandler(UploadHandler):
         await slowpool.run(dumped, {})
 
 
-class EntersHandler(RequestHandler):
-    """Leaves the line of its process, then runs a job that leaves another one."""
+class LateHandler(RequestHandler):
+    """Takes its time before it runs a job."""
 
     async def get(self) -> None:
-        folder = self.get_argument("folder")
-        enter(folder)
-        self.finish(await slowpool.run(wait, folder))
-
-    post = get
+        await asyncio.sleep(float(self.get_argument("seconds")))
+        self.finish(await slowpool.run(wait, self.get_argument("folder")))
 
 
 class TalkHandler(WebSocketHandler):
@@ -210,20 +202,6 @@ class TalkHandler(WebSocketHandler):
         except RuntimeError as error:
             text = str(error)
         self.write_message(text)
-
-
-class EnvironmentHandler(RequestHandler):
-    """A variable of the environment, as the instance has it."""
-
-    def get(self) -> None:
-        self.finish(str(variable(self.get_argument("name"))))
-
-
-class WorkerEnvironmentHandler(RequestHandler):
-    """The same as a worker has it."""
-
-    async def get(self) -> None:
-        self.finish(str(await slowpool.run(variable, name=self.get_argument("name"))))
 
 
 class ForgottenHandler(RequestHandler):
@@ -240,17 +218,11 @@ def dumped(seen: dict[str, object]) -> tuple[str, int]:
     return json.dumps(seen), os.getpid()
 
 
-def variable(name: str) -> str | None:
-    """A variable of the environment."""
-    return os.environ.get(name)
-
-
 def make_app() -> Application:
     return Application(
         [
             (r"/seen(.*)", SeenHandler),
             (r"/wait", WaitHandler),
-            (r"/sleep", SleepHandler),
             (r"/catching", CatchingHandler),
             (r"/nested", NestedHandler),
             (r"/old", OldHandler),
@@ -263,11 +235,9 @@ def make_app() -> Application:
             (r"/ok", PlainHandler),
             (r"/upload", UploadHandler),
             (r"/eager", EagerHandler),
-            (r"/enters", EntersHandler),
+            (r"/late", LateHandler),
             (r"/talk", TalkHandler),
             (r"/slow/talk", TalkHandler),
-            (r"/environment", EnvironmentHandler),
-            (r"/slow/environment", WorkerEnvironmentHandler),
             (r"/forgotten", ForgottenHandler),
         ]
     )

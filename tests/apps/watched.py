@@ -50,6 +50,7 @@ def make_app() -> Application:
     return Application(
         [
             (r"/report/(?P<name>\w+)", ReportHandler),
+            (r"/stall/(?P<name>\w+)", ReportHandler),
             (r"/slow/report", InlineReportHandler),
             (r"/slow/task/(\w+)", TaskHandler),
             (r"/slow/say", SayHandler),

@@ -23,6 +23,7 @@ def said(**values: Any) -> dict[str, Any]:
         "active": 1,
         "waiting": 0,
         "running": [{"route": "/slow/{}", "request_id": "abc", "age_seconds": 0.5}],
+        "learned": [{"route": "/a", "line": "a.py:1, in get", "blocked_seconds": 0.4, "left_seconds": 9.0}],
         "worker_restarts": 0,
         "resident_bytes": 30_000_000,
         "steps": {str(step_number()): step()},

@@ -34,22 +34,22 @@ def test_an_unknown_argument_is_usage_and_nothing_starts() -> None:
 @pytest.mark.parametrize(
     ("text", "lines", "last"),
     [
-        ("routes = 7", 1, "slowpool: ROUTES=shop: the module has no list named 'routes'"),
-        ("routes = [", 9, "slowpool: ROUTES=shop cannot be imported: SyntaxError: "),
+        ("app = 7", 1, "slowpool: APP=shop:app must be a tornado.web.Application or a function"),
+        ("app = [", 9, "slowpool: APP=shop:app cannot be loaded: SyntaxError: "),
         (
             "import os; os.kill(os.getpid(), 9)",
             1,
-            "slowpool: ROUTES=shop: importing the module ends Python with",
+            "slowpool: APP=shop:app: loading it ends Python with",
         ),
     ],
 )
 @pytest.mark.parametrize("where", ["local", "container"])
-def test_wrong_routes_are_one_message(
+def test_an_application_that_cannot_be_loaded_is_one_message(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, text: str, lines: int, last: str
 ) -> None:
     (tmp_path / "shop.py").write_text(text)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    done = run_to_its_end(ROUTES="shop") if where == "local" else supervise_fast(ROUTES="shop")
+    done = run_to_its_end(APP="shop:app") if where == "local" else supervise_fast(APP="shop:app")
     assert (done.returncode, done.stdout) == (2, "")
     assert len(done.stderr.splitlines()) <= lines
     assert done.stderr.splitlines()[-1].startswith(last)
@@ -84,10 +84,10 @@ def test_a_mistyped_variable_is_named_with_the_setting_that_was_meant(
 ) -> None:
     monkeypatch.setenv("SLOW_WORKER", "3")
     monkeypatch.setenv("SLOW_MODE", "on")  # an application's own
-    done = supervise_fast(ROUTES="no.such.module")
+    done = supervise_fast(APP="no.such.module:app")
     first, second = done.stderr.splitlines()
     assert first == "slowpool: SLOW_WORKER is no setting and changes nothing; is SLOW_WORKERS meant?"
-    assert second.startswith("slowpool: ROUTES=no.such.module: ")
+    assert second.startswith("slowpool: APP=no.such.module:app: ")
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ def crowded(recording: System) -> Iterator[System]:
 
 
 def test_10000_idle_connections_are_held_and_still_good(crowded: System) -> None:
-    with Crowd(crowded.port, 10_000, "/livez") as crowd:  # nginx answers it itself: 404
+    with Crowd(crowded.port, 10_000, "/-/livez") as crowd:  # nginx answers it itself: 404
         assert crowd.ask() == {"404": 10_000}
         assert established(crowded) >= 10_000
         assert crowd.ask() == {"404": 10_000}

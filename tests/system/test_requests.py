@@ -13,14 +13,18 @@ from tests.support.system import System
 
 
 @pytest.mark.parametrize("request_id", ["a", "7f9c-2.B_x", "x" * 64])
-@pytest.mark.parametrize("target", ["/fast?id=7", "/slow_threaded?id=7&n=9", "/nothing", "/livez"])
+@pytest.mark.parametrize(
+    "target", ["/fast?id=7", "/slow_threaded?id=7&n=9", "/report?id=7&n=9", "/nothing", "/-/livez"]
+)
 def test_a_harmless_request_id_is_kept(system: System, target: str, request_id: str) -> None:
     response = system.get(target, headers={"X-Request-ID": request_id})
     assert response.headers.get_all("X-Request-ID") == [request_id]
 
 
 @pytest.mark.parametrize("request_id", ["", "a b", "x" * 65, 'a"b', "a,b", "é", "${jndi:x}", "a\tb"])
-@pytest.mark.parametrize("target", ["/fast?id=7", "/slow_threaded?id=7&n=9", "/nothing", "/livez"])
+@pytest.mark.parametrize(
+    "target", ["/fast?id=7", "/slow_threaded?id=7&n=9", "/report?id=7&n=9", "/nothing", "/-/livez"]
+)
 def test_any_other_request_id_is_replaced(system: System, target: str, request_id: str) -> None:
     response = system.get(target, headers={"X-Request-ID": request_id})
     (given,) = response.headers.get_all("X-Request-ID") or []

@@ -113,12 +113,18 @@ def test_the_page_finds_another_instance_when_its_own_dies(page: Page, watched: 
     expect(row(page, f"fast:{port}")).to_contain_text("✕ ready, died")
 
 
-def test_a_route_that_blocks_its_instance_is_named(page: Page, watched: System) -> None:
-    assert watched.get("/report/tea?seconds=0.7").status == 200
-    expect(page.locator("#hints li", has_text="/report/{name} blocked its fast instance")).to_be_visible()
-    line = json.loads(watched.wait_for_output("/report/{name} blocked its instance"))
+def test_a_route_that_blocks_its_instance_is_named_with_its_line_and_what_to_write(
+    page: Page, watched: System
+) -> None:
+    assert watched.get("/stall/tea?seconds=0.7").pool == "fast"
+    hint = page.locator("#hints li", has_text="/stall/{name} blocked its fast instance")
+    expect(hint).to_contain_text(
+        re.compile(r"at tests/apps/watched\.py:\d+, in build_report\. It goes to the slow pool")
+    )
+    expect(hint).to_contain_text("await slowpool.run(function, ...)")
+    line = json.loads(watched.wait_for_output("/stall/{name} blocked its instance"))
     assert "the guilty line" in line["message"]
-    assert (line["level"], line["route"]) == ("WARNING", "/report/{name}")
+    assert (line["level"], line["route"]) == ("WARNING", "/stall/{name}")
 
 
 def test_every_page_is_served_by_the_same_instance(watched: System) -> None:
@@ -158,29 +164,41 @@ def test_it_is_worked_by_the_keyboard(page: Page) -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        "/status",
-        "/status/",
-        "/status/live",
-        "/status/instance",
-        "/status/nginx",
-        "/status/static/status.js",
-        "/metrics",
-        "/metrics/",
-        "/%73tatus",
-        "//status",
-        "//metrics",
-        "/x/../metrics",
-        "/x/%2e%2e/status/instance",
-        "/slow/../metrics",
-        "/livez",
-        "/readyz",
+        "/-/status",
+        "/-/status/",
+        "/-/status/live",
+        "/-/status/instance",
+        "/-/status/static/status.js",
+        "/-/metrics",
+        "/-/livez",
+        "/-/readyz",
+        "/-/",
+        "/%2D/metrics",
+        "/-%2Fmetrics",
+        "//-/metrics",
+        "/-//metrics",
+        "/x/../-/metrics",
+        "/x/%2e%2e/-/status/instance",
+        "/slow/../-/metrics",
     ],
 )
 def test_nothing_of_it_is_reachable_through_the_public_port(watched: System, path: str) -> None:
     response = watched.get(path)
     assert response.status == 404
+    assert response.pool == "", "nginx has passed it on"
+    assert response.problem()
     assert "slow_jobs" not in response.text
-    assert "uptime" not in response.text
+
+
+@pytest.mark.parametrize(
+    "path", ["/status", "/status/live", "/status/nginx", "/metrics", "/livez", "/readyz"]
+)
+def test_the_paths_of_the_admin_port_are_the_applications_on_the_public_one(
+    watched: System, path: str
+) -> None:
+    response = watched.get(path)
+    assert (response.status, response.pool) == (404, "fast")
+    assert "<title>404: Not Found</title>" in response.text
 
 
 def test_the_admin_port_listens_on_this_machine_alone(watched: System) -> None:

@@ -55,7 +55,7 @@ def test_names_of_routes_request_ids_and_errors_are_shown_as_text(
         instance.get("/block")
         page = browser.new_page()
         complaints = watch(page)
-        page.goto(f"http://127.0.0.1:{port}/status")
+        page.goto(f"http://127.0.0.1:{port}/-/status")
         for shown in (f"/block{MARKUP}", f"/slow{MARKUP}", f"id {MARKUP}", f"500: {MARKUP}"):
             expect(page.get_by_text(shown).first).to_be_visible()
         assert page.locator("main img").count() == 0
@@ -83,7 +83,7 @@ def test_one_that_lies_is_shown_beside_the_figures_of_the_others(
     with Instance(Pool.ALL, port=port, **settings) as instance, served(lie, port + 1):
         page = browser.new_page()
         complaints = watch(page)
-        page.goto(f"http://127.0.0.1:{instance.port}/status")
+        page.goto(f"http://127.0.0.1:{instance.port}/-/status")
         expect(page.get_by_text(shown).first).to_be_visible()
         expect(page.locator("#instances tr", has_text=f"fast:{port}")).to_contain_text("● ready")
         if "unreadable report" in page.locator("#hints").inner_text():

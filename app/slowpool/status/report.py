@@ -81,7 +81,7 @@ class Report(_Received):
     active: Count
     waiting: Count
     running: Annotated[list[RunningJob], Field(max_length=1000)]
-    learned: Annotated[list[LearnedRoute], Field(max_length=MOST_LEARNED)] = []
+    learned: Annotated[list[LearnedRoute], Field(max_length=MOST_LEARNED)]
     worker_restarts: Count
     resident_bytes: Count
     steps: dict[int, Step]

@@ -6,6 +6,7 @@ import pytest
 
 from slowpool.config import Config
 from slowpool.status.advice import hints
+from slowpool.status.report import LearnedRoute
 
 POOL = {
     "instances": 2,
@@ -22,7 +23,7 @@ LOCAL = Config()
 
 
 def advice(config: Config = COMPOSE, **slow: Any) -> list[str]:
-    return hints(config, {"fast": POOL, "slow": {**POOL, **slow}}, [], {})
+    return hints(config, {"fast": POOL, "slow": {**POOL, **slow}}, [], {}, {})
 
 
 def instance(**values: Any) -> dict[str, Any]:
@@ -73,7 +74,7 @@ def test_an_instance_that_is_silent_or_was_lost_is_named_with_where_to_look() ->
     silent = instance(state="no answer", silent_seconds=4.2, error="no answer in time")
     lost = instance(name="fast:8002", lost_seconds=12.0)
     long_ago = instance(name="fast:8003", lost_seconds=100.0)
-    first, second = hints(COMPOSE, pools, [silent, lost, long_ago], {})
+    first, second = hints(COMPOSE, pools, [silent, lost, long_ago], {}, {})
     assert first.startswith("fast:8001 at 10.0.0.7 has not answered for 4 s (no answer in time).")
     assert second.startswith("fast:8002 at 10.0.0.7 died and was restarted 12 s ago;")
     assert "docker compose logs fast" in first
@@ -81,11 +82,20 @@ def test_an_instance_that_is_silent_or_was_lost_is_named_with_where_to_look() ->
 
 
 def test_a_route_that_blocks_belongs_in_the_slow_pool() -> None:
-    (hint,) = hints(LOCAL, {"fast": POOL, "slow": POOL}, [], {"/report": 1.234})
+    (hint,) = hints(LOCAL, {"fast": POOL, "slow": POOL}, [], {"/report": 1.234}, {})
     assert hint.startswith("/report blocked its fast instance for 1.23 s")
     assert "slow pool" in hint
 
 
+def test_a_learned_route_is_named_with_its_line_and_what_to_write() -> None:
+    line = "shop/reports.py:12, in build"
+    learned = LearnedRoute(route="/report", line=line, blocked_seconds=1.2, left_seconds=540.0)
+    (hint,) = hints(LOCAL, {"fast": POOL, "slow": POOL}, [], {"/report": 1.234}, {"/report": learned})
+    assert f"/report blocked its fast instance for 1.23 s, at {line}" in hint
+    assert "slow pool for the next 540 s" in hint
+    assert "await slowpool.run(" in hint
+
+
 def test_failures_are_counted() -> None:
-    (hint,) = hints(LOCAL, {"fast": {**POOL, "errors": 3}, "slow": POOL}, [], {})
+    (hint,) = hints(LOCAL, {"fast": {**POOL, "errors": 3}, "slow": POOL}, [], {}, {})
     assert hint.startswith("3 requests of the fast pool failed in the last minute")

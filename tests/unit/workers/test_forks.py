@@ -121,7 +121,7 @@ def test_what_a_child_sends_while_the_next_job_runs_ends_the_worker_and_no_clien
         assert await pool.run(forks.leaves_a_child_that_sends, sent, "once", path) == "the parent's"
         with pytest.raises(WorkerDied) as died:
             await pool.run(forks.lets_a_child_send, path, 0.0 if sent in NO_WHOLE_HEADER else 30.0)
-        assert "was killed by SIGKILL after it sent" in str(died.value.get_message())
+        assert "was killed by SIGKILL after it sent" in str(died.value.log_text)
         for number in range(5):
             assert await pool.run(zoo.add, number, 10) == number + 10
 

@@ -52,7 +52,7 @@ def test_a_dead_worker_is_named_with_its_pid_and_how_it_ended(task: Callable[[],
         pid = await pool.run(zoo.own_pid)
         with pytest.raises(WorkerDied) as died:
             await pool.run(task)
-        assert died.value.get_message() == f"worker {pid} {text}"
+        assert died.value.log_text == f"worker {pid} {text}"
 
     with_pool(scenario)
 
