@@ -127,7 +127,7 @@ def _run_local(config: Config) -> int:
     threading.Thread(target=_pass_on, args=(supervisor,), daemon=True).start()
     settled_at = time.monotonic() + SETTLE_SECONDS
 
-    probes = [(instance.port, "/readyz") for instance in instances]
+    probes = [(instance.port, "/-/readyz") for instance in instances]
     probes.append((config.admin_port, "/livez"))
     while probes and supervisor.poll() is None and not signals.stop:
         time.sleep(0.05)
