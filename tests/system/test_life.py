@@ -133,6 +133,7 @@ def test_open_streams_of_the_fast_pool_are_cut_when_the_system_stops(gate: Gate)
         assert system.stop() == 0  # otherwise nginx would wait for longer than the drain timeout
         with pytest.raises(http.client.IncompleteRead):
             events.read()
+        client.close()
 
 
 @pytest.mark.slow
