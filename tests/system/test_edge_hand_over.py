@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -204,7 +205,7 @@ def test_the_limit_holds_over_http_2_and_a_body_of_unknown_length_reaches_one_in
 ) -> None:
     certificate, key = tmp_path / "certificate", tmp_path / "key"
     make_certificate(certificate, key)
-    settings = {"TLS_CERTIFICATE": certificate, "TLS_KEY": key, "SLOW_PER_CLIENT": 1}
+    settings: dict[str, Any] = {"TLS_CERTIFICATE": certificate, "TLS_KEY": key, "SLOW_PER_CLIENT": 1}
     release = threading.Event()
 
     def reply(seen: Seen) -> bytes | None:
