@@ -228,11 +228,16 @@ class _Stop:
         """Cancel the current task at the first signal."""
         task = asyncio.current_task()
         assert task
+
+        def cancel(_: object) -> None:
+            task.cancel()
+
         waiting = asyncio.ensure_future(self.requested.wait())
-        waiting.add_done_callback(lambda wait: wait.cancelled() or task.cancel())
+        waiting.add_done_callback(cancel)
         try:
             yield
         finally:
+            waiting.remove_done_callback(cancel)
             waiting.cancel()
 
     def _on_signal(self) -> None:
