@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from types import FrameType
 
 from tornado.web import RequestHandler
+from tornado.websocket import WebSocketHandler
 
 from slowpool.linux.scheduling import run_delay_seconds
 from slowpool.observe.learned import LearnedRoutes
@@ -33,6 +34,7 @@ class Block:
 
     due: float  # when the late beat was due, on the monotonic clock
     route: str
+    is_websocket: bool  # it stays where it is
     line: str
     stack: str
     logged: bool = False
@@ -77,7 +79,7 @@ class LoopWatch:
         blocked_seconds = late_seconds - waited_seconds
         if block and blocked_seconds > self._budget_seconds:
             self._metrics.blocked(block.route, blocked_seconds)
-            learned = self._learned.add(block.route, blocked_seconds, block.line)
+            learned = not block.is_websocket and self._learned.add(block.route, blocked_seconds, block.line)
             what = f"blocked its instance for {blocked_seconds:.2f} s"
             _log(block, f"{what} and goes to the slow pool for now" if learned else what, blocked_seconds)
         self._due = now + BEAT_SECONDS
@@ -124,20 +126,29 @@ def _log(block: Block, what: str, seconds: float) -> None:
     )
 
 
-def _handler(innermost: FrameType) -> tuple[str, str, str]:
-    """The route of the handler that runs in this stack, the line where it is, and the stack from there on.
+def _handler(innermost: FrameType) -> tuple[str, bool, str, str]:
+    """What Block has of the handler that runs in this stack, and of the stack from there on.
 
     The line is the innermost one outside the libraries. Without a handler, the route is empty and the stack
     is whole.
     """
     frame: FrameType | None = innermost
-    depth = 0
+    depth, handler, handler_depth = 0, None, None
     while frame:
-        if frame.f_code is RequestHandler._execute.__code__:
-            route = frame.f_locals["self"].request.connection.route or ""
-            return route, _line(innermost), "".join(traceback.format_stack(innermost, limit=depth))
+        if isinstance(found := frame.f_locals.get("self"), RequestHandler):
+            handler = found
+            # Tornado's own frame says nothing.
+            handler_depth = depth if frame.f_code is RequestHandler._execute.__code__ else depth + 1
         frame, depth = frame.f_back, depth + 1
-    return "", _line(innermost), "".join(traceback.format_stack(innermost))
+    # An application may have a server of its own, whose connection has no route.
+    route = getattr(handler.request.connection, "route", None) or "" if handler else ""
+    is_websocket = isinstance(handler, WebSocketHandler)
+    return (
+        route,
+        is_websocket,
+        _line(innermost),
+        "".join(traceback.format_stack(innermost, limit=handler_depth)),
+    )
 
 
 def _line(innermost: FrameType) -> str:
