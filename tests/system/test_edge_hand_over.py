@@ -204,7 +204,6 @@ def test_the_limit_holds_over_http_2_and_a_body_of_unknown_length_reaches_one_in
 ) -> None:
     certificate, key = tmp_path / "certificate", tmp_path / "key"
     make_certificate(certificate, key)
-    settings = {"TLS_CERTIFICATE": certificate, "TLS_KEY": key, "SLOW_PER_CLIENT": 1}
     release = threading.Event()
 
     def reply(seen: Seen) -> bytes | None:
@@ -214,7 +213,14 @@ def test_the_limit_holds_over_http_2_and_a_body_of_unknown_length_reaches_one_in
 
     for limit in (0, 9):
         with (
-            Edge(tmp_path / str(limit), reply, **settings, CLIENT_CONNECTIONS=limit) as edge,
+            Edge(
+                tmp_path / str(limit),
+                reply,
+                TLS_CERTIFICATE=certificate,
+                TLS_KEY=key,
+                SLOW_PER_CLIENT=1,
+                CLIENT_CONNECTIONS=limit,
+            ) as edge,
             Http2(edge.nginx.https_port, ssl.create_default_context(cafile=certificate)) as client,
         ):
             waiting = client.ask("/wait")
