@@ -261,7 +261,7 @@ class Config(BaseSettings):
         return [Instance(pool, first + index) for index in range(count)]
 
     def environ(self) -> dict[str, str]:
-        """Every setting by the name of its variable, for the programs that supervisor starts."""
+        """Every setting, by the name of its variable."""
         return {name.upper(): str(value) for name, value in self.model_dump().items()}
 
     @field_validator("slow_cpus")

@@ -14,6 +14,7 @@ from types import FrameType
 
 from tornado.web import RequestHandler
 
+from slowpool.linux.scheduling import run_delay_seconds
 from slowpool.observe.learned import LearnedRoutes
 from slowpool.observe.metrics import Metrics
 
@@ -42,7 +43,8 @@ class LoopWatch:
 
     The loop runs a callback at a fixed interval, its beat. A thread checks whether a beat is more than
     ``budget_seconds`` late, and if so takes the stack of the loop's thread. With a budget of 0 there is no
-    such thread. A route that blocks is added to ``learned``.
+    such thread. A route that blocks is added to ``learned``. The time in which the loop waited for a CPU does
+    not count, or a busy machine would make every route slow.
     """
 
     def __init__(self, metrics: Metrics, learned: LearnedRoutes, budget_seconds: float) -> None:
@@ -51,6 +53,8 @@ class LoopWatch:
         self._budget_seconds = budget_seconds
         self._loop = asyncio.get_running_loop()
         self._thread_id = threading.get_ident()
+        self._native_id = threading.get_native_id()
+        self._run_delay = 0.0  # in seconds, at the last beat
         self._block: Block | None = None
         self._stopped = threading.Event()
         self._due = self._loop.time()
@@ -67,21 +71,31 @@ class LoopWatch:
         now = self._loop.time()
         late_seconds = max(0.0, now - self._due)
         self._metrics.sample(late_seconds)
+        waited_seconds = self._waited_seconds()
+        self._run_delay += waited_seconds
         block, self._block = self._block, None
-        if block:
-            self._metrics.blocked(block.route, late_seconds)
-            learned = self._learned.add(block.route, late_seconds, block.line)
-            what = f"blocked its instance for {late_seconds:.2f} s"
-            _log(block, f"{what} and goes to the slow pool for now" if learned else what, late_seconds)
+        blocked_seconds = late_seconds - waited_seconds
+        if block and blocked_seconds > self._budget_seconds:
+            self._metrics.blocked(block.route, blocked_seconds)
+            learned = self._learned.add(block.route, blocked_seconds, block.line)
+            what = f"blocked its instance for {blocked_seconds:.2f} s"
+            _log(block, f"{what} and goes to the slow pool for now" if learned else what, blocked_seconds)
         self._due = now + BEAT_SECONDS
         self._timer = self._loop.call_at(self._due, self._beat)
+
+    def _waited_seconds(self) -> float:
+        """How long the loop has waited for a CPU since the last beat."""
+        return run_delay_seconds(self._native_id) - self._run_delay
 
     def _watch(self) -> None:
         """In the thread."""
         while not self._stopped.wait(min(self._budget_seconds, 1) / 4):
             due, block = self._due, self._block
             late_seconds = time.monotonic() - due
-            if late_seconds <= self._budget_seconds:
+            if (
+                late_seconds <= self._budget_seconds
+                or late_seconds - self._waited_seconds() <= self._budget_seconds
+            ):
                 continue
             if block is None or block.due != due:
                 frame = sys._current_frames().get(self._thread_id)
