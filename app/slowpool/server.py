@@ -66,9 +66,6 @@ async def serve(config: Config, own: Instance, *, reload: bool = False) -> None:
     app = await load(config.app)
     if config.debug:
         app.settings.setdefault("serve_traceback", True)
-    # Without a ping nginx would close a quiet WebSocket, which plain Tornado keeps open.
-    read_timeout_seconds = min(config.fast_timeout_seconds, config.slow_timeout_seconds + 5)
-    app.settings.setdefault("websocket_ping_interval", read_timeout_seconds / 3)
     runtime.system = system_application(runtime)
     async with contextlib.AsyncExitStack() as resources:
         try:
@@ -231,11 +228,16 @@ class _Stop:
         """Cancel the current task at the first signal."""
         task = asyncio.current_task()
         assert task
+
+        def cancel(_: object) -> None:
+            task.cancel()
+
         waiting = asyncio.ensure_future(self.requested.wait())
-        waiting.add_done_callback(lambda wait: wait.cancelled() or task.cancel())
+        waiting.add_done_callback(cancel)
         try:
             yield
         finally:
+            waiting.remove_done_callback(cancel)
             waiting.cancel()
 
     def _on_signal(self) -> None:
