@@ -1,18 +1,18 @@
 """What nginx does when a fast instance hands a request over to the slow pool."""
 
+import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from slowpool.config import Pool
 from tests.support.basics import wait_until
 from tests.support.certificate import make_certificate, needs_openssl
-from tests.support.client import exchange
+from tests.support.client import exchange, unanswered
 from tests.support.http2 import Http2
 from tests.support.upstream import HAND_OVER, Edge, Seen, answer, who
 
@@ -173,6 +173,43 @@ def test_no_other_x_accel_redirect_of_an_application_is_followed(
     assert len(edge.seen) == 1
 
 
+def test_the_slow_instance_notices_that_the_client_has_gone(edge: Edge) -> None:
+    gone = threading.Event()
+
+    def reply(seen: Seen) -> bytes | None:
+        if seen.pool is Pool.SLOW:
+            assert seen.connection.recv(1) == b""
+            gone.set()
+        return handed(seen)
+
+    edge.reply = reply
+    with unanswered(edge.nginx.port, "/x"):
+        edge.seen_by(Pool.SLOW, 1)
+    assert gone.wait(30)
+
+
+def test_a_part_of_an_answer_passes_as_it_comes_where_the_instance_says_so(edge: Edge) -> None:
+    go_on = threading.Event()
+
+    def reply(seen: Seen) -> bytes | None:
+        if seen.pool is Pool.FAST:
+            return HAND_OVER
+        head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX-Accel-Buffering: no\r\n\r\n"
+        seen.connection.sendall(head + b"5\r\nfirst\r\n")
+        go_on.wait(30)
+        return b"5\r\nother\r\n0\r\n\r\n"
+
+    edge.reply = reply
+    with socket.create_connection(("127.0.0.1", edge.nginx.port), timeout=30) as client:
+        client.sendall(b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n")
+        for part in (b"first", b"other"):
+            received = b""
+            while part not in received:
+                received += client.recv(1000)
+            assert b"X-Accel" not in received
+            go_on.set()
+
+
 def test_one_client_has_no_more_slow_requests_open_than_it_may(
     edge: Edge, held: Callable[[], None], background: ThreadPoolExecutor
 ) -> None:
@@ -205,7 +242,6 @@ def test_the_limit_holds_over_http_2_and_a_body_of_unknown_length_reaches_one_in
 ) -> None:
     certificate, key = tmp_path / "certificate", tmp_path / "key"
     make_certificate(certificate, key)
-    settings: dict[str, Any] = {"TLS_CERTIFICATE": certificate, "TLS_KEY": key, "SLOW_PER_CLIENT": 1}
     release = threading.Event()
 
     def reply(seen: Seen) -> bytes | None:
@@ -215,7 +251,14 @@ def test_the_limit_holds_over_http_2_and_a_body_of_unknown_length_reaches_one_in
 
     for limit in (0, 9):
         with (
-            Edge(tmp_path / str(limit), reply, **settings, CLIENT_CONNECTIONS=limit) as edge,
+            Edge(
+                tmp_path / str(limit),
+                reply,
+                TLS_CERTIFICATE=certificate,
+                TLS_KEY=key,
+                SLOW_PER_CLIENT=1,
+                CLIENT_CONNECTIONS=limit,
+            ) as edge,
             Http2(edge.nginx.https_port, ssl.create_default_context(cafile=certificate)) as client,
         ):
             waiting = client.ask("/wait")

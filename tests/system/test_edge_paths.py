@@ -128,6 +128,13 @@ def test_the_body_of_a_stream_path_reaches_the_instance_as_it_arrives(
 
 
 @pytest.mark.parametrize("target", ["/x", "/slow", "/up"])
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+def test_a_body_that_waits_for_100_continue_is_asked_for(edge: Edge, target: str, method: str) -> None:
+    head = f"{method} {target} HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n"
+    assert exchange(edge.nginx.port, head.encode(), then=b"x").status == 200
+
+
+@pytest.mark.parametrize("target", ["/x", "/slow", "/up"])
 @pytest.mark.parametrize("method", ["POST", "PUT", "GET"])
 def test_a_body_that_is_larger_than_it_may_be_is_413(edge: Edge, target: str, method: str) -> None:
     assert edge.get(target, method, body=b"x" * 1000).status == 200
