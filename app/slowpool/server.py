@@ -66,6 +66,9 @@ async def serve(config: Config, own: Instance, *, reload: bool = False) -> None:
     app = await load(config.app)
     if config.debug:
         app.settings.setdefault("serve_traceback", True)
+    # Without a ping nginx would close a quiet WebSocket, which plain Tornado keeps open.
+    read_timeout_seconds = min(config.fast_timeout_seconds, config.slow_timeout_seconds + 5)
+    app.settings.setdefault("websocket_ping_interval", read_timeout_seconds / 3)
     runtime.system = system_application(runtime)
     async with contextlib.AsyncExitStack() as resources:
         try:

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable
+from typing import Any
 
 from tests.support import team_live, team_pages
 
@@ -12,7 +13,7 @@ CHECKS: dict[str, Callable[[str], None]] = {
     if inspect.isfunction(check) and check.__module__ == module.__name__ and not name.startswith("_")
 }
 
-SETTINGS: dict[str, object] = {
+SETTINGS: dict[str, Any] = {
     "APP": "tests.apps.team:make_app",
     "AFFINITY": "cookie:room",
     "MAX_BODY_BYTES": 300_000_000,

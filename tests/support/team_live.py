@@ -5,7 +5,8 @@ import hashlib
 import http.client
 import json
 import uuid
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from tornado.httpclient import HTTPRequest
 from tornado.websocket import WebSocketClientConnection, websocket_connect
@@ -113,13 +114,12 @@ def all_in_a_room_read_what_one_says(base: str) -> None:
     room = f"lobby{uuid.uuid4().hex}"
 
     async def scenario() -> None:
-        members = [await _join(base, room) for _ in range(4)]
-        for number, member in enumerate(members):
-            await member.write_message(f"hello from {number}")
-            for other in members:
-                assert await other.read_message() == f"hello from {number}"
-        for member in members:
-            member.close()
+        async with AsyncExitStack() as stack:
+            members = [await stack.enter_async_context(_joined(base, room)) for _ in range(4)]
+            for number, member in enumerate(members):
+                await member.write_message(f"hello from {number}")
+                for other in members:
+                    assert await other.read_message() == f"hello from {number}"
 
     _run(scenario)
     said = json.loads(WebSession(base, room=room).get(f"/chat/{room}/history").text)["said"]
@@ -128,24 +128,23 @@ def all_in_a_room_read_what_one_says(base: str) -> None:
 
 def a_websocket_takes_binary_and_large_messages(base: str) -> None:
     async def scenario() -> None:
-        member = await _join(base, "binary")
-        await member.write_message(b"abc", binary=True)
-        assert await member.read_message() == b"cba"
-        large = "x" * 1_500_000
-        await member.write_message(large)
-        assert await member.read_message() == large
-        member.close()
+        async with _joined(base, "binary") as member:
+            await member.write_message(b"abc", binary=True)
+            assert await member.read_message() == b"cba"
+            large = "x" * 1_500_000
+            await member.write_message(large)
+            assert await member.read_message() == large
 
     _run(scenario)
 
 
 def a_websocket_has_a_subprotocol_and_a_close_code(base: str) -> None:
     async def scenario() -> None:
-        member = await _join(base, "codes", ["chat.v1", "chat.v2"])
-        assert member.selected_subprotocol == "chat.v2"
-        await member.write_message("leave")
-        assert await member.read_message() is None
-        assert (member.close_code, member.close_reason) == (4001, "you asked for it")
+        async with _joined(base, "codes", ["chat.v1", "chat.v2"]) as member:
+            assert member.selected_subprotocol == "chat.v2"
+            await member.write_message("leave")
+            assert await member.read_message() is None
+            assert (member.close_code, member.close_reason) == (4001, "you asked for it")
 
     _run(scenario)
 
@@ -160,12 +159,17 @@ def a_websocket_of_a_foreign_page_is_refused(base: str) -> None:
     assert WebSession(base)("GET", "/chat/lobby", headers=headers).status == 403
 
 
-async def _join(base: str, room: str, subprotocols: list[str] | None = None) -> WebSocketClientConnection:
+@asynccontextmanager
+async def _joined(
+    base: str, room: str, subprotocols: list[str] | None = None
+) -> AsyncIterator[WebSocketClientConnection]:
     url = f"{base.replace('http', 'ws', 1)}/chat/{room}"
-    headers = {"Cookie": f"room={room}", "Origin": base}
-    return await websocket_connect(
-        HTTPRequest(url, headers=headers), subprotocols=subprotocols, max_message_size=4 << 20
-    )
+    opening = HTTPRequest(url, headers={"Cookie": f"room={room}", "Origin": base})
+    member = await websocket_connect(opening, subprotocols=subprotocols, max_message_size=4 << 20)
+    yield member
+    member.close()
+    while member.close_code is None and await member.read_message() is not None:
+        pass
 
 
 def _run(scenario: Callable[[], Awaitable[None]]) -> None:

@@ -57,12 +57,25 @@ BAD = [
     ("DRAIN_TIMEOUT_SECONDS", "65s"),
     ("LOG_FORMAT", "text"),
     ("HTTP2", "yes"),
+    ("SLOW_PATHS", "slow"),
+    ("SLOW_PATHS", "/"),
+    ("SLOW_PATHS", '/slow" { return 200; } location "/x'),
+    ("SLOW_PATHS", "/$uri"),
+    ("SLOW_PATHS", "/slow /x /slow"),
+    ("SLOW_PATHS", "/a/./b"),
+    ("STREAM_PATHS", "/-/x"),
+    ("STREAM_PATHS", "/x /-"),
+    ("MAX_BODY_BYTES", "20m"),
+    ("MAX_BODY_BYTES", "0"),
+    ("FAST_TIMEOUT_SECONDS", "0"),
+    ("FAST_TIMEOUT_SECONDS", "1.5"),
+    ("AFFINITY", "cookie:a;b"),
+    ("AFFINITY", "cookies:a"),
 ]
 
 # Findings of gixy that are intended, each with its reason.
 GIXY_EXCEPTIONS = {
-    # "rewrite ^ $uri" makes no redirect: nginx escapes the path again on its way to the instance.
-    # A system test sends line breaks.
+    # "rewrite ^ /-$uri" makes no redirect: nginx escapes the path again on its way to the instance.
     "http_splitting",
     # Without privileges nginx cannot raise its limit of open files; the engine or the shell sets it.
     "worker_rlimit_nofile_vs_connections",
@@ -260,7 +273,7 @@ def test_a_fraction_of_a_second_is_rounded_up(tmp_path: Path) -> None:
     assert render(tmp_path, env).returncode == 0
     found = {directive.name: directive.arguments for directive in directives(tmp_path)}
     assert found["worker_shutdown_timeout"] == ["23s"]
-    assert "proxy_read_timeout 16s;" in (tmp_path / "rendered" / "slow.conf").read_text().splitlines()
+    assert "    proxy_read_timeout 16s;" in (tmp_path / "rendered" / "pools.conf").read_text().splitlines()
 
 
 def test_rendering_again_replaces_what_was_there(tmp_path: Path) -> None:
@@ -302,7 +315,7 @@ def test_a_target_that_cannot_be_written_fails_loudly(tmp_path: Path, blocked: s
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
-@pytest.mark.parametrize("file", ["servers_fast", "main", "public", "slow"])
+@pytest.mark.parametrize("file", ["servers_fast", "main", "public", "paths", "pools"])
 def test_a_full_disk_fails_loudly(tmp_path: Path, file: str) -> None:
     (tmp_path / "rendered").mkdir()
     (tmp_path / "rendered" / f"{file}.conf").symlink_to("/dev/full")

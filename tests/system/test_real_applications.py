@@ -119,4 +119,6 @@ async def document(port: int) -> str:
             await socket.write_message(json.dumps(part))
         *_, content = [str(await socket.read_message()) for _ in range(3)]
         socket.close()
+        while await socket.read_message() is not None:
+            pass
     return content

@@ -1,8 +1,10 @@
 """A team's application, written for plain Tornado, does under slowpool what it does under plain Tornado."""
 
+import asyncio
 from collections.abc import Callable, Iterator
 
 import pytest
+from tornado.websocket import websocket_connect
 
 from tests.support.plain import Plain
 from tests.support.system import System
@@ -39,6 +41,28 @@ def test_the_application_does_what_it_promises(
     request: pytest.FixtureRequest, server: str, check: Callable[[str], None]
 ) -> None:
     check(request.getfixturevalue(server))
+
+
+def test_a_quiet_websocket_stays_open() -> None:
+    with System(APP="tests.apps.controlled:make_app", FAST_TIMEOUT_SECONDS=3) as system:
+        asyncio.run(exchange_after_pings(f"ws://127.0.0.1:{system.port}/talk"))
+
+
+async def exchange_after_pings(url: str) -> None:
+    """Say something on a WebSocket that has been quiet for a few pings."""
+    pinged = asyncio.Semaphore(0)
+    async with asyncio.timeout(60):
+        socket = await websocket_connect(url)
+        socket.on_ping = lambda data: pinged.release()  # type: ignore[method-assign]
+        reading = asyncio.ensure_future(socket.read_message())
+        for _ in range(5):
+            await pinged.acquire()
+        assert not reading.done()
+        await socket.write_message("still there")
+        assert await reading == "still there"
+        socket.close()
+        while await socket.read_message() is not None:
+            pass
 
 
 def test_only_the_call_of_run_takes_a_request_to_the_slow_pool(slowpool: str) -> None:
