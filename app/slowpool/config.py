@@ -161,7 +161,13 @@ class Config(BaseSettings):
         description="how long a route that blocked a fast instance for more than "
         "`FAST_BLOCK_BUDGET_SECONDS` is handed over to the slow pool; 0: never",
     )
-    max_body_bytes: int = Field(20_971_520, ge=1, le=2**40, description="largest body of a request")
+    max_body_bytes: int = Field(
+        20_971_520,
+        ge=1,
+        le=2**40,
+        description="largest body of a request; nginx collects bodies in `/tmp`, which has 256 MB in a "
+        "container",
+    )
     fast_timeout_seconds: int = Field(
         60,
         ge=1,
@@ -255,7 +261,7 @@ class Config(BaseSettings):
         return [Instance(pool, first + index) for index in range(count)]
 
     def environ(self) -> dict[str, str]:
-        """Every setting by the name of its variable, for the programs that supervisor starts."""
+        """Every setting, by the name of its variable."""
         return {name.upper(): str(value) for name, value in self.model_dump().items()}
 
     @field_validator("slow_cpus")

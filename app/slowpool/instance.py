@@ -56,5 +56,5 @@ class Runtime:
     def close_websockets(self) -> None:
         """Send every open WebSocket without a job a close frame; each closes within 5 s."""
         for handler, jobs in list(self.websockets.items()):
-            if not jobs:
-                handler.close(GOING_AWAY, "going away")
+            if not jobs and handler.ws_connection:  # not the handler's own close, which may be another
+                WebSocketHandler.close(handler, GOING_AWAY, "going away")

@@ -49,6 +49,9 @@ ACCEPT_PAUSE_SECONDS = 0.5
 LAST_ANSWERS_SECONDS = 1.0
 """Time for the answers to jobs that the drain timeout has cut off."""
 
+CUT_INTERVAL_SECONDS = 0.1
+"""The least time between two looks for streams to cut."""
+
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 """The signals that an instance handles."""
 
@@ -62,28 +65,24 @@ async def serve(config: Config, own: Instance, *, reload: bool = False) -> None:
     request_slice(SHORT_SLICE_SECONDS if own.pool is Pool.FAST else 0)
     limit_parsing()
     runtime = instance.serving = Runtime(config, own)
-    stop = _Stop()
-    app = await load(config.app)
-    if config.debug:
-        app.settings.setdefault("serve_traceback", True)
-    # Without a ping nginx would close a quiet WebSocket, which plain Tornado keeps open.
-    read_timeout_seconds = min(config.fast_timeout_seconds, config.slow_timeout_seconds + 5)
-    app.settings.setdefault("websocket_ping_interval", read_timeout_seconds / 3)
     runtime.system = system_application(runtime)
-    async with contextlib.AsyncExitStack() as resources:
-        try:
-            with stop.cancelling():
-                await resources.enter_async_context(lifespan(config.app, app))
-                if own.pool is not Pool.FAST:
-                    await runtime.workers.start()
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if not stop.requested.is_set() or task is None:
-                raise
-            task.uncancel()
-            await runtime.workers.close()
-        else:
+    stop = _Stop()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, _end_streams, runtime)
+    resources = contextlib.AsyncExitStack()
+    try:
+        with stop.cancelling(stop.requested):
+            app = await load(config.app)
+            if config.debug:
+                app.settings.setdefault("serve_traceback", True)
+            if own.pool is not Pool.FAST:
+                await runtime.workers.start()
+            await resources.enter_async_context(lifespan(config.app, app))
+        if not stop.requested.is_set():
             await _serve_until_stopped(runtime, app, stop, reload)
+    finally:
+        await runtime.workers.close()
+        with stop.cancelling(stop.forced):
+            await resources.aclose()
     runtime.state = State.STOPPED
     # For a signal that comes while asyncio closes the loop it would print a traceback. Blocking them is not
     # enough: the thread of the loop watch would still take them.
@@ -111,7 +110,6 @@ async def _serve_until_stopped(runtime: Runtime, app: Application, stop: "_Stop"
     budget_seconds = 0 if own.pool is Pool.SLOW else config.fast_block_budget_seconds
     learned = runtime.learned if own.pool is Pool.FAST else LearnedRoutes(0)
     loop_watch = LoopWatch(runtime.metrics, learned, budget_seconds)
-    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, _end_streams, runtime)
     log.info("%s is ready", own)
     if reload:
         autoreload.start()
@@ -157,6 +155,9 @@ def _cut_streams(runtime: Runtime) -> None:
         log.info("%s cuts %d streams after %g s", runtime.instance, len(runtime.streams), seconds)
     for cut in list(runtime.streams):
         cut()
+    # Again for those that begin later.
+    again_seconds = max(CUT_INTERVAL_SECONDS, runtime.config.stream_drain_seconds)
+    asyncio.get_running_loop().call_later(again_seconds, _cut_streams, runtime)
 
 
 async def _all_gone(runtime: Runtime, server: "_ConnectionCountingServer") -> None:
@@ -227,15 +228,24 @@ class _Stop:
             loop.add_signal_handler(number, self._on_signal)
 
     @contextlib.contextmanager
-    def cancelling(self) -> Iterator[None]:
-        """Cancel the current task at the first signal."""
+    def cancelling(self, event: asyncio.Event) -> Iterator[None]:
+        """Cancel the block when the event comes; what follows the block goes on."""
         task = asyncio.current_task()
         assert task
-        waiting = asyncio.ensure_future(self.requested.wait())
-        waiting.add_done_callback(lambda wait: wait.cancelled() or task.cancel())
+
+        def cancel(_: object) -> None:
+            task.cancel()
+
+        waiting = asyncio.ensure_future(event.wait())
+        waiting.add_done_callback(cancel)
         try:
             yield
+        except asyncio.CancelledError:
+            if not waiting.done():
+                raise
+            task.uncancel()
         finally:
+            waiting.remove_done_callback(cancel)
             waiting.cancel()
 
     def _on_signal(self) -> None:

@@ -11,40 +11,43 @@ from tornado.web import Application, RequestHandler
 import slowpool
 from tests.apps.controlled import enter, released
 
-PART = b"x" * 1000
+PART = b"x" * 200_000
+"""More than nginx keeps of an answer."""
 
 
 class EventsHandler(RequestHandler):
-    """Server-sent events, the next one when the test has added another file, without an end."""
+    """Server-sent events, the next one when the test has added another file, until the client goes."""
+
+    def initialize(self) -> None:
+        self.is_left = False
 
     async def get(self) -> None:
         folder = enter(self.get_argument("folder"))
         self.set_header("Content-Type", "text/event-stream")
-        for number in range(1_000_000):
+        number = 0
+        while not self.is_over():
             self.write(f"data: {number}\n\n")
             await self.flush()
-            while not (folder / f"next-{number}").exists():
-                await self.pause()
+            while not self.is_over() and not (folder / f"next-{number}").exists():
+                await asyncio.sleep(0.01)
+            number += 1
 
-    async def pause(self) -> None:
-        await asyncio.sleep(0.01)
+    def is_over(self) -> bool:
+        return self.is_left
+
+    def on_connection_close(self) -> None:
+        self.is_left = True
 
 
 class PoliteEventsHandler(EventsHandler):
-    """The same, which ends when its instance drains."""
+    """The same, which says goodbye when its instance drains."""
 
     async def get(self) -> None:
-        try:
-            await super().get()
-        except EOFError:
-            self.finish("data: bye\n\n")
+        await super().get()
+        self.finish("data: bye\n\n")
 
-    async def pause(self) -> None:
-        try:
-            await asyncio.wait_for(slowpool.draining.wait(), 0.01)
-        except TimeoutError:
-            return
-        raise EOFError
+    def is_over(self) -> bool:
+        return self.is_left or slowpool.draining.is_set()
 
 
 class DownloadHandler(RequestHandler):
@@ -84,16 +87,19 @@ class LeftHandler(RequestHandler):
         enter(self.get_argument("folder"))
         self.write("begun")
         await self.flush()
-        await asyncio.sleep(1000)
+        self.left = asyncio.Event()
+        await self.left.wait()
 
     def on_connection_close(self) -> None:
         (Path(self.get_argument("folder")) / "gone").touch()
+        self.left.set()
 
 
 def make_app() -> Application:
     return Application(
         [
-            (r"(?:/slow)?/events", EventsHandler),
+            (r"/events", EventsHandler),
+            (r"/slow/events", EventsHandler),
             (r"/polite", PoliteEventsHandler),
             (r"/download", DownloadHandler),
             (r"/whole", WholeHandler),

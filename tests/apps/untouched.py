@@ -42,8 +42,8 @@ class WhereHandler(RequestHandler):
     """The paths of named routes."""
 
     def get(self) -> None:
-        named = [("item", 7), ("report", "a b", 2), ("talk",)]
-        self.finish(" ".join(self.reverse_url(name, *arguments) for name, *arguments in named))
+        named = [self.reverse_url("item", 7), self.reverse_url("report", "a b", 2), self.reverse_url("talk")]
+        self.finish(" ".join(named))
 
 
 class UnknownHandler(RequestHandler):

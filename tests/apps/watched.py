@@ -15,6 +15,16 @@ class ReportHandler(RequestHandler):
         self.finish(build_report(name, float(self.get_argument("seconds", "0"))))
 
 
+class ComputeHandler(RequestHandler):
+    """Uses so many seconds of CPU."""
+
+    def get(self) -> None:
+        end = time.thread_time() + float(self.get_argument("seconds"))
+        while time.thread_time() < end:
+            pass
+        self.finish("done")
+
+
 class InlineReportHandler(RequestHandler):
     """Blocks its instance, which is of the slow pool."""
 
@@ -51,6 +61,7 @@ def make_app() -> Application:
         [
             (r"/report/(?P<name>\w+)", ReportHandler),
             (r"/stall/(?P<name>\w+)", ReportHandler),
+            (r"/compute", ComputeHandler),
             (r"/slow/report", InlineReportHandler),
             (r"/slow/task/(\w+)", TaskHandler),
             (r"/slow/say", SayHandler),

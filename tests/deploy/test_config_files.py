@@ -77,7 +77,12 @@ EVERYTHING_ON: dict[str, object] = {
     "TRUSTED_PROXIES": "10.0.0.0/8, 192.0.2.7, 2001:db8::/32",
     "CLIENT_RATE": 10,
     "CLIENT_CONNECTIONS": 20,
+    "STREAM_PATHS": "/upload",
+    "AFFINITY": "cookie:session",
 }
+
+VARIANTS: list[dict[str, object]] = [{}, {"AFFINITY": "address"}, {"AFFINITY": "", "CLIENT_CONNECTIONS": 0}]
+"""Changes to EVERYTHING_ON that together fill in every template."""
 
 LADDERS: list[dict[str, object]] = [
     {},
@@ -170,15 +175,21 @@ def test_the_nginx_configuration_has_only_directives_and_parameters_that_are_kno
             assert parameters <= SERVER_PARAMETERS, directive
 
 
-def test_every_nginx_file_is_included(tmp_path: Path) -> None:
-    assert render(tmp_path, render_environment(everything_on(tmp_path))).returncode == 0
-    included = {Path(file["file"]).relative_to(tmp_path) for file in parse(tmp_path)["config"]}
+def test_every_nginx_file_is_included_and_every_template_is_filled_in(tmp_path: Path) -> None:
+    settings = everything_on(tmp_path)
     files = {file.relative_to(ROOT / "nginx") for file in NGINX_FILES}
-    templates = {file.name for file in files if file.parts[0] == "templates"}
-    filled = {file.relative_to(tmp_path) for file in (tmp_path / "rendered").glob("*.conf")}
-    assert included == {file for file in files if file.parts[0] != "templates"} | filled
-    written = {file.name for file in filled if (tmp_path / file).read_text()}
-    assert templates - {"no_stub_status.conf", "user.conf"} <= written
+    templates = {file for file in files if file.parts[0] == "templates"}
+    text = ""
+    for number, variant in enumerate(VARIANTS):
+        folder = tmp_path / str(number)
+        assert render(folder, render_environment({**settings, **variant})).returncode == 0
+        included = {Path(file["file"]).relative_to(folder) for file in parse(folder)["config"]}
+        filled = {file.relative_to(folder) for file in (folder / "rendered").glob("*.conf")}
+        assert included == files - templates | filled
+        text += "".join((folder / file).read_text() for file in filled)
+    first_lines = {file.name: (ROOT / "nginx" / file).read_text().partition("\n")[0] for file in templates}
+    unused = {name for name, line in first_lines.items() if line not in text}
+    assert unused <= {"stub_status.conf", "no_stub_status.conf", "user.conf"}
 
 
 @pytest.mark.parametrize("settings", LADDERS, ids=["default", "short", "long"])
@@ -186,7 +197,9 @@ def test_the_ladder_of_times_holds_over_all_files(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, settings: dict[str, object]
 ) -> None:
     ladder = Ladder.of(monkeypatch, tmp_path, settings)
-    assert ladder.slow_timeout < ladder.slow_read_timeout
+    assert all(ladder.slow_timeout < timeout for timeout in ladder.slow_read_timeouts)
+    assert ladder.fast_timeout == min(ladder.fast_read_timeouts)
+    assert ladder.stream_drain <= ladder.drain_timeout
     assert ladder.slow_timeout <= ladder.drain_timeout
     for stop_wait in ladder.stop_waits:
         assert ladder.drain_timeout < ladder.nginx_shutdown_timeout < stop_wait
@@ -283,8 +296,11 @@ class Ladder:
     """The ladder of times in seconds, as the programs get them."""
 
     slow_timeout: float
+    fast_timeout: float
+    stream_drain: float
     drain_timeout: float
-    slow_read_timeout: float
+    slow_read_timeouts: list[float]
+    fast_read_timeouts: list[float]
     nginx_shutdown_timeout: float
     stop_waits: list[int]
     stop_grace_periods: list[float]
@@ -299,8 +315,11 @@ class Ladder:
         config = Config.load()
         return cls(
             config.slow_timeout_seconds,
+            config.fast_timeout_seconds,
+            config.stream_drain_seconds,
             config.drain_timeout_seconds,
-            seconds(slow_read_timeout(directives(nginx))),
+            read_timeouts(directives(nginx), "slow"),
+            read_timeouts(directives(nginx), "fast"),
             seconds(one(directives(nginx), "worker_shutdown_timeout")),
             [process.stopwaitsecs for name, process in processes.items() if name != "watchdog"],
             [seconds(expand(service["stop_grace_period"], env)) for service in services],
@@ -323,21 +342,22 @@ def supervised(
     return {process.name: process for group in groups for process in group.process_configs}
 
 
-def slow_read_timeout(found: list[Directive]) -> str:
-    """The ``proxy_read_timeout`` of every location that passes to the slow pool."""
-    slow = {
+def read_timeouts(found: list[Directive], pool: str) -> list[float]:
+    """The ``proxy_read_timeout`` of every location that passes to a pool."""
+    passing = {
         directive.blocks
         for directive in found
-        if directive.name == "proxy_pass" and directive.arguments == ["http://slow"]
+        if directive.name == "proxy_pass"
+        and re.fullmatch(rf"http://{pool}(_again)?\$request_uri", directive.arguments[0])
     }
-    timeouts = [
-        (directive.blocks, directive.arguments[0])
+    timeouts = {
+        directive.blocks: directive.arguments[0]
         for directive in found
-        if directive.name == "proxy_read_timeout" and directive.blocks in slow
-    ]
-    assert {blocks for blocks, _ in timeouts} == slow
-    (timeout,) = {timeout for _, timeout in timeouts}
-    return timeout
+        if directive.name == "proxy_read_timeout" and directive.blocks in passing
+    }
+    assert passing
+    assert timeouts.keys() == passing
+    return [seconds(timeout) for timeout in timeouts.values()]
 
 
 def everything_on(folder: Path) -> dict[str, object]:

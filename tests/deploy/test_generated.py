@@ -58,7 +58,7 @@ def test_the_example_env_file_is_only_comments() -> None:
 PRINT_DEFAULTS = """
 set -efu
 printed() { printf '%s=%s\\n' "$1" "$2"; }
-for kind in integer number text file choice; do
+for kind in integer number text file choice prefixes; do
     eval "$kind() { printed \\"\\$@\\"; }"
 done
 """

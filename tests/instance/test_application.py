@@ -157,7 +157,7 @@ def test_a_handler_sees_none_of_the_headers_between_nginx_and_the_instance() -> 
     ("text", "lines", "last"),
     [
         ("x = 1", 1, "slowpool: APP=shop:app: shop has no attribute 'app'"),
-        ("app = 1 / 0", 5, "slowpool: APP=shop:app cannot be loaded: ZeroDivisionError: division by zero"),
+        ("app = 1 / 0", 6, "slowpool: APP=shop:app cannot be loaded: ZeroDivisionError: division by zero"),
         ("def app(): pass", 1, "slowpool: APP=shop:app must be a tornado.web.Application or a function"),
     ],
 )

@@ -201,6 +201,7 @@ def test_a_page_of_its_own_has_the_retry_after_and_the_times_of_slowpools_errors
     assert own.text == "our own page: 503 Service Unavailable"
     for response in (plain, own):
         assert int(response.headers["Retry-After"]) in range(1, 61)
+    wait_until(lambda: pages.get("/job?seconds=0").status == 200)
     late = request(pages.port, "/own/job?seconds=1000", headers={"Prefer": "wait=1"})
     assert (late.status, late.text) == (504, "our own page: 504 Gateway Timeout")
     assert late.headers["Server-Timing"].startswith("queue;dur=")

@@ -1,6 +1,7 @@
 """A route that has blocked a fast instance is handed over before its handler runs."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -48,7 +49,7 @@ def test_a_body_that_nginx_does_not_keep_stays_where_it_is(fast: Instance) -> No
 
 
 def test_after_a_while_it_is_tried_here_again() -> None:
-    settings = {"FAST_BLOCK_BUDGET_SECONDS": 0.2, "SLOW_LEARN_SECONDS": 2}
+    settings: dict[str, Any] = {"FAST_BLOCK_BUDGET_SECONDS": 0.2, "SLOW_LEARN_SECONDS": 2}
     with Instance(Pool.FAST, APP=ANYWHERE, expected="blocked its instance", **settings) as instance:
         assert instance.get(BLOCKS).status == 200
         wait_until(lambda: is_handed_over(instance.get("/stall/tea?seconds=0")))
@@ -59,7 +60,7 @@ def test_after_a_while_it_is_tried_here_again() -> None:
     ("pool", "seconds"), [(Pool.FAST, 0), (Pool.ALL, 600), (Pool.SLOW, 600)], ids=["never", "all", "slow"]
 )
 def test_where_nothing_is_to_be_learned_it_blocks_again(pool: Pool, seconds: int) -> None:
-    settings = {"FAST_BLOCK_BUDGET_SECONDS": 0.2, "SLOW_LEARN_SECONDS": seconds}
+    settings: dict[str, Any] = {"FAST_BLOCK_BUDGET_SECONDS": 0.2, "SLOW_LEARN_SECONDS": seconds}
     with Instance(pool, APP=ANYWHERE, expected="blocked its instance", **settings) as instance:
         for _ in range(2):
             assert instance.get(BLOCKS).text == "stalled ('tea',)"

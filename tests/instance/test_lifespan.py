@@ -124,11 +124,12 @@ def test_a_signal_while_it_is_entered_ends_the_instance(tmp_path: Path) -> None:
         assert "resources are open" not in instance.output
 
 
-def test_an_exception_when_it_is_left_is_in_the_log_and_in_the_exit_status(tmp_path: Path) -> None:
+def test_an_exception_when_it_is_left_is_in_the_log(tmp_path: Path) -> None:
     write(tmp_path, leave="raise OSError('the database has gone')")
-    with Instance(path=tmp_path, APP="shop:make_app", expected="", ends_with=1) as instance:
+    with Instance(path=tmp_path, APP="shop:make_app", expected="") as instance:
         instance.terminate()
-        instance.wait()
+        assert instance.wait() == 0
+        assert "the lifespan of APP=shop:make_app failed at its end" in instance.output
         assert "OSError: the database has gone" in instance.output
 
 

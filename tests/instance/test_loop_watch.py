@@ -1,7 +1,13 @@
 """A fast handler that blocks its instance is logged, with the line that did it."""
 
+import os
 import re
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -58,6 +64,36 @@ def test_one_that_does_not_come_back_is_logged_before_it_is_killed(fast: Instanc
     assert fast.get("/report/tea?seconds=6").status == 200
     lines = [line for line in fast.output.splitlines() if "blocked its instance" in line]
     assert "so far" in lines[0]
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self/schedstat").exists(), reason="only Linux says how long a thread waits"
+)
+def test_a_handler_that_waits_for_a_cpu_does_not_block_its_instance(fast: Instance) -> None:
+    with busy_cpu() as cpu:
+        os.sched_setaffinity(fast.pid, {cpu})
+        started_at = time.monotonic()
+        assert fast.get(f"/compute?seconds={BUDGET_SECONDS / 2}").status == 200
+        assert time.monotonic() - started_at > 2 * BUDGET_SECONDS, "it had the CPU for itself"
+    assert "blocked" not in fast.output
+    assert fast.get("/compute?seconds=0").headers["X-Accel-Redirect"] is None
+
+
+@contextmanager
+def busy_cpu() -> Iterator[int]:
+    """A CPU on which other processes of several sessions compute."""
+    cpu = min(os.sched_getaffinity(0))
+    script = f"import os; os.sched_setaffinity(0, {{{cpu}}})\nprint(flush=True)\nwhile True: pass"
+    with ExitStack() as others:
+        for _ in range(10):
+            other = subprocess.Popen(
+                [sys.executable, "-S", "-c", script], stdout=subprocess.PIPE, start_new_session=True
+            )
+            others.enter_context(other)
+            others.callback(other.kill)
+            assert other.stdout
+            assert other.stdout.readline()
+        yield cpu
 
 
 def test_neither_a_slow_instance_nor_one_with_a_budget_of_0_watches() -> None:

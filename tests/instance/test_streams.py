@@ -1,35 +1,29 @@
 """Answers that are sent in parts, while their instance runs and while it drains."""
 
 import http.client
-from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
 from slowpool.config import Pool
 from tests.apps.streams import PART
 from tests.support.basics import wait_until
-from tests.support.client import unanswered
+from tests.support.client import opened, unanswered
 from tests.support.gate import Gate
 from tests.support.process import Instance
 
 STREAMS = "tests.apps.streams:make_app"
-
-
-def opened(instance: Instance, target: str) -> http.client.HTTPResponse:
-    """An answer of which only the headers have been read."""
-    connection = http.client.HTTPConnection("127.0.0.1", instance.port, timeout=30)
-    connection.request("GET", target)
-    return connection.getresponse()
+LEFT = "Cannot send error response after headers written"
+"""What Tornado logs of a handler that still runs when its instance ends."""
 
 
 def test_an_answer_that_is_flushed_before_it_is_finished_is_not_to_be_buffered(gate: Gate) -> None:
     gate.open()
-    with Instance(Pool.FAST, APP=STREAMS) as instance:
-        events = opened(instance, gate("/events"))
-        assert events.headers["X-Accel-Buffering"] == "no"
-        assert events.headers["Transfer-Encoding"] == "chunked"
-        assert events.readline() == b"data: 0\n"
-        events.close()
+    with Instance(Pool.FAST, APP=STREAMS, expected=LEFT) as instance:
+        with opened(instance.port, gate("/events")) as events:
+            assert events.headers["X-Accel-Buffering"] == "no"
+            assert events.headers["Transfer-Encoding"] == "chunked"
+            assert events.readline() == b"data: 0\n"
         assert instance.get("/whole").headers["X-Accel-Buffering"] is None
         assert instance.get(f"{gate('/download')}&parts=2").headers["X-Accel-Buffering"] is None
         assert instance.get("/buffering").headers.get_all("X-Accel-Buffering") == ["yes"]
@@ -38,42 +32,47 @@ def test_an_answer_that_is_flushed_before_it_is_finished_is_not_to_be_buffered(g
 @pytest.mark.parametrize("pool", list(Pool))
 def test_a_stream_that_waits_for_the_drain_ends_with_all_that_it_has_to_say(pool: Pool, gate: Gate) -> None:
     with Instance(pool, APP=STREAMS) as instance:
-        events = opened(instance, gate("/polite"))
-        assert events.readline() == b"data: 0\n"
-        instance.terminate()
-        assert events.read() == b"\ndata: bye\n\n"
+        with opened(instance.port, gate("/polite")) as events:
+            assert events.readline() == b"data: 0\n"
+            instance.terminate()
+            assert events.read() == b"\ndata: bye\n\n"
         assert instance.wait() == 0
         assert "cuts" not in instance.output
 
 
-def test_an_endless_stream_of_the_fast_pool_is_cut_while_a_download_goes_on(
-    gate: Gate, background: ThreadPoolExecutor
-) -> None:
+def test_an_endless_stream_of_the_fast_pool_is_cut_while_a_download_goes_on(gate: Gate) -> None:
     with Instance(Pool.FAST, APP=STREAMS, STREAM_DRAIN_SECONDS=1) as instance:
-        download = opened(instance, f"{gate('/download')}&parts=3")
-        gate.wait_for(1)
-        events = opened(instance, gate("/events"))
-        assert events.readline() == b"data: 0\n"
-        instance.terminate()
-        with pytest.raises(http.client.IncompleteRead):
-            events.read()
-        instance.wait_for_output("cuts 1 streams after 1 s")
-        assert instance.running
-        gate.open()
-        assert download.read() == PART * 3
+        with (
+            opened(instance.port, f"{gate('/download')}&parts=3") as download,
+            opened(instance.port, gate("/events")) as events,
+        ):
+            assert events.readline() == b"data: 0\n"
+            instance.terminate()
+            with pytest.raises(http.client.IncompleteRead):
+                events.read()
+            instance.wait_for_output("cuts 1 streams after 1 s")
+            assert instance.running
+            gate.open()
+            assert download.read() == PART * 3
         assert instance.wait() == 0
 
 
 def test_a_stream_of_the_slow_pool_may_take_the_whole_drain_timeout(gate: Gate) -> None:
-    settings = {"STREAM_DRAIN_SECONDS": 0, "SLOW_TIMEOUT_SECONDS": 1, "DRAIN_TIMEOUT_SECONDS": 4}
-    with Instance(Pool.SLOW, APP=STREAMS, expected="cuts 1 connections after 4 s", **settings) as instance:
-        events = opened(instance, gate("/slow/events"))
-        assert events.readline() == b"data: 0\n"
-        instance.terminate()
-        instance.wait_for_output("drains 1 connections")
-        (gate.folder / "next-0").touch()
-        assert events.readline() == b"\n"
-        assert events.readline() == b"data: 1\n"
+    settings: dict[str, Any] = {
+        "STREAM_DRAIN_SECONDS": 0,
+        "SLOW_TIMEOUT_SECONDS": 1,
+        "DRAIN_TIMEOUT_SECONDS": 4,
+    }
+    expected = f"cuts 1 connections after 4 s|{LEFT}"
+    with Instance(Pool.SLOW, APP=STREAMS, expected=expected, **settings) as instance:
+        with opened(instance.port, gate("/slow/events")) as events:
+            assert events.readline() == b"data: 0\n"
+            instance.terminate()
+            instance.wait_for_output("drains 1 connections")
+            (gate.folder / "next-0").touch()
+            assert events.readline() == b"\n"
+            assert events.readline() == b"data: 1\n"
+            instance.wait_for_output("cuts 1 connections after 4 s")
         assert instance.wait() == 0
 
 

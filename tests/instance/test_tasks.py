@@ -24,7 +24,11 @@ EXPECTED = r"worker \d+ (was killed|exited)|Uncaught exception|Error|Traceback| 
 @pytest.fixture(scope="module")
 def zoo() -> Iterator[Instance]:
     with Instance(
-        Pool.SLOW, APP="tests.apps.misbehaving:make_app", SLOW_MAX_MEMORY_BYTES=1 << 30, expected=EXPECTED
+        Pool.SLOW,
+        APP="tests.apps.misbehaving:make_app",
+        MAX_BODY_BYTES=64 << 20,
+        SLOW_MAX_MEMORY_BYTES=1 << 30,
+        expected=EXPECTED,
     ) as instance:
         yield instance
 

@@ -83,6 +83,18 @@ def unanswered(port: int, target: str) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def opened(port: int, target: str) -> Iterator[http.client.HTTPResponse]:
+    """The answer to a GET of which only the headers have been read."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    try:
+        connection.request("GET", target)
+        with connection.getresponse() as response:
+            yield response
+    finally:
+        connection.close()
+
+
 def received(response: http.client.HTTPResponse) -> Response:
     """Read an answer to its end."""
     return Response(response.status, response.headers, response.read())

@@ -201,7 +201,7 @@ def excuses(kill: Kill, request: Request) -> bool:
     if kill.what == "worker":
         return not request.client.fast and request.status == 502
     if kill.what == "node":  # what it held is silent until nginx gives it up
-        return request.status == 504 and (request.client.method == "POST" or not request.client.fast)
+        return request.status == 504
     return request.client.method == "POST" and request.status == 502
 
 

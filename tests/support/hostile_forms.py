@@ -6,12 +6,12 @@ Also forms that are as large as they may be, and as people send them.
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from slowpool.config import Config
 from slowpool.http.forms import (
     HEADER_BYTES,
     MAX_FIELDS,
     MAX_PARTS,
     MONOTONOUS_BYTES,
-    MULTIPART_BYTES,
     PART_HEADER_BYTES,
     URLENCODED_BYTES,
 )
@@ -19,9 +19,9 @@ from slowpool.http.forms import (
 URLENCODED = "application/x-www-form-urlencoded"
 FILE = b'Content-Disposition: form-data; name="f"; filename="x"'
 MEGABYTE = 1024 * 1024
-LARGE = MULTIPART_BYTES
+LARGE = Config.model_construct().max_body_bytes
 """The largest body that nginx lets through."""
-ROOM = MULTIPART_BYTES - 1024
+ROOM = LARGE - 1024
 """Of the largest multipart form that is parsed, what its one part may have."""
 LESS_ROOM = MONOTONOUS_BYTES - 1024
 """The same with a boundary of one byte, or of nearly the same bytes."""

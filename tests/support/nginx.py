@@ -124,6 +124,5 @@ def directives(folder: Path) -> list[Directive]:
 
 
 def seconds(text: str) -> float:
-    """The seconds of a time such as ``65s``."""
-    assert text.endswith("s")
-    return float(text.removesuffix("s"))
+    """The seconds of a time such as ``65s`` or ``1d``."""
+    return float(text[:-1]) * {"s": 1, "d": 86_400}[text[-1]]

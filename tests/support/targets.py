@@ -260,8 +260,9 @@ class OnSwarm(Target):
     def __init__(self, folder: Path, chance: random.Random) -> None:
         super().__init__(chance)
         self.folder = "/record"
-        # With the default a lost node would hold slow requests for longer than the clients wait.
-        self.stack = Stack(folder, APP=RECORDING, SLOW_PER_CLIENT=0, SLOW_TIMEOUT_SECONDS=30)
+        # With the defaults a lost node would hold requests for longer than the clients wait.
+        timeouts = {"FAST_TIMEOUT_SECONDS": 30, "SLOW_TIMEOUT_SECONDS": 30}
+        self.stack = Stack(folder, APP=RECORDING, SLOW_PER_CLIENT=0, **timeouts)
         self.port = self.stack.port
         self.addresses = [node.address for node in self.stack.nodes]
 

@@ -1,5 +1,6 @@
 """Instances as nginx sees them: they note each request and answer what a test wants."""
 
+import contextlib
 import socket
 import threading
 from collections.abc import Callable
@@ -90,19 +91,22 @@ class Upstream:
         self._edge = edge
         self._listener: socket.socket | None = None
         self._connections: set[socket.socket] = set()
+        self._idle: set[socket.socket] = set()
 
     def start(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", self.port), backlog=128)
         threading.Thread(target=self._accept, args=[self._listener], daemon=True).start()
 
     def stop(self) -> None:
-        """Refuse connections, and close those that there are."""
+        """Refuse connections, and close those that there are; nginx has noticed that for the idle ones."""
         if self._listener:
             self._listener.shutdown(socket.SHUT_RDWR)
             self._listener.close()
             self._listener = None
         for connection in list(self._connections):
-            _close(connection)
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_WR)
+        wait_until(lambda: not self._idle)
 
     def _accept(self, listener: socket.socket) -> None:
         while True:
@@ -117,8 +121,10 @@ class Upstream:
         data = b""
         try:
             while True:
+                self._idle.add(connection)
                 while b"\r\n\r\n" not in data:
                     data += _receive(connection)
+                self._idle.discard(connection)
                 head, _, data = data.partition(b"\r\n\r\n")
                 first, *lines = head.decode("latin-1").split("\r\n")
                 method, target, _ = first.split(" ")
@@ -139,10 +145,16 @@ class Upstream:
                 if reply is None:
                     break
                 connection.sendall(reply)
+                if streamed:  # how much of the body is left is not known
+                    connection.shutdown(socket.SHUT_WR)
+                    while connection.recv(65536):
+                        pass
+                    break
         except OSError:
             pass
         finally:
             self._connections.discard(connection)
+            self._idle.discard(connection)
             _close(connection)
 
 
@@ -154,8 +166,6 @@ def _receive(connection: socket.socket) -> bytes:
 
 
 def _close(connection: socket.socket) -> None:
-    try:
+    with contextlib.suppress(OSError):  # the other side has closed it
         connection.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        pass  # the other side has closed it
     connection.close()

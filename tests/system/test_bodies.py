@@ -217,7 +217,7 @@ def test_without_an_instance_a_request_with_a_body_is_503(frail_edge: Edge, gate
         assert response.problem()["detail"] == "no instance takes requests at the moment"
 
 
-@pytest.mark.parametrize("path", ["/_once/fast", "/_once/slow"])
+@pytest.mark.parametrize("path", ["/-/once/fast", "/-/once/slow", "/-/websocket/fast"])
 def test_the_locations_for_bodies_have_no_path_of_their_own(whole: Nginx, path: str) -> None:
     for body in BODIES:
         response = ask(whole, path, "GET", body)

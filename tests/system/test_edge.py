@@ -26,7 +26,7 @@ def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     password = tmp_path_factory.mktemp("edge") / "password"
     password.write_text("correct horse\n")
     with System(
-        ROUTES="tests.apps.controlled",
+        APP="tests.apps.controlled:make_app",
         SLOW_PER_CLIENT=2,
         CLIENT_RATE=RATE,
         CLIENT_CONNECTIONS=3,

@@ -207,8 +207,13 @@ def limited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     make_certificate(folder / "certificate", folder / "key")
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("HTTP2", "on")  # whatever the version of this machine's nginx
-        tls = {"TLS_CERTIFICATE": folder / "certificate", "TLS_KEY": folder / "key"}
-        system = System(APP=ANYWHERE, SLOW_PER_CLIENT=2, SLOW_WORKERS=2, **tls)
+        system = System(
+            APP=ANYWHERE,
+            SLOW_PER_CLIENT=2,
+            SLOW_WORKERS=2,
+            TLS_CERTIFICATE=folder / "certificate",
+            TLS_KEY=folder / "key",
+        )
     with system:
         yield system
 

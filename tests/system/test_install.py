@@ -131,5 +131,6 @@ def test_a_package_that_the_index_does_not_have_is_no_fault_of_the_network(
     pip_settings.setenv("PIP_NO_INDEX", "1")
     done = run_to_its_end(clone)
     assert done.returncode == 1
-    (line,) = done.stderr.splitlines()
+    *said, line = done.stderr.splitlines()  # on a busy machine also that there is no answer yet
+    assert len(said) <= 1
     assert line.startswith("slowpool: pip install failed: ERROR: No matching distribution found for ")

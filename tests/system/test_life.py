@@ -1,6 +1,7 @@
 """Starting, stopping, and what happens when a part of it dies."""
 
 import asyncio
+import http.client
 import os
 import pty
 import re
@@ -121,6 +122,18 @@ def test_an_open_websocket_does_not_hold_up_the_stop_and_is_closed_with_going_aw
     with System(APP=CONTROLLED) as system:
         assert asyncio.run(talk(system)) == 1001
         assert system.wait() == 0
+
+
+def test_open_streams_of_the_fast_pool_are_cut_when_the_system_stops(gate: Gate) -> None:
+    with System(APP="tests.apps.streams:make_app", STREAM_DRAIN_SECONDS=0.5) as system:
+        client = http.client.HTTPConnection("127.0.0.1", system.port, timeout=30)
+        client.request("GET", gate("/events"))
+        events = client.getresponse()
+        assert events.readline() == b"data: 0\n"
+        assert system.stop() == 0  # otherwise nginx would wait for longer than the drain timeout
+        with pytest.raises(http.client.IncompleteRead):
+            events.read()
+        client.close()
 
 
 @pytest.mark.slow

@@ -21,15 +21,25 @@ BY_HAND = {"ADMIN_ADDRESS", "RESOLVER", "PUBLIC_HTTPS_PORT", "HTTP2"}
 
 OTHER_NAMES = {"SO_REUSEPORT"}
 
+RENDERED_AS = {
+    **dict.fromkeys(["path"], "paths"),
+    **dict.fromkeys(["again", "once", "streamed"], "pools"),
+    **dict.fromkeys(["affinity_address", "affinity_cookie"], "affinity"),
+    "handed_over_counted": "handed_over",
+    "no_stub_status": "stub_status",
+}
+"""Templates that are rendered under another name."""
+
 
 @pytest.mark.parametrize("file", INCLUDED, ids=lambda file: str(file.relative_to(NGINX)))
 def test_the_first_line_of_a_file_names_a_file_that_includes_it(file: Path) -> None:
     first, _, _ = file.read_text().partition("\n")
     match = re.match(r"# Included by ([\w/]+\.conf)\b.* in ", first)
     assert match, first
+    text = (NGINX / match[1]).read_text()
+    included = {name for pool in ("fast", "slow") for name in INCLUDE.findall(text.replace("@POOL@", pool))}
     folder = "rendered" if file.parent.name == "templates" else file.parent.name
-    name = file.name.removeprefix("no_")  # rendered as stub_status.conf
-    assert f"{folder}/{name}" in INCLUDE.findall((NGINX / match[1]).read_text())
+    assert f"{folder}/{RENDERED_AS.get(file.stem, file.stem)}.conf" in included
 
 
 def test_the_readme_names_each_file() -> None:
@@ -52,12 +62,13 @@ def test_each_setting_that_the_readme_names_is_one() -> None:
 
 
 def test_each_directive_and_location_that_the_readme_names_is_in_the_configuration(tmp_path: Path) -> None:
-    assert render(tmp_path, render_environment()).returncode == 0
+    settings = {"STREAM_PATHS": "/upload", "AFFINITY": "cookie:session", "CLIENT_CONNECTIONS": 9}
+    assert render(tmp_path, render_environment(settings)).returncode == 0
     text = "".join(file.read_text() for file in tmp_path.rglob("*.conf"))
     text = re.sub(r"#.*", "", text)
     directives = {
         code for code in CODE if code in crossplane.analyzer.DIRECTIVES or re.match(r"[a-z]+_[a-z_]+$", code)
     }
     assert len(directives) > 10
-    for name in [*directives, *(code for code in CODE if re.match(r"@[a-z]|/_once/\w", code))]:
+    for name in [*directives, *(code for code in CODE if re.match(r"@[a-z]|/-/\w+/\w", code))]:
         assert re.search(rf"(^|\s){re.escape(name)}\b", text), name

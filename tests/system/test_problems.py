@@ -12,7 +12,7 @@ from tests.support.client import exchange
 from tests.support.gate import Gate
 from tests.support.system import System
 
-CONTROLLED = "tests.apps.controlled"
+CONTROLLED = "tests.apps.controlled:make_app"
 TITLES = {  # RFC 9110 and 6585
     400: "Bad Request",
     405: "Method Not Allowed",
@@ -26,12 +26,23 @@ TITLES = {  # RFC 9110 and 6585
 
 @pytest.mark.parametrize(
     "path",
-    ["/livez", "/readyz", "/metrics", "/status", "/status/x", "//livez", "/%6Civez", "/x/../readyz"],
-)
-def test_the_instances_own_routes_are_404_on_the_public_port(system: System, path: str) -> None:
+    ["/-/livez", "/-/metrics", "/-/status", "/-/", "/-/x", "//-/livez", "/%2D/readyz", "/%2d%2fmetrics",
+     "/x/../-/readyz", "/./-/livez", "/-/once/fast", "/-/websocket/slow", "/-/problem", "/-//livez",
+     "/slow/../-/livez"],
+)  # fmt: skip
+def test_slowpools_own_routes_are_404_on_the_public_port(system: System, path: str) -> None:
     response = system.get(path)
     assert response.status == 404
     assert response.pool == ""
+    assert response.problem()["title"] == "Not Found"
+
+
+@pytest.mark.parametrize("path", ["/-/../fast?id=7", "/-/livez/../../fast?id=7"])
+def test_an_instance_refuses_a_path_below_its_own_that_nginx_understands_differently(
+    system: System, path: str
+) -> None:
+    response = system.get(path)
+    assert (response.status, response.pool) == (404, "fast")
     assert response.problem()["title"] == "Not Found"
 
 
@@ -122,7 +133,7 @@ def test_a_get_whose_instance_is_killed_is_answered_by_another(
 def test_an_instance_that_does_not_answer_in_time_is_504_and_the_request_is_not_sent_again(
     gate: Gate, background: ThreadPoolExecutor
 ) -> None:
-    with System(ROUTES=CONTROLLED, SLOW_TIMEOUT_SECONDS=1, SLOW_PROCESSES=3) as system:
+    with System(APP=CONTROLLED, SLOW_TIMEOUT_SECONDS=1, SLOW_PROCESSES=3) as system:
         answers = [background.submit(system.get, gate("/slow/block"), method) for method in ("GET", "POST")]
         for answer in answers:
             response = answer.result()

@@ -2,13 +2,12 @@
 
 import http.client
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 
 from tests.apps.streams import PART
 from tests.support.basics import wait_until
-from tests.support.client import unanswered
+from tests.support.client import opened, unanswered
 from tests.support.gate import Gate
 from tests.support.system import System
 
@@ -21,18 +20,9 @@ def streams() -> Iterator[System]:
         yield system
 
 
-@contextmanager
-def opened(system: System, target: str) -> Iterator[http.client.HTTPResponse]:
-    """An answer of which only the headers have been read."""
-    connection = http.client.HTTPConnection("127.0.0.1", system.port, timeout=30)
-    connection.request("GET", target)
-    yield connection.getresponse()
-    connection.close()
-
-
 @pytest.mark.parametrize("prefix", ["", "/slow"])
 def test_each_event_arrives_before_the_next_one_is_sent(streams: System, gate: Gate, prefix: str) -> None:
-    with opened(streams, gate(f"{prefix}/events")) as events:
+    with opened(streams.port, gate(f"{prefix}/events")) as events:
         assert events.headers["Content-Type"] == "text/event-stream"
         assert events.headers["X-Accel-Buffering"] is None
         for number in range(5):
@@ -48,9 +38,9 @@ def test_the_client_that_leaves_a_stream_is_noticed(streams: System, gate: Gate)
 
 
 def test_a_rolling_restart_cuts_open_streams_and_finishes_a_download(streams: System, gate: Gate) -> None:
-    with opened(streams, f"{gate('/download')}&parts=3") as download:
+    with opened(streams.port, f"{gate('/download')}&parts=3") as download:
         gate.wait_for(1)
-        with opened(streams, gate("/events")) as events, opened(streams, gate("/polite")) as polite:
+        with opened(streams.port, gate("/events")) as events, opened(streams.port, gate("/polite")) as polite:
             assert events.readline() == polite.readline() == b"data: 0\n"
             ports = streams.instances("fast")
             for port in ports:

@@ -40,7 +40,14 @@ CONTRACT = {
     "SLOW_SANDBOX": True,
     "SLOW_NICE": 19,
     "SLOW_CPUS": "",
-    "ROUTES": "demo.routes",
+    "APP": "demo:make_app",
+    "SLOW_PATHS": "/slow",
+    "SLOW_LEARN_SECONDS": 600,
+    "MAX_BODY_BYTES": 20_971_520,
+    "FAST_TIMEOUT_SECONDS": 60,
+    "STREAM_PATHS": "",
+    "AFFINITY": "",
+    "STREAM_DRAIN_SECONDS": 10,
     "DRAIN_TIMEOUT_SECONDS": 65,
     "STOP_GRACE_SECONDS": 80,
     "FAST_BLOCK_BUDGET_SECONDS": 0.25,
@@ -78,8 +85,30 @@ BAD = [
     ("SLOW_CPUS", "-1", "such as 1-3 or 0,2"),
     ("SLOW_CPUS", "2-1", "such as 1-3 or 0,2"),
     ("SLOW_CPUS", "0;1", "such as 1-3 or 0,2"),
-    ("ROUTES", "shop/routes.py", "pattern"),
-    ("ROUTES", "shop.", "pattern"),
+    ("APP", "shop/main.py", "pattern"),
+    ("APP", "shop.main", "pattern"),
+    ("APP", "shop.main:", "pattern"),
+    ("APP", "shop.main:make_app()", "pattern"),
+    ("SLOW_PATHS", "slow", "pattern"),
+    ("SLOW_PATHS", "/", "pattern"),
+    ("SLOW_PATHS", "//slow", "pattern"),
+    ("SLOW_PATHS", "/slow,/reports;", "pattern"),
+    ("SLOW_PATHS", '/slow"', "pattern"),
+    ("SLOW_PATHS", "/a%20b", "pattern"),
+    ("SLOW_PATHS", "/slow /slow", "/slow is there twice"),
+    ("SLOW_PATHS", "/a/../slow", "nginx resolves . and .."),
+    ("STREAM_PATHS", "/-/upload", "slowpool's own"),
+    ("STREAM_PATHS", "/-", "slowpool's own"),
+    ("SLOW_LEARN_SECONDS", "-1", "greater than or equal to 0"),
+    ("MAX_BODY_BYTES", "0", "greater than or equal to 1"),
+    ("MAX_BODY_BYTES", "20m", "integer"),
+    ("FAST_TIMEOUT_SECONDS", "0", "greater than or equal to 1"),
+    ("FAST_TIMEOUT_SECONDS", "0.5", "integer"),
+    ("AFFINITY", "cookie", "pattern"),
+    ("AFFINITY", "cookie:", "pattern"),
+    ("AFFINITY", "cookie:a b", "pattern"),
+    ("AFFINITY", "ip", "pattern"),
+    ("STREAM_DRAIN_SECONDS", "-1", "greater than or equal to 0"),
     ("DRAIN_TIMEOUT_SECONDS", "0", "greater than 0"),
     ("DRAIN_TIMEOUT_SECONDS", "59", "at least SLOW_TIMEOUT_SECONDS=60"),
     ("STOP_GRACE_SECONDS", "75", "more than 75"),
@@ -140,10 +169,22 @@ def test_a_bad_value_is_one_line_that_names_the_variable_and_says_what_it_may_be
 
 
 def test_a_value_of_two_lines_is_one_line_in_the_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ROUTES", "shop\nroutes")
+    monkeypatch.setenv("APP", "shop\nmain")
     with pytest.raises(ConfigError) as raised:
         Config.load()
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("SLOW_PATHS", "/reports /a/b/  /x-y"), ("STREAM_PATHS", "/upload"), ("AFFINITY", "address"),
+     ("AFFINITY", "cookie:__Host-session.id"), ("APP", "shop.web.main:App.build"), ("APP", "shop:app")],
+)  # fmt: skip
+def test_a_value_of_the_right_form_is_accepted(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    assert getattr(Config.load(), name.lower()) == value
 
 
 def test_a_ladder_whose_rungs_just_fit_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,7 +212,9 @@ def test_a_fraction_of_a_second_keeps_the_ladder(monkeypatch: pytest.MonkeyPatch
         ("SLOW_MAX_MEMORY", "SLOW_MAX_MEMORY_BYTES"),
         ("ADMIN_PASSWORD", "ADMIN_PASSWORD_FILE"),
         ("TRUSTED_PROXY", "TRUSTED_PROXIES"),
-        ("ROUTE", "ROUTES"),
+        ("ROUTES", "APP"),
+        ("SLOW_PATH", "SLOW_PATHS"),
+        ("FAST_TIMEOUT", "FAST_TIMEOUT_SECONDS"),
         ("LOGLEVEL", "LOG_LEVEL"),
     ],
 )

@@ -33,6 +33,18 @@ def request_slice(seconds: float) -> None:
     ctypes.CDLL(None).syscall(number, 0, attributes, 0)
 
 
+def run_delay_seconds(thread_id: int) -> float:
+    """How long a thread of this process has waited for a CPU, in all; 0 where Linux does not count it.
+
+    The second field of schedstat: https://docs.kernel.org/scheduler/sched-stats.html
+    """
+    try:
+        with open(f"/proc/self/task/{thread_id}/schedstat") as file:
+            return int(file.read().split()[1]) / 1e9
+    except (OSError, IndexError):
+        return 0.0
+
+
 class Priority:
     """The niceness of this process and of its scheduling group.
 

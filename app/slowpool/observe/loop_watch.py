@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from types import FrameType
 
 from tornado.web import RequestHandler
+from tornado.websocket import WebSocketHandler
 
+from slowpool.linux.scheduling import run_delay_seconds
 from slowpool.observe.learned import LearnedRoutes
 from slowpool.observe.metrics import Metrics
 
@@ -32,6 +34,7 @@ class Block:
 
     due: float  # when the late beat was due, on the monotonic clock
     route: str
+    is_websocket: bool  # it stays where it is
     line: str
     stack: str
     logged: bool = False
@@ -42,7 +45,8 @@ class LoopWatch:
 
     The loop runs a callback at a fixed interval, its beat. A thread checks whether a beat is more than
     ``budget_seconds`` late, and if so takes the stack of the loop's thread. With a budget of 0 there is no
-    such thread. A route that blocks is added to ``learned``.
+    such thread. A route that blocks is added to ``learned``. The time in which the loop waited for a CPU does
+    not count, or a busy machine would make every route slow.
     """
 
     def __init__(self, metrics: Metrics, learned: LearnedRoutes, budget_seconds: float) -> None:
@@ -51,6 +55,8 @@ class LoopWatch:
         self._budget_seconds = budget_seconds
         self._loop = asyncio.get_running_loop()
         self._thread_id = threading.get_ident()
+        self._native_id = threading.get_native_id()
+        self._run_delay = 0.0  # in seconds, at the last beat
         self._block: Block | None = None
         self._stopped = threading.Event()
         self._due = self._loop.time()
@@ -67,21 +73,31 @@ class LoopWatch:
         now = self._loop.time()
         late_seconds = max(0.0, now - self._due)
         self._metrics.sample(late_seconds)
+        waited_seconds = self._waited_seconds()
+        self._run_delay += waited_seconds
         block, self._block = self._block, None
-        if block:
-            self._metrics.blocked(block.route, late_seconds)
-            learned = self._learned.add(block.route, late_seconds, block.line)
-            what = f"blocked its instance for {late_seconds:.2f} s"
-            _log(block, f"{what} and goes to the slow pool for now" if learned else what, late_seconds)
+        blocked_seconds = late_seconds - waited_seconds
+        if block and blocked_seconds > self._budget_seconds:
+            self._metrics.blocked(block.route, blocked_seconds)
+            learned = not block.is_websocket and self._learned.add(block.route, blocked_seconds, block.line)
+            what = f"blocked its instance for {blocked_seconds:.2f} s"
+            _log(block, f"{what} and goes to the slow pool for now" if learned else what, blocked_seconds)
         self._due = now + BEAT_SECONDS
         self._timer = self._loop.call_at(self._due, self._beat)
+
+    def _waited_seconds(self) -> float:
+        """How long the loop has waited for a CPU since the last beat."""
+        return run_delay_seconds(self._native_id) - self._run_delay
 
     def _watch(self) -> None:
         """In the thread."""
         while not self._stopped.wait(min(self._budget_seconds, 1) / 4):
             due, block = self._due, self._block
             late_seconds = time.monotonic() - due
-            if late_seconds <= self._budget_seconds:
+            if (
+                late_seconds <= self._budget_seconds
+                or late_seconds - self._waited_seconds() <= self._budget_seconds
+            ):
                 continue
             if block is None or block.due != due:
                 frame = sys._current_frames().get(self._thread_id)
@@ -110,20 +126,29 @@ def _log(block: Block, what: str, seconds: float) -> None:
     )
 
 
-def _handler(innermost: FrameType) -> tuple[str, str, str]:
-    """The route of the handler that runs in this stack, the line where it is, and the stack from there on.
+def _handler(innermost: FrameType) -> tuple[str, bool, str, str]:
+    """What Block has of the handler that runs in this stack, and of the stack from there on.
 
     The line is the innermost one outside the libraries. Without a handler, the route is empty and the stack
     is whole.
     """
     frame: FrameType | None = innermost
-    depth = 0
+    depth, handler, handler_depth = 0, None, None
     while frame:
-        if frame.f_code is RequestHandler._execute.__code__:
-            route = frame.f_locals["self"].request.connection.route or ""
-            return route, _line(innermost), "".join(traceback.format_stack(innermost, limit=depth))
+        if isinstance(found := frame.f_locals.get("self"), RequestHandler):
+            handler = found
+            # Tornado's own frame says nothing.
+            handler_depth = depth if frame.f_code is RequestHandler._execute.__code__ else depth + 1
         frame, depth = frame.f_back, depth + 1
-    return "", _line(innermost), "".join(traceback.format_stack(innermost))
+    # An application may have a server of its own, whose connection has no route.
+    route = getattr(handler.request.connection, "route", None) or "" if handler else ""
+    is_websocket = isinstance(handler, WebSocketHandler)
+    return (
+        route,
+        is_websocket,
+        _line(innermost),
+        "".join(traceback.format_stack(innermost, limit=handler_depth)),
+    )
 
 
 def _line(innermost: FrameType) -> str:

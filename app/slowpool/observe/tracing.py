@@ -10,7 +10,7 @@ from slowpool.errors import ConfigError
 
 _tracer: Any = None
 
-EXCLUDED = "/-/"
+EXCLUDED = "^/-/"
 """The system routes are not traced."""
 
 

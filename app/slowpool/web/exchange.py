@@ -66,11 +66,16 @@ class Exchange(httputil.HTTPConnection):
         self.job_seconds = {"queue_seconds": 0.0, "run_seconds": 0.0}
         self.answer_headers: dict[str, str] = {}
         self._inner = inner
-        self._status = 0  # until the answer has begun
+        self._status = 0
         self._close_callback: Callable[[], None] | None = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the answer has."""
+        return self._status > 0
 
     def begin(self, route: str | None) -> None:
         """Count the request from now on."""
@@ -91,13 +96,15 @@ class Exchange(httputil.HTTPConnection):
         status = self._status = start_line.code
         error = sys.exc_info()[1]
         if isinstance(error, RequestError) and error.status == status:
+            self.log(error)
             chunk = self._completed(error, headers, chunk)
         headers["X-Served-By"] = str(self.runtime.instance)
         headers["X-Request-ID"] = self.request_id
+        headers.pop("X-Accel-Redirect", None)  # nginx would look for a location of that name
         if self.runtime.state is State.DRAINING and status != 101:
             headers["Connection"] = "close"  # nginx opens its next connection to another instance
         for name, value in self.answer_headers.items():
-            headers[name] = value
+            headers.add(name, value)
         if "Content-Length" not in headers and status >= 200 and status not in (204, 304):
             self.runtime.streams.add(self.cut)
             headers.setdefault("X-Accel-Buffering", "no")  # nginx passes each flush on at once
@@ -120,6 +127,7 @@ class Exchange(httputil.HTTPConnection):
         """Give the stream to the caller, who speaks another protocol from now on."""
         stream: IOStream = self._inner.detach()
         handler = self.handler
+        self._end(self._status or 101)
         if isinstance(handler, WebSocketHandler):
             self.runtime.websockets[handler] = self.jobs
         set_close_callback = stream.set_close_callback  # an IOStream has room for one
@@ -150,6 +158,11 @@ class Exchange(httputil.HTTPConnection):
             self._close_callback = None
             callback()
 
+    def log(self, error: RequestError) -> None:
+        """Log one of slowpool's errors."""
+        extra = {"request_id": self.request_id, "route": self.route}
+        log.info("%s %s: %s", self.method, self.route, error.log_text, extra=extra)
+
     def cut(self) -> None:
         """Close the connection, whatever is missing of the answer."""
         self._inner.close()
@@ -166,11 +179,13 @@ class Exchange(httputil.HTTPConnection):
     def hand_over(self) -> None:
         """Have nginx give the request to the slow pool; drop all that the application writes from now on.
 
-        Raises CannotHandOver when it is too late for that.
+        Raises CannotHandOver when it is too late for that. A second call does nothing.
         """
+        if self.handed_over:
+            return
         if self.upgraded:
             raise CannotHandOver("a WebSocket stays where it is: add its path to SLOW_PATHS")
-        if self._status:
+        if self.has_begun:
             raise CannotHandOver(
                 "the answer has begun: call it before the first flush() or finish(), or add the path to "
                 "SLOW_PATHS"
@@ -197,8 +212,6 @@ class Exchange(httputil.HTTPConnection):
 
     def _completed(self, error: RequestError, headers: HTTPHeaders, chunk: bytes | None) -> bytes | None:
         """The first chunk of a handler's answer to one of slowpool's errors; completes its headers."""
-        extra = {"request_id": self.request_id, "route": self.route}
-        log.info("%s %s: %s", self.method, self.route, error.log_text, extra=extra)
         for name, value in error.headers().items():
             headers.setdefault(name, value)
         if not _is_called_by(RequestHandler.write_error):

@@ -10,7 +10,7 @@ from tornado.web import RequestHandler
 
 from slowpool import instance
 from slowpool.config import Pool
-from slowpool.errors import CannotHandOver, ClientGone
+from slowpool.errors import CannotHandOver, ClientGone, RequestError
 from slowpool.instance import Runtime
 from slowpool.observe import tracing
 from slowpool.web.exchange import Exchange, current
@@ -19,7 +19,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-async def run(task: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+async def run(task: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
     """See slowpool.run."""
     exchange = current.get()
     runtime = exchange.runtime if exchange else instance.serving
@@ -57,6 +57,10 @@ async def _run_job(
     exchange.jobs.add(job)
     try:
         return await job.result()
+    except RequestError as error:
+        if exchange.has_begun:  # nothing of it reaches the client
+            exchange.log(error)
+        raise
     except asyncio.CancelledError:
         if exchange.gone:
             raise ClientGone("the client closed the connection") from None
@@ -78,12 +82,19 @@ async def _hand_over(exchange: Exchange) -> NoReturn:
     handler = exchange.handler
     exchange.hand_over()
     if handler:
-        handler._log = lambda: None  # type: ignore[method-assign]  # logged there
+        _end_quietly(handler)
     for task in {asyncio.current_task(), _task_of(handler)}:
         if task:
             task.cancel("handed over to the slow pool")
     await asyncio.get_running_loop().create_future()  # the cancellation comes here
     raise AssertionError("unreachable")
+
+
+def _end_quietly(handler: RequestHandler) -> None:
+    """Have Tornado finish the handler without an error page and a log line, which the slow pool has."""
+    finish = handler.finish
+    handler._log = lambda: None  # type: ignore[method-assign]
+    handler.send_error = lambda *_, **__: finish()  # type: ignore[method-assign,assignment]
 
 
 def _task_of(handler: RequestHandler | None) -> "asyncio.Task[Any] | None":

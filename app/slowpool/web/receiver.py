@@ -1,10 +1,12 @@
 """Receiver: takes a request from the HTTP server, and gives it to the application or to the system routes."""
 
+import asyncio
 import contextlib
 from collections.abc import Awaitable, Iterator
 
 from tornado import httputil
 from tornado.httputil import HTTPHeaders, HTTPMessageDelegate, HTTPServerRequest
+from tornado.routing import _DefaultMessageDelegate
 from tornado.web import Application
 from tornado.websocket import WebSocketHandler
 
@@ -37,6 +39,7 @@ class Receiver(HTTPMessageDelegate):
         self._target: HTTPMessageDelegate = HTTPMessageDelegate()  # the handler's
         self._form: Form | None = None
         self._refusal: RequestError | None = None
+        self._started = False
 
     def headers_received(
         self, start_line: httputil.RequestStartLine | httputil.ResponseStartLine, headers: HTTPHeaders
@@ -60,12 +63,13 @@ class Receiver(HTTPMessageDelegate):
             self._find(request)
         if self._refusal or exchange.handed_over:
             return None
+        self._started = True
         ready = self._target.headers_received(start_line, headers)
         exchange.handler = getattr(self._target, "handler", None)
         if ready is None:  # not @stream_request_body, which returns a future
             with self._refusing():
                 self._form = form(headers, self._runtime.config.max_body_bytes)
-        return ready
+        return self._apart(ready)
 
     def data_received(self, chunk: bytes) -> Awaitable[None] | None:
         if self._form:
@@ -75,7 +79,7 @@ class Receiver(HTTPMessageDelegate):
         # could be lost.
         if self._refusal or self._exchange.handed_over:
             return None
-        return self._target.data_received(chunk)
+        return self._apart(self._target.data_received(chunk))
 
     def finish(self) -> None:
         if self._form:
@@ -92,15 +96,18 @@ class Receiver(HTTPMessageDelegate):
 
     def on_connection_close(self) -> None:
         """The connection has closed before the body was complete."""
-        if not self._refusal:
-            self._target.on_connection_close()
-        self._exchange.on_close()
+        try:
+            if self._started and not self._refusal:
+                self._target.on_connection_close()
+        finally:
+            self._exchange.on_close()
 
     def _find(self, request: HTTPServerRequest) -> None:
         """Find the handler of the application's, and the route."""
         handler_class: type | None = None
         if type(self._app).start_request is Application.start_request:
-            self._target = self._app.find_handler(request)
+            found: HTTPMessageDelegate | None = self._app.find_handler(request)  # None by a subclass only
+            self._target = found or _DefaultMessageDelegate(self._exchange)
             handler_class = getattr(self._target, "handler_class", None)
         else:
             self._target = self._app.start_request(self._server_connection, self._exchange)
@@ -109,6 +116,19 @@ class Receiver(HTTPMessageDelegate):
         is_websocket = handler_class is not None and issubclass(handler_class, WebSocketHandler)
         if route in self._runtime.learned and not is_websocket and not self._exchange.is_streamed:
             self._exchange.handed_over = True
+
+    def _apart(self, ready: Awaitable[None] | None) -> Awaitable[None] | None:
+        """Wait for the application in a task of its own, which ends when it hands the request over."""
+        if ready is None:
+            return None
+
+        async def wait() -> None:
+            task = asyncio.ensure_future(ready)
+            await asyncio.wait([task])
+            if not (task.cancelled() and self._exchange.handed_over):
+                task.result()
+
+        return wait()
 
     @contextlib.contextmanager
     def _refusing(self) -> Iterator[None]:

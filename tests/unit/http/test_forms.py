@@ -7,6 +7,7 @@ from slowpool.errors import RequestError
 from slowpool.http import forms
 from tests.support.hostile_forms import (
     HONEST,
+    LARGE,
     HostileForm,
     content_type,
     multipart,
@@ -32,7 +33,7 @@ def test_a_delimiter_is_found_wherever_the_body_is_cut(size: int) -> None:
 def outcome(form: HostileForm, body: bytes, size: int) -> int:
     """The status that this body gets when it comes in pieces of this size."""
     try:
-        received = forms.form(HTTPHeaders(form.headers))
+        received = forms.form(HTTPHeaders(form.headers), LARGE)
         if received:
             for start in range(0, len(body), size):
                 received.feed(body[start : start + size])

@@ -14,7 +14,7 @@ REFUSED = [
     ("", "shop:app", "shop has no attribute 'app'"),
     ("app = None", "shop:app", "not NoneType"),
     ("app = 7", "shop:app", "not int"),
-    ("app = {}", "shop:app.get", "not NoneType"),
+    ("app = {}", "shop:app.copy", "not dict"),
     ("def app(): pass", "shop:app", "not NoneType"),
     ("def app(): return app", "shop:app", "not function"),
     ("async def app(): return 'app'", "shop:app", "not str"),

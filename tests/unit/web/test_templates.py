@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from tornado.httputil import HTTPServerRequest
+from tornado.httputil import HTTPHeaders, HTTPServerRequest, RequestStartLine
 from tornado.routing import PathMatches, Rule, RuleRouter
 from tornado.web import Application, ErrorHandler, RequestHandler, url
 
@@ -37,7 +37,8 @@ class Lost(RequestHandler):
 
 
 def request(path: str) -> HTTPServerRequest:
-    return HTTPServerRequest("GET", path)
+    line = RequestStartLine("GET", path, "HTTP/1.1")
+    return HTTPServerRequest(start_line=line, headers=HTTPHeaders({"Host": "shop.example"}))
 
 
 @pytest.mark.parametrize(
