@@ -14,6 +14,7 @@ from slowpool.errors import CannotHandOver, ClientGone, RequestError
 from slowpool.instance import Runtime
 from slowpool.observe import tracing
 from slowpool.web.exchange import Exchange, current
+from slowpool.workers.job import Job
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -46,21 +47,26 @@ async def _run_job(
         raise ClientGone("the client closed the connection")
     if exchange.ended and not exchange.upgraded:
         raise RuntimeError("slowpool.run: the request has been answered, and its jobs end with it")
-    job = runtime.workers.submit(
-        task,
-        *args,
-        kwargs=kwargs,
-        timeout=_timeout_seconds(runtime, exchange),
-        request_id=exchange.request_id,
-        route=exchange.route or "",
-    )
-    exchange.jobs.add(job)
     try:
-        return await job.result()
+        job = runtime.workers.submit(
+            task,
+            *args,
+            kwargs=kwargs,
+            timeout=_timeout_seconds(runtime, exchange),
+            request_id=exchange.request_id,
+            route=exchange.route or "",
+        )
+        return await _result(exchange, job)
     except RequestError as error:
         if exchange.has_begun:  # nothing of it reaches the client
             exchange.log(error)
         raise
+
+
+async def _result(exchange: Exchange, job: Job[T]) -> T:
+    exchange.jobs.add(job)
+    try:
+        return await job.result()
     except asyncio.CancelledError:
         if exchange.gone:
             raise ClientGone("the client closed the connection") from None
