@@ -27,7 +27,12 @@ async def run(task: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         call = functools.partial(task, *args, **kwargs)
         return await asyncio.get_running_loop().run_in_executor(None, call)
     if runtime.instance.pool is not Pool.FAST:
-        return await _run_job(runtime, exchange, task, args, kwargs)
+        try:
+            return await _run_job(runtime, exchange, task, args, kwargs)
+        except RequestError as error:
+            if exchange and exchange.has_begun:  # nothing of it reaches the client
+                exchange.log(error)
+            raise
     if exchange is None:
         raise CannotHandOver("there is no request: a fast instance has no workers of its own")
     return await _hand_over(exchange)
@@ -57,10 +62,6 @@ async def _run_job(
     exchange.jobs.add(job)
     try:
         return await job.result()
-    except RequestError as error:
-        if exchange.has_begun:  # nothing of it reaches the client
-            exchange.log(error)
-        raise
     except asyncio.CancelledError:
         if exchange.gone:
             raise ClientGone("the client closed the connection") from None
