@@ -86,7 +86,7 @@ def test_a_job_of_a_websocket_that_fails_is_one_line_with_its_cause() -> None:
 
     with Instance(Pool.SLOW, APP="tests.apps.unusual:make_app") as instance:
         assert asyncio.run(talk(instance)) is None
-        instance.wait_for_output("slowpool GET /talk/lambda: .*lambda.*pickle")
+        instance.wait_for_output(r"slowpool \[\w+\] GET /talk/lambda: the task \S+<lambda> is a lambda")
         assert instance.output.count("GET /talk/lambda: ") == 1
 
 
