@@ -123,7 +123,10 @@ class HooksHandler(RequestHandler):
         self.note("prepare")
 
     def on_finish(self) -> None:
-        self.note("on_finish")
+        self.note(f"on_finish {self.get_status()}")
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        self.note("write_error")
 
     async def get(self) -> None:
         self.note("get")

@@ -101,6 +101,13 @@ class TalkHandler(WebSocketHandler):
         self.write_message(message, binary=isinstance(message, bytes))
 
 
+class OwnCloseHandler(TalkHandler):
+    """Has a method whose name is one of Tornado's."""
+
+    def close(self) -> None:  # type: ignore[override]  # on purpose
+        raise ZeroDivisionError
+
+
 def wait(path: str) -> str:
     """Block until the file ``release`` is there."""
     folder = enter(path)
@@ -140,5 +147,6 @@ def make_app() -> Application:
             (r"/body", BodyHandler),
             (r"/client", ClientHandler),
             (r"/talk", TalkHandler),
+            (r"/talk/own-close", OwnCloseHandler),
         ]
     )

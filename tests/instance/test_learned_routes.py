@@ -1,9 +1,11 @@
 """A route that has blocked a fast instance is handed over before its handler runs."""
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from tornado.websocket import websocket_connect
 
 from slowpool.config import Pool
 from tests.support.basics import wait_until
@@ -12,6 +14,7 @@ from tests.support.metrics import value
 from tests.support.process import Instance
 
 ANYWHERE = "tests.apps.anywhere:make_app"
+UNUSUAL = "tests.apps.unusual:make_app"
 BLOCKS = "/stall/tea?seconds=0.6"
 
 
@@ -19,6 +22,14 @@ BLOCKS = "/stall/tea?seconds=0.6"
 def fast() -> Iterator[Instance]:
     with Instance(
         Pool.FAST, APP=ANYWHERE, FAST_BLOCK_BUDGET_SECONDS=0.2, expected="blocked its instance"
+    ) as instance:
+        yield instance
+
+
+@pytest.fixture
+def unusual() -> Iterator[Instance]:
+    with Instance(
+        Pool.FAST, APP=UNUSUAL, FAST_BLOCK_BUDGET_SECONDS=0.2, expected="blocked its instance"
     ) as instance:
         yield instance
 
@@ -46,6 +57,26 @@ def test_a_body_that_nginx_does_not_keep_stays_where_it_is(fast: Instance) -> No
     streamed = {"X-Slowpool-Streamed": "1"}
     wait_until(lambda: is_handed_over(fast.get("/stall/tea?seconds=0")))
     assert request(fast.port, "/stall/tea?seconds=0", headers=streamed).text == "stalled ('tea',)"
+
+
+def test_a_coroutine_of_tornados_that_blocks_after_it_has_waited_is_learned(unusual: Instance) -> None:
+    assert unusual.get("/coroutine?seconds=0.6").text == "done"
+    unusual.wait_for_output("/coroutine blocked its instance .* and goes to the slow pool for now")
+    assert is_handed_over(unusual.get("/coroutine?seconds=0"))
+
+
+def test_a_websocket_that_blocks_stays_where_it_is(unusual: Instance) -> None:
+    async def talk(seconds: str) -> object:
+        connection = await websocket_connect(f"ws://127.0.0.1:{unusual.port}/talk/blocking")
+        await connection.write_message(seconds)
+        said = await connection.read_message()
+        connection.close()
+        return said
+
+    assert asyncio.run(talk("0.6")) == "done"
+    line = unusual.wait_for_output("/talk/blocking blocked its instance")
+    assert "goes to the slow pool" not in line
+    assert asyncio.run(talk("0")) == "done"
 
 
 def test_after_a_while_it_is_tried_here_again() -> None:

@@ -124,6 +124,49 @@ def test_a_signal_while_it_is_entered_ends_the_instance(tmp_path: Path) -> None:
         assert "resources are open" not in instance.output
 
 
+def test_a_signal_while_the_application_is_made_ends_the_instance(tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text(
+        "import asyncio\n\nasync def make_app():\n"
+        "    print('makes', flush=True)\n    await asyncio.Event().wait()\n"
+    )
+    command = app_command(Pool.ALL, free_ports())
+    with Process(command, tmp_path, app_environment(tmp_path, {"APP": "shop:make_app"})) as instance:
+        instance.wait_for_output("^makes$")
+        instance.signal(signal.SIGTERM)
+        assert instance.wait() == 0
+        assert "Traceback" not in instance.output
+
+
+def test_a_signal_that_only_ends_streams_does_not_end_an_instance_that_starts(tmp_path: Path) -> None:
+    write(tmp_path, enter=f"print('enters', flush=True); await waited_for({str(tmp_path / 'migrated')!r})")
+    command = app_command(Pool.FAST, free_ports())
+    with Process(command, tmp_path, app_environment(tmp_path, {"APP": "shop:make_app"})) as instance:
+        instance.wait_for_output("^enters$")
+        instance.signal(signal.SIGUSR1)
+        (tmp_path / "migrated").touch()
+        instance.wait_for_output(" is ready$")
+        instance.signal(signal.SIGTERM)
+        assert instance.wait() == 0
+
+
+def test_a_second_signal_ends_an_instance_that_waits_to_leave_it(tmp_path: Path) -> None:
+    write(tmp_path, leave="print('leaves', flush=True); await asyncio.Event().wait()")
+    with Instance(path=tmp_path, APP="shop:make_app") as instance:
+        instance.terminate()
+        instance.wait_for_output("^leaves$")
+        instance.terminate()
+        assert instance.wait() == 0
+        assert "resources are closed" not in instance.output
+
+
+@pytest.mark.parametrize("pool", [Pool.SLOW, Pool.ALL])
+def test_it_may_run_jobs_where_there_are_workers(tmp_path: Path, pool: Pool) -> None:
+    write(tmp_path, enter="import slowpool; print('ran in', await slowpool.run(os.getpid), flush=True)")
+    with Instance(pool, path=tmp_path, APP="shop:make_app") as instance:
+        line = instance.wait_for_output("^ran in ")
+        assert int(line.removeprefix("ran in ")) != instance.pid
+
+
 def test_an_exception_when_it_is_left_is_in_the_log(tmp_path: Path) -> None:
     write(tmp_path, leave="raise OSError('the database has gone')")
     with Instance(path=tmp_path, APP="shop:make_app", expected="") as instance:

@@ -76,6 +76,20 @@ def test_an_exception_is_one_object_with_its_traceback(slow: Instance) -> None:
     assert "in the worker:" in entry["exception"]
 
 
+def test_a_job_of_a_websocket_that_fails_is_one_line_with_its_cause() -> None:
+    async def talk(instance: Instance) -> object:
+        connection = await websocket_connect(f"ws://127.0.0.1:{instance.port}/talk/lambda")
+        await connection.write_message("hello")
+        said = await connection.read_message()
+        connection.close()
+        return said
+
+    with Instance(Pool.SLOW, APP="tests.apps.unusual:make_app") as instance:
+        assert asyncio.run(talk(instance)) is None
+        instance.wait_for_output(r"slowpool \[\w+\] GET /talk/lambda: the task \S+<lambda> is a lambda")
+        assert instance.output.count("GET /talk/lambda: ") == 1
+
+
 def test_the_level_is_a_setting() -> None:
     with Instance(Pool.FAST, APP="tests.apps.watched:make_app", LOG_LEVEL="debug") as instance:
         instance.get("/report/tea")

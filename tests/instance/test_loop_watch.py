@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from slowpool.config import Pool
+from tests.support.client import request
 from tests.support.metrics import value
 from tests.support.process import Instance
 
@@ -64,6 +65,20 @@ def test_one_that_does_not_come_back_is_logged_before_it_is_killed(fast: Instanc
     assert fast.get("/report/tea?seconds=6").status == 200
     lines = [line for line in fast.output.splitlines() if "blocked its instance" in line]
     assert "so far" in lines[0]
+
+
+def test_a_block_in_a_server_of_the_applications_own_does_not_end_the_watch() -> None:
+    with Instance(
+        Pool.FAST,
+        APP="tests.apps.unusual:make_app",
+        FAST_BLOCK_BUDGET_SECONDS=BUDGET_SECONDS,
+        expected="blocked its instance",
+    ) as instance:
+        own_port = int(instance.get("/own-port").text)
+        assert request(own_port, "/block?seconds=0.6").text == "blocked"
+        instance.wait_for_output("something other than a handler blocked its instance")
+        assert instance.get("/coroutine?seconds=0.6").status == 200
+        instance.wait_for_output("/coroutine blocked its instance")
 
 
 @pytest.mark.skipif(

@@ -1,13 +1,16 @@
 """The metrics of an instance, asked over HTTP."""
 
 import math
+import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from slowpool.config import Pool
 from tests.support.basics import wait_until
-from tests.support.client import request, unanswered
+from tests.support.client import exchange, request, unanswered
+from tests.support.gate import Gate
 from tests.support.metrics import scrape, value
 from tests.support.process import Instance
 
@@ -68,6 +71,60 @@ def test_a_request_is_active_until_it_is_answered_or_its_client_has_gone(watched
     with unanswered(watched.port, "/slow/task/sleep?seconds=1000"):
         wait_until(lambda: active() == value(watched, "slow_jobs_running") == 1)
     wait_until(lambda: active() == 0)
+
+
+@pytest.fixture
+def unusual() -> Iterator[Instance]:
+    with Instance(
+        Pool.FAST, APP="tests.apps.unusual:make_app", FAST_BLOCK_BUDGET_SECONDS=0.2, expected=""
+    ) as instance:
+        yield instance
+
+
+def active_requests(instance: Instance) -> float:
+    return value(instance, "http_server_active_requests", pool="fast")
+
+
+def leave_upload(instance: Instance, target: str, *, active: int) -> None:
+    """Begin to send a body, and close the connection in the middle of it."""
+    with socket.create_connection(("127.0.0.1", instance.port), timeout=30) as connection:
+        connection.sendall(b"PUT %s HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nx" % target.encode())
+        wait_until(lambda: active_requests(instance) == active)
+
+
+def test_a_request_is_not_active_once_its_handler_has_detached_the_connection(unusual: Instance) -> None:
+    with socket.create_connection(("127.0.0.1", unusual.port), timeout=30) as connection:
+        connection.sendall(b"GET /detaching HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert b"".join(iter(lambda: connection.recv(1000), b"")) == b"something else"
+    wait_until(lambda: active_requests(unusual) == 0)
+    assert requests(unusual, "/detaching", 101, pool="fast") == 1
+
+
+def test_an_upload_whose_client_leaves_is_not_active_though_its_handler_fails_then(
+    unusual: Instance, gate: Gate
+) -> None:
+    leave_upload(unusual, gate("/failing-to-leave"), active=1)
+    gate.wait_for(1)
+    wait_until(lambda: active_requests(unusual) == 0)
+    unusual.wait_for_output("ZeroDivisionError: at the end of the connection")
+
+
+def test_an_upload_that_is_to_be_handed_over_and_whose_client_leaves_is_not_active(
+    unusual: Instance,
+) -> None:
+    assert unusual.get("/taking?seconds=0.6", "PUT", b"x").text == "taken"
+    unusual.wait_for_output("/taking blocked its instance .* and goes to the slow pool")
+    leave_upload(unusual, "/taking?seconds=0", active=1)
+    wait_until(lambda: active_requests(unusual) == 0)
+    assert "Traceback" not in unusual.output
+
+
+def test_a_request_for_which_an_application_has_no_handler_at_all_is_answered_404(unusual: Instance) -> None:
+    answer = exchange(unusual.port, b"GET /none HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert (answer.status, answer.body) == (404, b"")
+    assert unusual.get("/none", "POST", b"x" * 1000).status == 404
+    wait_until(lambda: active_requests(unusual) == 0)
+    assert requests(unusual, "", 404, pool="fast") == 1
 
 
 def test_each_job_is_counted_once_with_what_became_of_it(

@@ -209,9 +209,10 @@ def test_an_instance_that_can_accept_nothing_for_want_of_open_files_drains_all_t
             assert instance.wait() == 0
 
 
-def test_an_open_websocket_is_closed_with_going_away() -> None:
+@pytest.mark.parametrize("path", ["/talk", "/talk/own-close"])
+def test_an_open_websocket_is_closed_with_going_away(path: str) -> None:
     async def talk(instance: Instance) -> int | None:
-        socket = await websocket_connect(f"ws://127.0.0.1:{instance.port}/talk")
+        socket = await websocket_connect(f"ws://127.0.0.1:{instance.port}{path}")
         await socket.write_message("hello")
         assert await socket.read_message() == "hello"
         instance.terminate()

@@ -8,7 +8,7 @@ import pytest
 from slowpool.config import Pool
 from tests.apps.streams import PART
 from tests.support.basics import wait_until
-from tests.support.client import opened, unanswered
+from tests.support.client import opened, received, unanswered
 from tests.support.gate import Gate
 from tests.support.process import Instance
 
@@ -55,6 +55,23 @@ def test_an_endless_stream_of_the_fast_pool_is_cut_while_a_download_goes_on(gate
             gate.open()
             assert download.read() == PART * 3
         assert instance.wait() == 0
+
+
+def test_a_stream_that_begins_while_its_instance_drains_is_cut_too(gate: Gate) -> None:
+    with Instance(Pool.FAST, APP=STREAMS, STREAM_DRAIN_SECONDS=1, expected=LEFT) as instance:
+        kept = http.client.HTTPConnection("127.0.0.1", instance.port, timeout=30)
+        kept.request("GET", "/whole")
+        assert received(kept.getresponse()).text == "whole"
+        with opened(instance.port, gate("/events")) as events:
+            assert events.readline() == b"data: 0\n"
+            instance.terminate()
+            instance.wait_for_output("cuts 1 streams after 1 s")
+        kept.request("GET", gate("/events"))
+        with kept.getresponse() as late, pytest.raises(http.client.IncompleteRead):
+            late.read()
+        assert instance.wait() == 0
+        assert instance.output.count("cuts 1 streams after 1 s") == 2
+        assert "connections after" not in instance.output, "before its drain timeout"
 
 
 def test_a_stream_of_the_slow_pool_may_take_the_whole_drain_timeout(gate: Gate) -> None:

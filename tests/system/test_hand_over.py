@@ -5,6 +5,7 @@ import hashlib
 import http.client
 import json
 import os
+import re
 import signal
 import ssl
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from tornado.websocket import websocket_connect
 
 from tests.support.basics import wait_until
 from tests.support.certificate import make_certificate, needs_openssl
-from tests.support.client import Response, exchange, received, unanswered
+from tests.support.client import Response, exchange, received, request, unanswered
 from tests.support.gate import Gate
 from tests.support.http2 import Http2
 from tests.support.pool import is_dead
@@ -43,6 +44,12 @@ def sturdy(anywhere: System) -> System:
             wait_until(lambda: is_ready(port))  # noqa: B023  # waits here
         wait_until(lambda: anywhere.get(target).pool == pool)  # noqa: B023
     return anywhere
+
+
+def waiting_jobs(port: int) -> float:
+    """How many jobs wait in an instance."""
+    (found,) = re.findall(r"^slow_jobs_waiting (\S+)", request(port, "/-/metrics").text, re.MULTILINE)
+    return float(found)
 
 
 def assert_from_the_slow_pool(response: Response) -> None:
@@ -132,7 +139,7 @@ def test_a_full_slow_pool_is_503_with_retry_after(
 ) -> None:
     places = 2 * (1 + 2)
     sent = [background.submit(sturdy.get, gate("/wait")) for _ in range(places)]
-    wait_until(lambda: sturdy.get(gate("/wait"), headers={"Prefer": "wait=0"}).status == 503)
+    wait_until(lambda: sum(map(waiting_jobs, sturdy.instances("slow"))) == 2 * 2)
     for method in ("GET", "POST"):
         refused = sturdy.get(gate("/wait"), method, body=b"x" if method == "POST" else None)
         assert (refused.status, refused.pool) == (503, "slow")

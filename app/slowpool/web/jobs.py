@@ -14,7 +14,6 @@ from slowpool.errors import CannotHandOver, ClientGone, RequestError
 from slowpool.instance import Runtime
 from slowpool.observe import tracing
 from slowpool.web.exchange import Exchange, current
-from slowpool.workers.job import Job
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -28,7 +27,12 @@ async def run(task: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         call = functools.partial(task, *args, **kwargs)
         return await asyncio.get_running_loop().run_in_executor(None, call)
     if runtime.instance.pool is not Pool.FAST:
-        return await _run_job(runtime, exchange, task, args, kwargs)
+        try:
+            return await _run_job(runtime, exchange, task, args, kwargs)
+        except RequestError as error:
+            if exchange and exchange.has_begun:  # nothing of it reaches the client
+                exchange.log(error)
+            raise
     if exchange is None:
         raise CannotHandOver("there is no request: a fast instance has no workers of its own")
     return await _hand_over(exchange)
@@ -47,23 +51,14 @@ async def _run_job(
         raise ClientGone("the client closed the connection")
     if exchange.ended and not exchange.upgraded:
         raise RuntimeError("slowpool.run: the request has been answered, and its jobs end with it")
-    try:
-        job = runtime.workers.submit(
-            task,
-            *args,
-            kwargs=kwargs,
-            timeout=_timeout_seconds(runtime, exchange),
-            request_id=exchange.request_id,
-            route=exchange.route or "",
-        )
-        return await _result(exchange, job)
-    except RequestError as error:
-        if exchange.has_begun:  # nothing of it reaches the client
-            exchange.log(error)
-        raise
-
-
-async def _result(exchange: Exchange, job: Job[T]) -> T:
+    job = runtime.workers.submit(
+        task,
+        *args,
+        kwargs=kwargs,
+        timeout=_timeout_seconds(runtime, exchange),
+        request_id=exchange.request_id,
+        route=exchange.route or "",
+    )
     exchange.jobs.add(job)
     try:
         return await job.result()
