@@ -47,7 +47,9 @@ def test_a_fresh_clone_installs_itself_and_answers(clone: Path) -> None:
     (clone / "requirements.txt").write_text("./no-such.whl\n")
     done = run_to_its_end(clone)
     assert done.returncode == 1
-    assert re.fullmatch(r"slowpool: pip install failed: .*no-such\.whl.*\n", done.stderr)
+    *said, failed = done.stderr.splitlines()  # on a busy machine also that there is no answer yet
+    assert len(said) <= 1
+    assert re.fullmatch(r"slowpool: pip install failed: .*no-such\.whl.*", failed)
 
 
 @pytest.fixture
