@@ -167,6 +167,7 @@ async def say(instance: Instance, path: str) -> str:
         await connection.write_message("hello")
         answer = await connection.read_message()
     connection.close()
+    assert await connection.read_message() is None
     return str(answer)
 
 
