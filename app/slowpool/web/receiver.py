@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Iterator
 from tornado import httputil
 from tornado.httputil import HTTPHeaders, HTTPMessageDelegate, HTTPServerRequest
 from tornado.routing import _DefaultMessageDelegate
-from tornado.web import Application
+from tornado.web import Application, RequestHandler
 from tornado.websocket import WebSocketHandler
 
 from slowpool.errors import NotFound, RequestError
@@ -65,7 +65,7 @@ class Receiver(HTTPMessageDelegate):
             return None
         self._started = True
         ready = self._target.headers_received(start_line, headers)
-        exchange.handler = getattr(self._target, "handler", None)
+        exchange.handler = self._handler()
         if ready is None:  # not @stream_request_body, which returns a future
             with self._refusing():
                 self._form = form(headers, self._runtime.config.max_body_bytes)
@@ -92,7 +92,7 @@ class Receiver(HTTPMessageDelegate):
             self._exchange.fail(self._refusal)
         else:
             self._target.finish()
-            self._exchange.handler = getattr(self._target, "handler", None)
+            self._exchange.handler = self._handler()
 
     def on_connection_close(self) -> None:
         """The connection has closed before the body was complete."""
@@ -116,6 +116,11 @@ class Receiver(HTTPMessageDelegate):
         is_websocket = handler_class is not None and issubclass(handler_class, WebSocketHandler)
         if route in self._runtime.learned and not is_websocket and not self._exchange.is_streamed:
             self._exchange.handed_over = True
+
+    def _handler(self) -> RequestHandler | None:
+        """The handler, once there is one; where the application routes itself, its router has it."""
+        target = getattr(self._target, "delegate", self._target)
+        return getattr(target, "handler", None)
 
     def _apart(self, ready: Awaitable[None] | None) -> Awaitable[None] | None:
         """Wait for the application in a task of its own, which ends when it hands the request over."""
