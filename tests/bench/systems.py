@@ -222,7 +222,8 @@ def has_docker() -> bool:
 @contextlib.contextmanager
 def fast_instance(variant: str) -> Iterator[str]:
     """One fast instance, as tests.bench.variants makes it."""
-    command = [sys.executable, "-m", "tests.bench.variants", variant, "--pool=fast", f"--port={FAST_PORT}"]
+    serve = ["serve", "--pool=fast", f"--port={FAST_PORT}"]
+    command = [sys.executable, "-m", "tests.bench.variants", variant, *serve]
     with _started(command, _environ()):
         _first_answer(None, FAST_PORT)
         yield f"http://127.0.0.1:{FAST_PORT}"

@@ -138,7 +138,9 @@ def examine(target: Target, folder: Path, seconds: float, without: Container[str
     folder = Path(tempfile.mkdtemp(dir=folder))
     folder.chmod(0o777)  # the containers' user is another one
     target.wait_until_whole()
-    with Load(target.port, clients(target, folder.name), target.addresses) as load:
+    load = Load(target.port, clients(target, folder.name), target.addresses)
+    load.event = BETWEEN
+    with load:
         _run_events(target, load, seconds, events, findings)
     findings.add(load.take(), target.kills)
     with (folder / "executed").open() as executed:
@@ -212,7 +214,6 @@ def _run_events(
     events: list[str],
     findings: Findings,
 ) -> None:
-    load.event = BETWEEN
     time.sleep(1)
     end = time.monotonic() + seconds
     slot = min(seconds / len(events), SLOT_SECONDS)
