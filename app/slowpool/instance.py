@@ -9,7 +9,7 @@ from typing import Any
 from tornado.web import Application
 from tornado.websocket import WebSocketHandler
 
-from slowpool.config import Config, Instance
+from slowpool.config import Config, Instance, Pool
 from slowpool.observe.learned import LearnedRoutes
 from slowpool.observe.metrics import Metrics
 from slowpool.observe.requests import RequestTracker
@@ -47,7 +47,7 @@ class Runtime:
         self.started_at = time.time()
         self.metrics = Metrics(instance.pool, config.slow_timeout_seconds)
         self.requests = RequestTracker(self.metrics)
-        self.learned = LearnedRoutes(config.slow_learn_seconds)
+        self.learned = LearnedRoutes(config.slow_learn_seconds if instance.pool is Pool.FAST else 0)
         self.workers = WorkerPool(config, self.metrics)
         self.websockets: dict[WebSocketHandler, set[Job[Any]]] = {}  # the open ones, and their jobs
         self.streams: set[Callable[[], None]] = set()  # each ends a streamed answer

@@ -25,7 +25,6 @@ from slowpool.http.forms import limit_parsing
 from slowpool.http.guard import RequestGuard
 from slowpool.instance import Runtime, State
 from slowpool.linux.scheduling import SHORT_SLICE_SECONDS, request_slice
-from slowpool.observe.learned import LearnedRoutes
 from slowpool.observe.loop_watch import LoopWatch
 from slowpool.status.system import system_application
 from slowpool.web.host import Host
@@ -108,8 +107,7 @@ async def _serve_until_stopped(runtime: Runtime, app: Application, stop: "_Stop"
     runtime.state = State.READY
     # A slow instance may block.
     budget_seconds = 0 if own.pool is Pool.SLOW else config.fast_block_budget_seconds
-    learned = runtime.learned if own.pool is Pool.FAST else LearnedRoutes(0)
-    loop_watch = LoopWatch(runtime.metrics, learned, budget_seconds)
+    loop_watch = LoopWatch(runtime.metrics, runtime.learned, budget_seconds)
     log.info("%s is ready", own)
     if reload:
         autoreload.start()
@@ -141,8 +139,10 @@ async def _drain(
 
 def _end_streams(runtime: Runtime) -> None:
     """End what may last for ever: WebSockets at once, and streams of a fast instance after their time."""
-    instance.draining.set()
     runtime.close_websockets()
+    if instance.draining.is_set():
+        return  # SIGUSR1 comes before SIGTERM when a local run stops
+    instance.draining.set()
     if runtime.instance.pool is not Pool.SLOW:
         loop = asyncio.get_running_loop()
         loop.call_later(runtime.config.stream_drain_seconds, _cut_streams, runtime)
