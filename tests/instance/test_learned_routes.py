@@ -20,18 +20,19 @@ BLOCKS = "/stall/tea?seconds=0.6"
 
 @pytest.fixture
 def fast() -> Iterator[Instance]:
-    with Instance(
-        Pool.FAST, APP=ANYWHERE, FAST_BLOCK_BUDGET_SECONDS=0.2, expected="blocked its instance"
-    ) as instance:
+    with watched(ANYWHERE) as instance:
         yield instance
 
 
 @pytest.fixture
 def unusual() -> Iterator[Instance]:
-    with Instance(
-        Pool.FAST, APP=UNUSUAL, FAST_BLOCK_BUDGET_SECONDS=0.2, expected="blocked its instance"
-    ) as instance:
+    with watched(UNUSUAL) as instance:
         yield instance
+
+
+def watched(app: str) -> Instance:
+    """A fast instance whose handlers may block for 0.2 s."""
+    return Instance(Pool.FAST, APP=app, FAST_BLOCK_BUDGET_SECONDS=0.2, expected="blocked its instance")
 
 
 def is_handed_over(response: Response) -> bool:

@@ -106,6 +106,21 @@ def is_ready(port: int, address: str = "127.0.0.1") -> bool:
         return False
 
 
+def wait_until_whole(system: System, **targets: str) -> None:
+    """Wait until every instance is ready and nginx uses it; ``targets`` has a path for each pool."""
+    for pool, target in targets.items():
+        ports = system.instances(pool)
+        wait_until(lambda: all(map(is_ready, ports)))  # noqa: B023  # waits here
+        wait_until(lambda: is_served_by_all(system, pool, target))  # noqa: B023
+
+
+def is_served_by_all(system: System, pool: str, target: str) -> bool:
+    """Whether nginx gives requests to each instance of a pool."""
+    ports = system.instances(pool)
+    seen = {system.get(target).headers["X-Served-By"] for _ in range(4 * len(ports))}
+    return seen == {f"{pool}:{port}" for port in ports}
+
+
 def run_to_its_end(
     folder: Path = ROOT, *arguments: str, **settings: object
 ) -> subprocess.CompletedProcess[str]:

@@ -5,9 +5,8 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.support.basics import wait_until
 from tests.support.browser import chromium
-from tests.support.system import System, is_ready
+from tests.support.system import System, wait_until_whole
 
 expect.set_options(timeout=30_000)
 
@@ -35,15 +34,5 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def sturdy(controlled: System) -> System:
     """The system with ``tests.apps.controlled``, whole again for each test, which may harm it."""
-    for pool, target in (("fast", "/echo"), ("slow", "/slow/echo")):
-        for port in controlled.instances(pool):
-            wait_until(lambda: is_ready(port))  # noqa: B023  # waits here
-        wait_until(lambda: is_served_by_all(controlled, pool, target))  # noqa: B023
+    wait_until_whole(controlled, fast="/echo", slow="/slow/echo")
     return controlled
-
-
-def is_served_by_all(system: System, pool: str, target: str) -> bool:
-    """Whether nginx gives requests to each instance of a pool."""
-    ports = system.instances(pool)
-    seen = {system.get(target).headers["X-Served-By"] for _ in range(4 * len(ports))}
-    return seen == {f"{pool}:{port}" for port in ports}

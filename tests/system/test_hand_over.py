@@ -22,7 +22,7 @@ from tests.support.client import Response, exchange, received, request, unanswer
 from tests.support.gate import Gate
 from tests.support.http2 import Http2
 from tests.support.pool import is_dead
-from tests.support.system import System, is_ready
+from tests.support.system import System, wait_until_whole
 
 ANYWHERE = "tests.apps.anywhere:make_app"
 SIZE = 3_000_000
@@ -39,10 +39,7 @@ def anywhere() -> Iterator[System]:
 @pytest.fixture
 def sturdy(anywhere: System) -> System:
     """The same, whole again for each test, which may harm it."""
-    for pool, target in (("fast", "/ok"), ("slow", "/seen")):
-        for port in anywhere.instances(pool):
-            wait_until(lambda: is_ready(port))  # noqa: B023  # waits here
-        wait_until(lambda: anywhere.get(target).pool == pool)  # noqa: B023
+    wait_until_whole(anywhere, fast="/ok", slow="/seen")
     return anywhere
 
 
