@@ -12,6 +12,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from slowpool.errors import ConfigError
 
+IDLE_SECONDS = 3
+"""How long nginx keeps an idle connection to an instance, on which a request may still come."""
+
 STOP_MARGIN_SECONDS = 5
 """By how much each timeout of the ladder exceeds the one below it."""
 
@@ -111,7 +114,18 @@ class Config(BaseSettings):
         description="resident memory above which an instance is drained and restarted, one per replica "
         "at a time (Linux); 0: never",
     )
-    slow_workers: Count = Field(1, description="workers per slow instance; each runs one job at a time")
+    slow_workers: int = Field(
+        0,
+        ge=0,
+        le=256,
+        description="workers per slow instance; each runs one job at a time; 0: the CPUs that there are, "
+        "divided by `SLOW_PROCESSES`, at least 1",
+    )
+    slow_fork: bool = Field(
+        True,
+        description="1: workers are forked from a process that has imported the application and run its "
+        "`@slowpool.warm` functions (Linux); 0: each worker is started afresh",
+    )
     slow_queue: int = Field(
         8, ge=0, le=100_000, description="jobs that may wait per slow instance; more are answered 503"
     )
@@ -128,6 +142,12 @@ class Config(BaseSettings):
         le=2**63 - 1,  # setrlimit takes no more
         description="memory that a worker may allocate (`RLIMIT_DATA`); beyond it a task gets a "
         "`MemoryError`; 0: no limit",
+    )
+    slow_max_result_bytes: int = Field(
+        67_108_864,
+        ge=1024,
+        le=2**40,
+        description="largest result of a job, and item of a stream, as a pickle; more is an error",
     )
     slow_sandbox: bool = Field(
         True,
@@ -197,7 +217,7 @@ class Config(BaseSettings):
         gt=0,
         le=86_400,
         description="longest time that an instance takes to finish accepted requests after SIGTERM; at least "
-        "`SLOW_TIMEOUT_SECONDS`",
+        "`SLOW_TIMEOUT_SECONDS` + 3",
     )
     stop_grace_seconds: int = Field(
         80,
@@ -306,10 +326,11 @@ class Config(BaseSettings):
 
     @model_validator(mode="after")
     def _check_ladder(self) -> Self:
-        if self.slow_timeout_seconds > self.drain_timeout_seconds:
+        least = self.slow_timeout_seconds + IDLE_SECONDS
+        if least > self.drain_timeout_seconds:
             raise ValueError(
-                f"DRAIN_TIMEOUT_SECONDS={self.drain_timeout_seconds:g} must be at least "
-                f"SLOW_TIMEOUT_SECONDS={self.slow_timeout_seconds:g}, or draining cuts off jobs"
+                f"DRAIN_TIMEOUT_SECONDS={self.drain_timeout_seconds:g} must be at least {least:g}, which is "
+                f"SLOW_TIMEOUT_SECONDS + {IDLE_SECONDS}, or draining cuts off jobs"
             )
         if self.stop_grace_seconds <= self.stop_wait_seconds + STOP_MARGIN_SECONDS:
             raise ValueError(

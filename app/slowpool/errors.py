@@ -3,6 +3,7 @@
 SlowpoolError
 ├── ConfigError               a setting is wrong: exit status 2 at start
 │   └── AppError              the application cannot be loaded
+├── WrongTask                 slowpool.run or stream with a function that cannot be a task
 ├── CannotHandOver            slowpool.run on a fast instance, where it is too late for it
 ├── WorkerTraceback           the cause of an exception of a task, which is not in this tree
 └── RequestError              answered to the client as application/problem+json
@@ -15,6 +16,7 @@ SlowpoolError
     ├── DeadlinePassed        504
     ├── ClientGone            499, which no client reads
     ├── NotPicklable          500
+    ├── ResultTooLarge        500
     ├── WorkerDied            502
     └── CutOff                502
 """
@@ -49,6 +51,10 @@ class CannotHandOver(SlowpoolError, RuntimeError):
 
     def __init__(self, why: str) -> None:
         super().__init__(f"slowpool.run cannot hand the request over to the slow pool: {why}")
+
+
+class WrongTask(SlowpoolError, TypeError):
+    """A function cannot be a task; the text says why and what to do."""
 
 
 class RequestError(SlowpoolError, HTTPError):
@@ -134,6 +140,18 @@ class NotPicklable(RequestError):
     """A task, argument, result or exception cannot pass between processes; the text names its type."""
 
     status = 500
+
+
+class ResultTooLarge(RequestError):
+    """A result, or an item of a stream, is larger than SLOW_MAX_RESULT_BYTES; ``what`` names it."""
+
+    status = 500
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"{what} is larger than SLOW_MAX_RESULT_BYTES: raise that, return less, or let the task yield "
+            "parts to slowpool.stream"
+        )
 
 
 class WorkerDied(RequestError):

@@ -24,6 +24,7 @@ from slowpool.errors import ConfigError
 from slowpool.http.forms import limit_parsing
 from slowpool.http.guard import RequestGuard
 from slowpool.instance import Runtime, State
+from slowpool.linux.processes import adopt_orphans
 from slowpool.linux.scheduling import SHORT_SLICE_SECONDS, request_slice
 from slowpool.observe.loop_watch import LoopWatch
 from slowpool.status.system import system_application
@@ -74,6 +75,7 @@ async def serve(config: Config, own: Instance, *, reload: bool = False) -> None:
             if config.debug:
                 app.settings.setdefault("serve_traceback", True)
             if own.pool is not Pool.FAST:
+                adopt_orphans()  # workers, should their template end
                 await runtime.workers.start()
             await resources.enter_async_context(lifespan(config.app, app))
         if not stop.requested.is_set():

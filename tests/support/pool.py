@@ -26,7 +26,8 @@ def with_pool(scenario: Callable[[Pool], Awaitable[None]], **settings: Any) -> N
     """Run a scenario with a started pool, and close the pool."""
 
     async def main() -> None:
-        pool = Pool(Config(**{"slow_nice": 0, **settings}))  # must not give way to other tests
+        # It must not give way to other tests; the module of the tasks is quickly imported.
+        pool = Pool(Config(**{"slow_nice": 0, "app": "tests.apps.zoo:add", "slow_workers": 1, **settings}))
         await pool.start()
         try:
             await scenario(pool)

@@ -16,8 +16,21 @@ def resident_bytes() -> int:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
+FIRST_FOR_OOM_KILLER = 1000
+"""The highest oom_score_adj, which all descendants inherit: proc(5)."""
+
+
 def volunteer_for_oom_killer() -> None:
-    """Have the kernel kill this process first when memory runs out: oom_score_adj, proc(5)."""
+    """Have the kernel kill this process first when memory runs out."""
     # Not Linux, or not allowed: the kernel then chooses by size.
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
-        file.write("1000")
+        file.write(str(FIRST_FOR_OOM_KILLER))
+
+
+def has_volunteered(pid: int | str = "self") -> bool:
+    """Whether this process, or one that it descends from, has done so."""
+    try:
+        with open(f"/proc/{pid}/oom_score_adj") as file:
+            return int(file.read()) == FIRST_FOR_OOM_KILLER
+    except OSError:
+        return False

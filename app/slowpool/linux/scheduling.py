@@ -9,6 +9,7 @@ import errno
 import os
 import platform
 import struct
+from collections.abc import Collection
 
 SHORT_SLICE_SECONDS = 0.0001
 """The shortest slice that Linux grants. A process with short slices gets the CPU sooner."""
@@ -66,30 +67,83 @@ class Priority:
 
     def apply(self) -> None:
         """Set the niceness of the group, unless it is set. Linux allows ten such writes a second in all."""
-        if self._group_nice is None:
-            return
-        try:
-            with open("/proc/self/autogroup", "w") as file:
-                file.write(str(self._group_nice))
-        except OSError as error:
-            if error.errno == errno.EAGAIN:  # too many writes: the next call tries again
-                return
-        self._group_nice = None
+        if self._group_nice is not None and set_group_nice(self._group_nice):
+            self._group_nice = None
+
+
+def set_group_nice(nice: int) -> bool:
+    """Set the niceness of this session's autogroup; returns False when it should be tried again.
+
+    A process may lower it again, unlike its own niceness.
+    """
+    try:
+        with open("/proc/self/autogroup", "w") as file:
+            file.write(str(nice))
+    except OSError as error:
+        return error.errno != errno.EAGAIN  # too many writes
+    return True
+
+
+def count_cpus(
+    only: Collection[int] = (), cgroups: str = "/proc/self/cgroup", root: str = "/sys/fs/cgroup"
+) -> float:
+    """The CPUs that this process may use: its affinity, and the quota of its cgroups (cgroups(7), cpu.max).
+
+    ``only`` restricts them to these; empty means no restriction.
+    """
+    count: float = os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        available = os.sched_getaffinity(0)
+        count = len(available & {*only} if only else available)
+    for controllers, path in _read_cgroups(cgroups):
+        if controllers and "cpu" not in controllers:
+            continue
+        for folder in _folders(",".join(controllers), path, root):
+            quota, period = _quota(folder)
+            if quota > 0 and period > 0:
+                count = min(count, quota / period)
+    return count
+
+
+def _quota(folder: str) -> tuple[int, int]:
+    """Microseconds of CPU time in each period, and the period; 0 where there is no quota."""
+    with contextlib.suppress(OSError, ValueError):  # version 2; "max" is no quota
+        with open(f"{folder}/cpu.max") as file:
+            quota, period = file.read().split()
+        return int(quota), int(period)
+    with contextlib.suppress(OSError, ValueError):  # version 1; -1 is no quota
+        with open(f"{folder}/cpu.cfs_quota_us") as file:
+            found = int(file.read())
+        with open(f"{folder}/cpu.cfs_period_us") as file:
+            return found, int(file.read())
+    return 0, 0
+
+
+def _folders(controllers: str, path: str, root: str) -> list[str]:
+    """The folder of a cgroup and those above it, from the root on.
+
+    A container may see its own cgroup as the root, whatever the path says.
+    """
+    names = path.strip("/").split("/")
+    return [os.path.join(root, controllers, *names[:depth]) for depth in range(len(names) + 1)]
+
+
+def _read_cgroups(file_name: str) -> list[tuple[list[str], str]]:
+    """This process's cgroups: controllers, none for version 2, and path. Empty where this is not Linux."""
+    try:
+        with open(file_name) as file:
+            lines = [line.split(":", 2) for line in file.read().splitlines()]
+    except OSError:
+        return []
+    return [(controllers.split(",") if controllers else [], path) for _, controllers, path in lines]
 
 
 def has_cgroup_weight(cgroups: str = "/proc/self/cgroup", root: str = "/sys/fs/cgroup") -> bool:
     """Whether this process is scheduled as part of a cgroup: cgroups(7), and in version 2 cpu.weight."""
-    try:
-        with open(cgroups) as file:
-            lines = file.read().splitlines()
-    except OSError:  # not Linux
-        return False
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if "cpu" in controllers.split(",") and path != "/":
+    for controllers, path in _read_cgroups(cgroups):
+        if "cpu" in controllers and path != "/":
             return True
-        names = path.strip("/").split("/")
-        folders = [os.path.join(root, *names[:depth]) for depth in range(len(names) + 1)]
+        folders = _folders("", path, root)
         if not controllers and any(os.path.exists(f"{folder}/cpu.weight") for folder in folders):
             return True
     return False

@@ -21,7 +21,7 @@ MOST_LEARNED = 100
 def report(runtime: Runtime, since: int) -> dict[str, Any]:
     """The report of this instance, with its history from step ``since`` on."""
     now = asyncio.get_running_loop().time()
-    jobs = sorted(runtime.workers.running_jobs, key=lambda job: job.started_at)
+    jobs = sorted(runtime.workers.running_jobs, key=lambda job: -job.run_seconds)
     return {
         "state": runtime.state.value,
         "uptime_seconds": time.time() - runtime.started_at,
@@ -31,7 +31,7 @@ def report(runtime: Runtime, since: int) -> dict[str, Any]:
             {
                 "route": job.route[:MAX_TEXT],
                 "request_id": job.request_id[:MAX_TEXT],
-                "age_seconds": now - job.started_at,
+                "age_seconds": job.run_seconds,
             }
             for job in jobs
         ],

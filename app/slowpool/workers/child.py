@@ -2,144 +2,229 @@
 
 import contextlib
 import faulthandler
-import fcntl
-import logging
 import os
 import pickle
 import resource
-import signal
 import socket
 import sys
 import traceback
-from collections.abc import Sequence
-from typing import NoReturn
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, NoReturn
 
-from slowpool.linux import sandbox
+from slowpool.linux import lifeline, processes, sandbox
 from slowpool.linux.memory import resident_bytes, volunteer_for_oom_killer
 from slowpool.linux.scheduling import Priority
-from slowpool.workers.wire import NOT_PICKLABLE, RAISED, READY, REPLY, REQUEST, RESULT
+from slowpool.workers import progress, records, stack, warm
+from slowpool.workers.wire import ITEM, NOT_PICKLABLE, RAISED, READY, REPLY, REQUEST, RESULT, TOO_LARGE
+
+JOINED_BYTES = 64 * 1024
+"""Up to this size a frame is sent at once."""
 
 
-def main(
-    channel_fd: int, lifeline_fd: int, nice: int, cpus: Sequence[int], memory_bytes: int, sandboxed: bool
-) -> None:
-    """Run the jobs that come on ``channel_fd``. ``cpus`` empty and ``memory_bytes`` 0 mean no limit."""
-    _die_with_the_instance(lifeline_fd)
-    priority = Priority(nice)
-    if cpus:
-        os.sched_setaffinity(0, cpus)
-    if memory_bytes:
-        resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
+class Options(NamedTuple):
+    """Settings of a worker. ``cpus`` empty and ``memory_bytes`` 0 mean no limit."""
+
+    nice: int
+    cpus: Sequence[int]
+    memory_bytes: int
+    sandboxed: bool
+    max_result_bytes: int
+    log_level: str
+
+
+class Ends(NamedTuple):
+    """File descriptors of a worker: its ends of the channel and the lifeline, and the file that it shares."""
+
+    channel: int
+    lifeline: int
+    shared: int
+
+
+def main(ends: tuple[int, int, int], options: tuple[Any, ...], modules: Sequence[str]) -> None:
+    """Run a worker that was started afresh: it imports these modules and warms up itself."""
+    run(Ends(*ends), Options(*options), modules)
+
+
+def run(ends: Ends, options: Options, modules: Sequence[str] = ()) -> None:
+    """Run the jobs that come on the channel, until the instance closes it."""
+    lifeline.hold(ends.lifeline)
+    processes.set_name("slow-worker")
+    processes.adopt_orphans()  # so that what a task starts never leaves it
+    priority = Priority(options.nice)
+    if options.cpus:
+        os.sched_setaffinity(0, options.cpus)
+    if options.memory_bytes:
+        resource.setrlimit(resource.RLIMIT_DATA, (options.memory_bytes, options.memory_bytes))
     volunteer_for_oom_killer()
-    if sandboxed:
+    if options.sandboxed:
         sandbox.enter()
     faulthandler.enable()
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s")
-
+    stack.answer_signal(ends.shared)
+    records.install(options.log_level)
+    if modules:
+        warm.warm_up([*modules])
+    page = progress.open_page(ends.shared)
     # The instance ends a worker that is still starting by breaking the connection.
-    with contextlib.suppress(ConnectionError), socket.socket(fileno=channel_fd) as channel:
+    with contextlib.suppress(ConnectionError), socket.socket(fileno=ends.channel) as channel:
         _keep_to_this_process(channel)
-        pid = os.getpid()
-        _send(channel, READY, 0, b"")
+        sender = _Sender(channel, options.max_result_bytes)
+        sender.send(READY, [])
         while header := _receive(channel, REQUEST.size):
-            number, size = REQUEST.unpack(header)
+            sender.number, streamed, size = REQUEST.unpack(header)
             priority.apply()
+            page.begin(sender.number)
             try:
                 request = _receive(channel, size)
             except MemoryError as error:  # nothing has been read yet
                 _discard(channel, size)
                 kind, body = _raised(error)
             else:
-                kind, body = _run_task(request)
+                kind, body = _run_task(request, sender, streamed)
                 del request
-            if os.getpid() != pid:
+            page.end()
+            if not sender.is_own_process():
                 _end_forked_child(channel, kind, body)
-            _flush()
-            _send(channel, kind, number, body)
+            flush()
+            sender.send(kind, body)
+            del body
 
 
-def _die_with_the_instance(lifeline_fd: int) -> None:
-    """Have the kernel kill this process group when the instance's end of the lifeline closes.
+class _Sender:
+    """Sends the frames of the job with this number."""
 
-    Nothing is ever sent on the lifeline, so SIGIO, for which SIGKILL is set, means that the instance is gone:
-    fcntl(2), F_SETSIG. This needs no thread, and works while a task holds the interpreter's lock.
-    """
-    lifeline = socket.socket(fileno=os.dup(lifeline_fd))
-    if hasattr(fcntl, "F_SETSIG"):
-        fcntl.fcntl(lifeline_fd, fcntl.F_SETOWN, -os.getpgrp())
-        fcntl.fcntl(lifeline_fd, fcntl.F_SETSIG, signal.SIGKILL)
-        flags = fcntl.fcntl(lifeline_fd, fcntl.F_GETFL)
-        fcntl.fcntl(lifeline_fd, fcntl.F_SETFL, flags | os.O_ASYNC | os.O_NONBLOCK)
-        with contextlib.suppress(BlockingIOError):
-            if not lifeline.recv(1):  # it closed before the kernel was asked to watch it
-                os.killpg(0, signal.SIGKILL)
-    lifeline.detach()
+    def __init__(self, channel: socket.socket, max_result_bytes: int) -> None:
+        self.number = 0
+        self._channel = channel
+        self._max_result_bytes = max_result_bytes
+        self._pid = os.getpid()
+
+    def is_own_process(self) -> bool:
+        """Whether this is the worker, and not a process that a task has forked."""
+        return os.getpid() == self._pid
+
+    def send(self, kind: bytes, body: Sequence[bytes]) -> None:
+        """Send a frame; ``body`` is in pieces."""
+        size = sum(map(len, body))
+        final = kind != ITEM
+        has_children = final and processes.has_living_child()
+        header = REPLY.pack(kind, has_children, self.number, resident_bytes() if final else 0, size)
+        if size <= JOINED_BYTES:
+            self._channel.sendall(b"".join([header, *body]))
+            return
+        self._channel.sendall(header)
+        for piece in body:
+            self._channel.sendall(piece)
+
+    def send_items(self, items: Iterable[object]) -> None:
+        """Send each item as a frame; waits while the instance does not read."""
+        for item in items:
+            if not self.is_own_process():
+                raise RuntimeError("a process that a task has forked has no reader for its items")
+            self.send(ITEM, self.pickled("an item", item))
+
+    def pickled(self, what: str, value: object) -> list[bytes]:
+        """The pickle of a value in pieces. Raises _Refused."""
+        pieces = _Pieces(self._max_result_bytes)
+        try:
+            pickle.Pickler(pieces, pickle.HIGHEST_PROTOCOL).dump(value)
+        except _TooLarge:
+            raise _Refused(TOO_LARGE, f"{what}, of type {_type_name(value)},") from None
+        except MemoryError:
+            raise
+        except Exception as error:
+            reason = f"{what}, of type {_type_name(value)}, cannot be pickled: {error}"
+            raise _Refused(NOT_PICKLABLE, (reason, traceback.format_exc())) from error
+        return pieces.pieces
+
+
+class _TooLarge(Exception):
+    """More than SLOW_MAX_RESULT_BYTES."""
+
+
+class _Refused(Exception):
+    """A value that cannot be sent: kind of the reply, and its content."""
+
+
+class _Pieces:
+    """A file that keeps what is written to it, up to a size."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self.pieces: list[bytes] = []
+        self._left = max_bytes
+
+    def write(self, data: Any) -> None:
+        """Keep the data. Raises _TooLarge."""
+        self._left -= len(data)
+        if self._left < 0:
+            raise _TooLarge
+        self.pieces.append(bytes(data))
 
 
 def _keep_to_this_process(channel: socket.socket) -> None:
     """Close the channel in processes that a task starts: what they sent would be taken for a reply."""
     channel.set_inheritable(False)
     # Output that is buffered at the fork would be printed twice.
-    os.register_at_fork(before=_flush, after_in_child=channel.close)
+    os.register_at_fork(before=flush, after_in_child=channel.close)
 
 
-def _end_forked_child(channel: socket.socket, kind: bytes, body: bytes) -> NoReturn:
+def _end_forked_child(channel: socket.socket, kind: bytes, body: Sequence[bytes]) -> NoReturn:
     """End a child that a task has forked and that returned from the task: the job is its parent's.
 
     An exception of the child is printed, as Python prints one that nobody catches.
     """
-    if kind != RESULT:
-        _, text = pickle.loads(body)  # nosec B301  # its own
+    if kind == RAISED:
+        _, text = pickle.loads(b"".join(body))  # nosec B301  # its own
         with contextlib.suppress(OSError):
             os.write(2, text.encode(errors="backslashreplace"))
     if channel.fileno() < 0:  # otherwise no hook ran at the fork, and the buffered output may be the parent's
-        _flush()
+        flush()
     os._exit(0 if kind == RESULT else 1)
 
 
-def _flush() -> None:
+def flush() -> None:
+    """Write what Python has buffered of this process's output."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):  # the task may have closed it
             stream.flush()
 
 
-def _run_task(request: bytearray) -> tuple[bytes, bytes]:
-    """Run one job; returns the kind and the body of the reply.
+def _run_task(request: bytearray, sender: _Sender, streamed: bool) -> tuple[bytes, list[bytes]]:
+    """Run one job and send its items; returns the kind and the body of the reply.
 
     SystemExit and the like are not caught: they end the process, as anywhere else.
     """
     try:
         task, args, kwargs = pickle.loads(request)  # nosec B301  # from the instance
         result = task(*args, **kwargs)
+        if streamed:
+            if not isinstance(result, Iterable):
+                raise TypeError(f"the task of slowpool.stream returned {_type_name(result)}: use yield")
+            try:
+                sender.send_items(result)
+            finally:
+                getattr(result, "close", flush)()
+            result = None
+        return RESULT, sender.pickled("the result", result)
+    except _Refused as refused:
+        kind, content = refused.args
+        return kind, [pickle.dumps(content)]
     except Exception as error:
         return _raised(error)
-    try:
-        return RESULT, pickle.dumps(result, pickle.HIGHEST_PROTOCOL)
-    except MemoryError as error:
-        return _raised(error)
-    except Exception as error:
-        reason = f"the result, of type {_type_name(result)}, cannot be pickled: {error}"
-        return NOT_PICKLABLE, pickle.dumps((reason, traceback.format_exc()))
 
 
-def _raised(error: Exception) -> tuple[bytes, bytes]:
+def _raised(error: Exception) -> tuple[bytes, list[bytes]]:
     text = "".join(traceback.format_exception(error))
     try:
         pickled = pickle.dumps(error, pickle.HIGHEST_PROTOCOL)
         pickle.loads(pickled)  # nosec B301  # its own; fails when __init__ takes other arguments than args
     except Exception as why:
         reason = f"the exception, of type {_type_name(error)}, cannot be pickled: {why}"
-        return NOT_PICKLABLE, pickle.dumps((reason, text))
-    return RAISED, pickle.dumps((pickled, text))
+        return NOT_PICKLABLE, [pickle.dumps((reason, text))]
+    return RAISED, [pickle.dumps((pickled, text))]
 
 
 def _type_name(value: object) -> str:
     return f"{type(value).__module__}.{type(value).__qualname__}"
-
-
-def _send(channel: socket.socket, kind: bytes, number: int, body: bytes) -> None:
-    channel.sendall(REPLY.pack(kind, number, resident_bytes(), len(body)))
-    channel.sendall(body)
 
 
 def _receive(channel: socket.socket, size: int) -> bytearray:

@@ -2,114 +2,145 @@
 
 import asyncio
 import contextlib
+import functools
 import logging
 import os
-import secrets
-import signal
 import socket
-import subprocess
-import sys
-import uuid
+from typing import Any
 
 from slowpool.config import Config
+from slowpool.workers import progress, stack
+from slowpool.workers.job import Job
 from slowpool.workers.output import OutputLog
-from slowpool.workers.wire import NOT_PICKLABLE, RAISED, READY, REQUEST, RESULT, Reply, ReplyReader
+from slowpool.workers.process import Process
+from slowpool.workers.spawner import Spawner
+from slowpool.workers.wire import ITEM, READY, REPLIES, REQUEST, Reply, ReplyReader
 
 log = logging.getLogger("slowpool.worker")
 
 START_TIMEOUT_SECONDS = 30.0
+"""How long a forked worker may take to take jobs. A fresh one loads what it needs first."""
 
-EXIT_POLL_SECONDS = 0.01
-"""How often the handle checks whether the process has ended, where there is no pidfd_open(2)."""
+STACK_TIMEOUT_SECONDS = 0.05
+"""How long a worker may take to write its stack."""
 
-BOOTSTRAP = (
-    "import sys; from ast import literal_eval; sys.path[:] = literal_eval(sys.argv[2]); "
-    "from slowpool.workers.child import main; main(*literal_eval(sys.argv[1]))"
-)
+EXIT_SECONDS = 0.5
+"""How long a worker that has closed its channel may take to exit."""
+
+KILL_TIMEOUT_SECONDS = 5.0
+"""How long a template may take to say that a worker that was killed has ended."""
 
 
 class WorkerHandle(asyncio.Protocol):
-    """Starts, feeds and kills one worker: a process in a session of its own. To be made in an event loop.
+    """Starts, feeds and kills one worker. To be made in an event loop.
 
     ``reply`` is a future of the reply to the job that was sent last, ``exited`` one of how the process ended,
-    such as "was killed by SIGKILL".
+    such as "was killed by SIGKILL". Once it has ended, ``has_begun_job`` tells whether it had begun that job.
 
-    The instance has the other ends of three things of the worker: a channel for jobs, of which this is also
-    the asyncio protocol; a pipe for its output; and a lifeline, a socket whose end means the instance's end.
+    The instance has the other ends of four things of the worker: a channel for jobs, of which this is also
+    the asyncio protocol; a pipe for its output; a lifeline, a socket whose end means the instance's end; and
+    a file in memory, in which the worker writes how far it is.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, spawner: Spawner) -> None:
         loop = asyncio.get_running_loop()
         self.pid = 0
         self.killed = False
         self.jobs = 0
         self.resident_bytes = 0
+        self.has_children = False
+        self.has_begun_job = False
         self.reply: asyncio.Future[Reply] = loop.create_future()
         self.exited: asyncio.Future[str] = loop.create_future()
         self._config = config
-        self._max_reply_bytes = config.slow_max_memory_bytes or (
-            os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        )
-        self._reader = ReplyReader(0, {READY}, self._max_reply_bytes)
+        self._spawner = spawner
+        self._process: Process | None = None
+        self._reader = ReplyReader(0, {READY}, 0)
+        self._job: Job[Any] | None = None
         self._fault = ""
-        self._marker = f"SLOWPOOL_WORKER={uuid.uuid4().hex}"
 
     async def start(self) -> None:
         """Start the process and wait until it takes jobs. Raises OSError when it does not."""
-        channel, channel_there = socket.socketpair()
-        with channel_there:
-            loop = asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()
+        with contextlib.ExitStack() as theirs, contextlib.ExitStack() as ours:
+            channel, channel_there = socket.socketpair()
+            theirs.enter_context(channel_there)
             self._channel, _ = await loop.create_connection(lambda: self, sock=channel)
+            ours.callback(self._channel.abort)
             self._lifeline, lifeline_there = socket.socketpair()
+            theirs.enter_context(lifeline_there)
+            ours.enter_context(self._lifeline)
             output, output_there = os.pipe()
-            try:
-                with lifeline_there:
-                    self._process = self._spawn(channel_there, lifeline_there, output_there)
-            except OSError:
-                self._channel.abort()
-                self._lifeline.close()
-                os.close(output)
-                raise
-            finally:
-                os.close(output_there)
+            theirs.callback(os.close, output_there)
+            ours.callback(os.close, output)
+            self._shared = progress.make_file()
+            ours.callback(os.close, self._shared)
+            ends = [channel_there.fileno(), lifeline_there.fileno(), self._shared, output_there]
+            self._process = await self._spawner.spawn(ends)
+            ours.pop_all()
         self.pid = self._process.pid
         self._output = OutputLog(output, self.pid)
-        self._watch_exit()
-        ends: list[asyncio.Future[Reply] | asyncio.Future[str]] = [self.reply, self.exited]
-        await asyncio.wait(ends, timeout=START_TIMEOUT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        self._process.exited.add_done_callback(self._on_exit)
+        ready: list[asyncio.Future[Any]] = [self.reply, self.exited]
+        timeout = START_TIMEOUT_SECONDS if self._spawner.forks else None
+        await asyncio.wait(ready, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         if not self.reply.done():
             await self.kill()
             raise OSError(f"worker {self.pid} did not become ready: it {self.exited.result()}")
 
     def has_died(self) -> bool:
         """Whether the process has ended or been killed, even if the event loop has not noticed yet."""
-        if self.killed or self.exited.done() or not hasattr(os, "waitid"):
-            return self.killed or self.exited.done()
-        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        return self.killed or self._process is None or self._process.has_ended()
 
-    def send(self, request: bytes, request_id: str) -> None:
-        """Start a job: ``request`` is the pickle of ``(task, args, kwargs)``."""
+    def send(self, job: Job[Any]) -> None:
+        """Start a job."""
         self.jobs += 1
-        number = secrets.randbits(64)
+        self._job = job
         self.reply = asyncio.get_running_loop().create_future()
-        self._reader = ReplyReader(number, {RESULT, RAISED, NOT_PICKLABLE}, self._max_reply_bytes)
-        self._output.begin(request_id)
-        self._channel.writelines([REQUEST.pack(number, len(request)), request])
+        limit = self._config.slow_max_result_bytes
+        self._reader = ReplyReader(job.number, REPLIES, limit, streamed=job.streamed)
+        self._output.begin(job.request_id)
+        job.begin(self.pid, functools.partial(progress.read, self._shared, job.number), self._resume)
+        self._channel.writelines([REQUEST.pack(job.number, job.streamed, len(job.request)), job.request])
+        self._resume()
 
-    def end_job(self) -> None:
-        """Log the rest of the output of the job that has just replied."""
+    def end_job(self) -> Reply:
+        """Return the reply to the job, which is not kept, and log the rest of its output."""
         self._output.end()
+        reply, self._job = self.reply.result(), None
+        self.reply = asyncio.get_running_loop().create_future()
+        return reply
+
+    async def stack(self) -> tuple[list[str], bool]:
+        """Where the running task is: frames such as ``shop/pdf.py:27 in draw``, the innermost first.
+
+        The other value is whether they are all; a process that does not run writes none in time. The task
+        goes on undisturbed.
+        """
+        stack.prepare(self._shared)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(self.pid, stack.SIGNAL)
+        loop = asyncio.get_running_loop()
+        until = loop.time() + STACK_TIMEOUT_SECONDS
+        while True:
+            frames, whole = stack.read(self._shared)
+            if whole or loop.time() > until or self.exited.done():
+                return frames, whole
+            await asyncio.sleep(0.001)
 
     async def kill(self) -> None:
         """Kill the process and everything it started; returns when the process is gone."""
-        if not self.exited.done():
+        if self._process and not self.exited.done():
             self.killed = True
-            self._kill_group()
-        await asyncio.shield(self.exited)
+            self._process.kill()
+            await asyncio.wait([self.exited], timeout=KILL_TIMEOUT_SECONDS)
+            if not self.exited.done():  # the template hangs
+                self._spawner.replace_template()
+            await asyncio.shield(self.exited)
 
     async def stop(self, timeout_seconds: float) -> None:
         """Ask the idle process to end, if it was started, and kill it if it does not in time."""
-        if not self.pid:
+        if not self._process:
             return
         self._channel.close()
         try:
@@ -120,95 +151,46 @@ class WorkerHandle(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Called by asyncio with what comes from the worker, or from a process that a task left behind."""
         try:
-            reply = self._reader.feed(data)
+            for reply in self._reader.feed(data):
+                if reply.kind != ITEM:
+                    self.resident_bytes, self.has_children = reply.resident_bytes, reply.has_children
+                    self.reply.set_result(reply)
+                elif self._job and not self._job.add_item(reply):
+                    self._channel.pause_reading()
         except ValueError as fault:
             self._reject(str(fault))
-        else:
-            if reply:
-                self.resident_bytes = reply.resident_bytes
-                self.reply.set_result(reply)
+
+    def eof_received(self) -> None:
+        """Called by asyncio when the worker has closed its end, as it does when its interpreter exits."""
+        asyncio.get_running_loop().call_later(EXIT_SECONDS, self._end_unless_exited)
+
+    def _end_unless_exited(self) -> None:
+        if not self.exited.done() and not self.killed:  # a thread may keep it alive
+            self._fault = " after it closed its channel"
+            self._end_process()
+
+    def _resume(self) -> None:
+        self._channel.resume_reading()
 
     def _reject(self, fault: str) -> None:
         """Kill the process: after such bytes nobody knows which job a reply belongs to."""
-        self.killed = True
         self._fault = f" after it sent {fault}"
         message = "killing worker %d, which sent %s: did a task fork it without os.fork?"
         log.error(message, self.pid, fault, extra={"worker": self.pid})
         self._channel.abort()
-        self._kill_group()
+        self._end_process()
 
-    def _spawn(self, channel: socket.socket, lifeline: socket.socket, output: int) -> subprocess.Popen[bytes]:
-        config = self._config
-        arguments = (
-            channel.fileno(),
-            lifeline.fileno(),
-            config.slow_nice,
-            sorted(config.worker_cpus),
-            config.slow_max_memory_bytes,
-            config.slow_sandbox,
-        )
-        name, _, value = self._marker.partition("=")
-        return subprocess.Popen(
-            [sys.executable, "-c", BOOTSTRAP, repr(arguments), repr(sys.path)],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            pass_fds=[channel.fileno(), lifeline.fileno()],
-            start_new_session=True,
-            env={**os.environ, name: value},
-        )
+    def _end_process(self) -> None:
+        self.killed = True
+        if self._process:
+            self._process.kill()
 
-    def _watch_exit(self) -> None:
-        try:
-            pidfd = os.pidfd_open(self.pid)
-        except (AttributeError, OSError):  # another system, an old kernel, or not allowed
-            self._poll_exit()
-        else:
-            asyncio.get_running_loop().add_reader(pidfd, self._on_pidfd, pidfd)
-
-    def _poll_exit(self) -> None:
-        if self._process.poll() is None:
-            asyncio.get_running_loop().call_later(EXIT_POLL_SECONDS, self._poll_exit)
-        else:
-            self._on_exit()
-
-    def _on_pidfd(self, pidfd: int) -> None:
-        asyncio.get_running_loop().remove_reader(pidfd)
-        os.close(pidfd)
-        self._on_exit()
-
-    def _on_exit(self) -> None:
-        self._kill_group()  # before another process can get the pid
-        self._kill_marked()
-        status = self._process.wait()
+    def _on_exit(self, exited: asyncio.Future[str]) -> None:
+        if self._job:
+            self._job.stop()  # it reads the shared file once more
+            self.has_begun_job = progress.has_begun(self._shared, self._job.number)
         self._channel.abort()
         self._lifeline.close()
         self._output.close()
-        self.exited.set_result(_describe(status) + self._fault)
-
-    def _kill_group(self) -> None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)
-
-    def _kill_marked(self) -> None:
-        """Kill descendants that left the group: they have all inherited the marker in the environment."""
-        marker = self._marker.encode()
-        with contextlib.suppress(FileNotFoundError):  # no /proc
-            for entry in os.listdir("/proc"):
-                if not entry.isdecimal() or int(entry) == self.pid:
-                    continue
-                with contextlib.suppress(OSError):
-                    with open(f"/proc/{entry}/environ", "rb") as file:
-                        marked = marker in file.read().split(b"\0")
-                    if marked:
-                        os.kill(int(entry), signal.SIGKILL)
-
-
-def _describe(status: int) -> str:
-    """How a process ended, from subprocess's form of its wait status."""
-    if status < 0:
-        try:
-            return f"was killed by {signal.Signals(-status).name}"
-        except ValueError:
-            return f"was killed by signal {-status}"
-    return f"exited with status {status}"
+        os.close(self._shared)
+        self.exited.set_result(exited.result() + self._fault)

@@ -16,7 +16,7 @@ PIPE_BYTES = 256 * 1024
 class OutputLog:
     """Logs what comes through a pipe, line by line, with the worker's pid and the request's id."""
 
-    def __init__(self, fd: int, pid: int) -> None:
+    def __init__(self, fd: int, pid: int, label: str = "worker") -> None:
         self._fd: int | None = fd
         self._pid = pid
         self._line = b""

@@ -9,19 +9,18 @@ from typing import Any, TypeVar, TypeVarTuple
 
 from slowpool.config import Config
 from slowpool.errors import CutOff, DeadlinePassed, Draining, PoolFull, WorkerDied
+from slowpool.linux.scheduling import count_cpus
 from slowpool.observe.metrics import Metrics
 from slowpool.workers.handle import WorkerHandle
-from slowpool.workers.job import Job, pickle_request
+from slowpool.workers.job import Job, name_of, pickle_request
 from slowpool.workers.queue import JobQueue
+from slowpool.workers.spawner import RESTART_DELAY_SECONDS, Spawner
 from slowpool.workers.wire import RESULT, Reply
 
 log = logging.getLogger("slowpool")
 
 STOP_TIMEOUT_SECONDS = 1.0
 """How long an idle worker may take to end before it is killed."""
-
-RESTART_DELAY_SECONDS = (0.1, 3.0)
-"""The first and the longest pause between attempts to start a worker."""
 
 ESTIMATE_WEIGHT = 0.2
 """Weight of the newest job in the moving average of the service time."""
@@ -35,7 +34,7 @@ Ts = TypeVarTuple("Ts")
 
 
 class WorkerPool:
-    """Runs tasks in worker processes: ``slow_workers`` at a time, and ``slow_queue`` more may wait.
+    """Runs tasks in worker processes: ``size`` at a time, and ``slow_queue`` more may wait.
 
     Each place for a worker is a slot. The asyncio task of a slot starts the worker, gives it one job after
     the other and replaces it. A slot is idle only when its worker is ready.
@@ -44,16 +43,20 @@ class WorkerPool:
     def __init__(self, config: Config, metrics: Metrics | None = None) -> None:
         self._config = config
         self._metrics = metrics or Metrics()
+        self.size = worker_count(config)
         self.waiting_jobs = JobQueue()
         self._idle: deque[asyncio.Future[Job[Any] | None]] = deque()
-        self.running_jobs: set[Job[Any]] = set()
+        self.running_jobs: dict[Job[Any], WorkerHandle] = {}
+        self._spawner = Spawner(config)
         self._slots: list[asyncio.Task[None]] = []
         self._service_seconds: float | None = None
+        self._has_cut_jobs_off = False
         self._closed = False
 
     async def start(self) -> None:
-        """Start the workers; returns when all are ready."""
-        ready = [asyncio.Event() for _ in range(self._config.slow_workers)]
+        """Start the workers; returns when all are ready. Raises AppError when a warm function fails."""
+        await self._spawner.start()
+        ready = [asyncio.Event() for _ in range(self.size)]
         self._slots = [asyncio.create_task(self._run_slot(event)) for event in ready]
         for event in ready:
             await event.wait()
@@ -66,13 +69,15 @@ class WorkerPool:
         timeout: float | None = None,
         request_id: str = "",
         route: str = "",
+        streamed: bool = False,
     ) -> Job[T]:
         """Accept a job of ``task(*args, **kwargs)``; ``timeout`` includes its wait.
 
-        Raises PoolFull, NotPicklable and Draining.
+        Raises PoolFull, NotPicklable, WrongTask and Draining.
         """
         timeout = self._config.slow_timeout_seconds if timeout is None else timeout
-        job: Job[T] = Job(pickle_request(task, args, kwargs), timeout, request_id, route)
+        request = pickle_request(task, args, kwargs, streamed=streamed)
+        job: Job[T] = Job(request, timeout, request_id, route, name_of(task), streamed=streamed)
         if self._closed:
             raise Draining(SHUTTING_DOWN)
         job.outcome.add_done_callback(self._count)
@@ -90,14 +95,16 @@ class WorkerPool:
     def retry_after_seconds(self) -> int:
         """When a job that is refused now could start, in whole seconds, at least 1.
 
-        The waiting jobs and the refused one each take the service time, and ``slow_workers`` of them run at a
-        time. The service time is a moving average over the jobs that have run, or the age of the oldest
-        running job if that is longer.
+        The waiting jobs and the refused one each take the service time, and ``size`` of them run at a time.
+        The service time is a moving average over the jobs that have ended by themselves, or the age of the
+        oldest running job if that is longer. While all that have run were cut off, it is the longest time
+        allowed.
         """
-        now = asyncio.get_running_loop().time()
-        ages = [now - job.started_at for job in self.running_jobs]
-        service_seconds = max([self._service_seconds or 0, *ages])
-        seconds = service_seconds * (len(self.waiting_jobs) + 1) / self._config.slow_workers
+        known_seconds = self._service_seconds
+        if known_seconds is None:
+            known_seconds = self._config.slow_timeout_seconds if self._has_cut_jobs_off else 0
+        service_seconds = max([known_seconds, *(job.run_seconds for job in self.running_jobs)])
+        seconds = service_seconds * (len(self.waiting_jobs) + 1) / self.size
         return min(max(1, math.ceil(seconds)), math.ceil(self._config.slow_timeout_seconds))
 
     async def close(self) -> None:
@@ -111,6 +118,11 @@ class WorkerPool:
             slot.cancel()
         await asyncio.gather(*self._slots, return_exceptions=True)
         self._slots = []
+        await self._spawner.close()
+
+    async def stack(self, job: Job[Any]) -> tuple[list[str], bool]:
+        """Where a running job is: see WorkerHandle.stack. Raises KeyError when it does not run."""
+        return await self.running_jobs[job].stack()
 
     def _give_to_idle_slot(self, job: Job[Any]) -> bool:
         """Give the job to an idle slot; returns whether there was one."""
@@ -121,11 +133,16 @@ class WorkerPool:
                 return True
         return False
 
+    def _pass_on(self, job: Job[Any]) -> None:
+        """Give a job that has not begun to another slot, or let it be the next."""
+        if not job.outcome.done() and not self._give_to_idle_slot(job):
+            self.waiting_jobs.put_back(job)
+
     async def _run_slot(self, ready: asyncio.Event) -> None:
         """Keep one worker running, and give it jobs, until cancelled."""
         delay, longest = RESTART_DELAY_SECONDS
         while True:
-            worker = WorkerHandle(self._config)
+            worker = WorkerHandle(self._config, self._spawner)
             try:
                 await worker.start()
                 delay, _ = RESTART_DELAY_SECONDS
@@ -149,7 +166,8 @@ class WorkerPool:
     def _is_worn(self, worker: WorkerHandle) -> bool:
         config = self._config
         return worker.jobs > 0 and bool(
-            (config.slow_max_jobs and worker.jobs >= config.slow_max_jobs)
+            worker.has_children  # what a job has started ends with it
+            or (config.slow_max_jobs and worker.jobs >= config.slow_max_jobs)
             or (config.slow_max_rss_bytes and worker.resident_bytes > config.slow_max_rss_bytes)
         )
 
@@ -179,38 +197,41 @@ class WorkerPool:
         if job.outcome.done():  # given up between the queue and here
             return
         if worker.has_died():  # while it was idle: the job has not started
-            if not self._give_to_idle_slot(job):
-                self.waiting_jobs.put_back(job)
+            self._pass_on(job)
             await asyncio.wait([worker.exited])
             return
-        loop = asyncio.get_running_loop()
-        job.started_at = loop.time()
-        job.worker_pid = worker.pid
+        job.started_at = asyncio.get_running_loop().time()
         if job.started_at >= job.deadline:
             job.fail_unstarted()
             return
-        self.running_jobs.add(job)
+        self.running_jobs[job] = worker
         self._metrics.job_wait.observe(job.wait_seconds)
+        where: list[str] | None = None
         try:
-            worker.send(job.request, job.request_id)
+            worker.send(job)
             ends: list[asyncio.Future[Any]] = [worker.reply, worker.exited, job.outcome]
             timeout = job.deadline - job.started_at
-            await asyncio.wait(ends, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(ends, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+            if not done:
+                where, _ = await worker.stack()
         finally:  # also when close() cancels this slot
             unfinished = not worker.reply.done() and not worker.exited.done()
             if unfinished:
-                extra = {"request_id": job.request_id, "route": job.route, "worker": worker.pid}
-                log.info("killing worker %d, whose job is late or given up", worker.pid, extra=extra)
+                _log_kill(worker, job, where)
                 await worker.kill()
-            self.running_jobs.discard(job)
-            job.run_seconds = loop.time() - job.started_at
+            del self.running_jobs[job]
+            job.stop()
             self._metrics.job_run.observe(job.run_seconds)
-            self._learn(job.run_seconds)
+            if worker.reply.done():
+                self._learn(job.run_seconds)
+            else:
+                self._has_cut_jobs_off = True
         if unfinished:
             job.fail(DeadlinePassed("the deadline passed before the job was done"))
         elif worker.reply.done():
-            worker.end_job()
-            job.end(worker.reply.result())
+            job.end(worker.end_job())
+        elif not worker.has_begun_job:  # it died before it had read the request
+            self._pass_on(job)
         else:
             log_message = f"worker {worker.pid} {worker.exited.result()}"
             job.fail(WorkerDied("the worker that ran the job died", log_message))
@@ -228,3 +249,20 @@ class WorkerPool:
         if self._service_seconds is None:
             self._service_seconds = run_seconds
         self._service_seconds += ESTIMATE_WEIGHT * (run_seconds - self._service_seconds)
+
+
+def worker_count(config: Config) -> int:
+    """The workers of one slow instance: SLOW_WORKERS, or the CPUs that there are for it."""
+    cpus = count_cpus(config.worker_cpus)
+    return config.slow_workers or max(1, int(cpus // config.slow_processes))
+
+
+def _log_kill(worker: WorkerHandle, job: Job[Any], where: list[str] | None) -> None:
+    """Log that the worker is killed, and where its task was; ``where`` is None when the job was given up."""
+    extra = {"request_id": job.request_id, "route": job.route, "task": job.task, "worker": worker.pid}
+    if where is None:
+        log.info("killing worker %d, whose job was given up", worker.pid, extra=extra)
+        return
+    extra["stack"] = "\n".join(where)
+    place = where[0] if where else "a place that it did not tell in time"
+    log.warning("killing worker %d, whose job is late: it was at %s", worker.pid, place, extra=extra)

@@ -6,7 +6,7 @@ from slowpool.workers.wire import RAISED, READY, REPLY, RESULT, Reply, ReplyRead
 
 NUMBER = 2**64 - 1
 BODY = b"the body"
-FRAME = REPLY.pack(RESULT, NUMBER, 4096, len(BODY)) + BODY
+FRAME = REPLY.pack(RESULT, False, NUMBER, 4096, len(BODY)) + BODY
 
 
 def reader() -> ReplyReader:
@@ -28,9 +28,9 @@ def test_a_reply_may_be_empty() -> None:
 @pytest.mark.parametrize(
     ("data", "text"),
     [
-        (REPLY.pack(RESULT, NUMBER - 1, 0, 0), "bytes that are no reply to its job"),
+        (REPLY.pack(RESULT, False, NUMBER - 1, 0, 0), "bytes that are no reply to its job"),
         (REPLY.pack(READY, NUMBER, 0, 0), "bytes that are no reply to its job"),
-        (REPLY.pack(RESULT, NUMBER, 0, 101), "a reply of 101 bytes, more than its memory can hold"),
+        (REPLY.pack(RESULT, False, NUMBER, 0, 101), "a reply of 101 bytes, more than its memory can hold"),
         (FRAME + b"more", "4 bytes after its reply"),
         (2 * FRAME, f"{len(FRAME)} bytes after its reply"),
     ],

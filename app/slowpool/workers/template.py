@@ -1,0 +1,248 @@
+"""The template: the process that starts the workers of a slow instance, and that they are forked from.
+
+It imports the application's modules and warms up, once. A worker that is forked from it has all that at once,
+and shares its memory. Where a fork is not safe it has nothing of the application, and starts each worker afresh.
+
+It is the parent of the workers. What a worker leaves behind becomes its child, and is killed. When the
+instance ends, it kills all of them, and ends too. When it is the one that ends, the workers go on.
+"""
+
+import contextlib
+import errno
+import gc
+import os
+import select
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+from slowpool.linux import lifeline, processes
+from slowpool.linux.scheduling import LOWEST_NICE, set_group_nice
+from slowpool.workers import child, records, warm
+from slowpool.workers.child import Ends, Options
+
+START = struct.Struct("!Q")
+"""From the instance: number of the worker, with the file descriptors of Ends and one for its output."""
+
+REPORT = struct.Struct("!cQqI")
+"""To the instance: kind, number of the worker, value, size of the text that follows."""
+
+READY = b"R"  # it takes requests
+AFRESH = b"A"  # workers will not be forked; text: why
+FAILED = b"F"  # a function marked with @slowpool.warm has failed; text: the error's line, and its traceback
+STARTED = b"S"  # value: pid; with a pidfd where there are any
+REFUSED = b"N"  # a worker could not be started; value: errno
+EXITED = b"X"  # value: exit status, negative for a signal
+
+BOOTSTRAP = (
+    "import sys; from ast import literal_eval; sys.path[:] = literal_eval(sys.argv[2]); "
+    "from slowpool.workers.{module} import main; main(*literal_eval(sys.argv[1]))"
+)
+
+
+def command(module: str, *arguments: object) -> list[str]:
+    """The command line of a fresh process that runs ``main`` of a module of this room."""
+    return [sys.executable, "-c", BOOTSTRAP.format(module=module), repr(arguments), repr(sys.path)]
+
+
+def main(control_fd: int, options: tuple[Any, ...], modules: list[str], fork: bool) -> None:
+    """Start workers as the instance asks for them on ``control_fd``, until it closes it."""
+    processes.set_name("slow-template")
+    processes.adopt_orphans()
+    template = _Template(socket.socket(fileno=control_fd), Options(*options), modules, fork)
+    records.install(template.options.log_level)
+    if fork and not template.warm_up():
+        return
+    template.serve()
+
+
+class _Template:
+    """The state of this process: the workers that live, each with its number."""
+
+    def __init__(self, control: socket.socket, options: Options, modules: list[str], fork: bool) -> None:
+        self.options = options
+        self._control = control
+        self._modules = modules
+        self._fork = fork
+        self._workers: dict[int, int] = {}  # pid -> number
+        self._own: set[int] = set()  # children that warming up has started
+
+    def warm_up(self) -> bool:
+        """Import and warm up; returns whether that went well.
+
+        Does not return where a fork would not be safe: the process then runs a new program.
+        """
+        lifeline.hold(self._control.fileno())  # a model may take minutes to load
+        set_group_nice(LOWEST_NICE)
+        try:
+            warm.warm_up(self._modules)
+        except (Exception, SystemExit) as error:
+            *_, last = traceback.format_exception_only(error)
+            self._report(FAILED, text=f"{last.strip()}\n{traceback.format_exc()}")
+            return False
+        set_group_nice(0)
+        lifeline.release(self._control.fileno())
+        if why := self._why_not_fork():
+            self._report(AFRESH, text=why)
+            # A new program in this process: without the threads, and without the application's memory.
+            os.set_inheritable(self._control.fileno(), True)
+            arguments = self._control.fileno(), tuple(self.options), self._modules, False
+            os.execv(sys.executable, command("template", *arguments))
+        self._own = processes.children()
+        gc.collect()
+        gc.freeze()  # a collection in a worker would copy what it touches
+        return True
+
+    def serve(self) -> None:
+        """Start workers, and report how they end."""
+        self._wake, wake_there = socket.socketpair()
+        self._wake.setblocking(False)
+        wake_there.setblocking(False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(wake_there.fileno(), warn_on_full_buffer=False)
+        poll = select.poll()
+        poll.register(self._control, select.POLLIN)
+        poll.register(self._wake, select.POLLIN)
+        self._report(READY)
+        with contextlib.suppress(ConnectionError):
+            while True:
+                for fd, _ in poll.poll():
+                    if fd == self._wake.fileno():
+                        with contextlib.suppress(BlockingIOError):
+                            self._wake.recv(4096)
+                    elif not self._start_one():
+                        self._end()
+                        return
+                self._reap()
+        self._end()
+
+    def _why_not_fork(self) -> str:
+        # Some libraries, such as OpenBLAS, end their threads at a fork, and start others later.
+        pid = os.fork()
+        if not pid:
+            os._exit(0)
+        os.waitpid(pid, 0)
+        count = processes.count_threads()
+        if count == 1:
+            return ""
+        names = ", ".join(thread.name for thread in threading.enumerate() if thread.name != "MainThread")
+        return f"{count} threads are alive after warming up{f', such as {names}' if names else ''}"
+
+    def _start_one(self) -> bool:
+        """Start a worker; returns False when the instance has closed its end."""
+        message, fds, _, _ = socket.recv_fds(self._control, START.size, len(Ends._fields) + 1)
+        if not message:
+            return False
+        (number,) = START.unpack(message)
+        try:
+            *ends, output = fds
+            pid = self._fork_worker(Ends(*ends), output) if self._fork else self._start_fresh(ends, output)
+        except (OSError, ValueError) as error:  # ValueError: this process had no file descriptors left
+            self._report(REFUSED, number, getattr(error, "errno", None) or errno.EMFILE)
+        else:
+            self._workers[pid] = number
+            pidfd = processes.open_pidfd(pid)
+            self._report(STARTED, number, pid, fds=[] if pidfd is None else [pidfd])
+            if pidfd is not None:
+                os.close(pidfd)
+        finally:
+            for fd in fds:
+                os.close(fd)
+        return True
+
+    def _start_fresh(self, ends: Sequence[int], output: int) -> int:
+        process = subprocess.Popen(
+            command("child", tuple(ends), tuple(self.options), self._modules),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            pass_fds=ends,
+            start_new_session=True,
+        )
+        process.returncode = 0  # this module waits for it
+        return process.pid
+
+    def _fork_worker(self, ends: Ends, output: int) -> int:
+        pid = os.fork()
+        if pid:
+            return pid
+        status = 1
+        try:
+            os.setsid()
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            self._control.close()
+            self._wake.close()
+            for fd in (1, 2):
+                os.dup2(output, fd)
+            os.close(output)
+            _reseed()
+            child.run(ends, self.options)
+            status = 0
+        except SystemExit as error:
+            status = _exit_status(error)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            # What is registered with atexit is the template's own, and must not run once for each worker.
+            child.flush()
+            os._exit(status)
+
+    def _reap(self) -> None:
+        """Wait for the children that have ended; kill what they leave, and report the workers among them."""
+        ended = []
+        while pid := _ended_child():
+            processes.kill_group(pid)
+            _, status = os.waitpid(pid, 0)
+            if pid in self._workers:
+                ended.append((self._workers.pop(pid), os.waitstatus_to_exitcode(status)))
+        processes.kill_children({*self._workers, *self._own})
+        for number, exit_code in ended:
+            self._report(EXITED, number, exit_code)
+
+    def _end(self) -> None:
+        for pid in self._workers:
+            processes.kill_group(pid)
+        while processes.kill_children():
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(-1, 0)
+
+    def _report(
+        self, kind: bytes, number: int = 0, value: int = 0, text: str = "", fds: Sequence[int] = ()
+    ) -> None:
+        body = text.encode(errors="backslashreplace")
+        message = REPORT.pack(kind, number, value, len(body)) + body
+        sent = socket.send_fds(self._control, [message], fds) if fds else 0
+        self._control.sendall(message[sent:])
+
+
+def _ended_child() -> int | None:
+    """A child that has ended, which is left a zombie; None when there is none."""
+    try:
+        found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return None
+    return found.si_pid if found else None
+
+
+def _reseed() -> None:
+    """Give this process random numbers of its own. Python's own generator does that itself."""
+    numpy = sys.modules.get("numpy")
+    if numpy:
+        numpy.random.seed()
+
+
+def _exit_status(error: SystemExit) -> int:
+    """The status with which Python would exit."""
+    if error.code is None:
+        return 0
+    if isinstance(error.code, int):
+        return error.code & 0xFF
+    print(error.code, file=sys.stderr)
+    return 1
