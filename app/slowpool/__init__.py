@@ -23,7 +23,9 @@ async def run(task: Callable[..., T], /, *args: Any, on_progress: Listener, **kw
 async def run(task: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
 
 
-async def run(task: Callable[..., T], /, *args: Any, on_progress: Listener | None = None, **kwargs: Any) -> T:
+async def run(  # type: ignore[misc]  # the arguments of P cannot have a keyword beside them
+    task: Callable[..., T], /, *args: Any, on_progress: Listener | None = None, **kwargs: Any
+) -> T:
     """Run a task in a worker process of the slow pool, and return what it returns.
 
     The task is a plain function of an importable module; it may block. ``run`` can be called in any handler,

@@ -140,9 +140,9 @@ def leaves_a_child_that_sends(what: str, when: str, path: str = "") -> str:
             os.waitpid(child, 0)
         return "the parent's"
     body = pickle.dumps("the child's")
-    header = REPLY.pack(RESULT, number, 0, len(body))
-    guess = REPLY.pack(RESULT, number + 1 & 2**64 - 1, 0, len(body))
-    absurd = REPLY.pack(RESULT, number, 0, 2**62)
+    header = REPLY.pack(RESULT, False, number, 0, len(body))
+    guess = REPLY.pack(RESULT, False, number + 1 & 2**64 - 1, 0, len(body))
+    absurd = REPLY.pack(RESULT, False, number, 0, 2**62)
     data = {
         "a byte": b"R",
         "half a header": header[:11],

@@ -35,7 +35,7 @@ class SleepHandler(RequestHandler):
 
 class LockHandler(RequestHandler):
     async def get(self) -> None:
-        await slowpool.run(zoo.add, 1, threading.Lock())  # type: ignore[arg-type]  # on purpose
+        await slowpool.run(zoo.add, 1, threading.Lock())  # type: ignore[call-overload]  # on purpose
 
 
 class CaughtHandler(RequestHandler):

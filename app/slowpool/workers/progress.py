@@ -1,8 +1,8 @@
 """progress: how far a job is, from the task to whoever looks.
 
 A worker and its instance share a file in memory. The task writes the newest values into its first bytes,
-which takes a microsecond and wakes nobody; the instance reads them when somebody asks. Behind them is room for
-the stack of the running task, see stack.py. Standard library only.
+which takes a microsecond and wakes nobody; the instance reads them when somebody asks. Behind them is room
+for the stack of the running task, see stack.py. Standard library only.
 """
 
 import contextlib

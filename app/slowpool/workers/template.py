@@ -1,7 +1,8 @@
 """The template: the process that starts the workers of a slow instance, and that they are forked from.
 
 It imports the application's modules and warms up, once. A worker that is forked from it has all that at once,
-and shares its memory. Where a fork is not safe it has nothing of the application, and starts each worker afresh.
+and shares its memory. Where a fork is not safe it has nothing of the application, and starts each worker
+afresh.
 
 It is the parent of the workers. What a worker leaves behind becomes its child, and is killed. When the
 instance ends, it kills all of them, and ends too. When it is the one that ends, the workers go on.

@@ -10,6 +10,7 @@ import pytest
 from slowpool.config import Config
 from slowpool.errors import DeadlinePassed, WorkerDied
 from slowpool.workers.handle import WorkerHandle
+from slowpool.workers.spawner import Spawner
 from tests.apps import zoo
 from tests.support.pool import Pool, is_alive, is_dead, until, with_pool
 
@@ -32,13 +33,17 @@ def test_the_children_of_a_killed_worker_die_even_in_a_session_of_their_own(tmp_
 @pytest.mark.parametrize("turns", range(1, 8))
 def test_a_worker_whose_start_is_cancelled_leaves_no_socket_unclosed(turns: int) -> None:
     async def scenario() -> None:
-        worker = WorkerHandle(Config(slow_nice=0))
+        config = Config(slow_nice=0, app="tests.apps.zoo:add")
+        spawner = Spawner(config)
+        await spawner.start()
+        worker = WorkerHandle(config, spawner)
         starting = asyncio.create_task(worker.start())
         for _ in range(turns):  # of the loop
             await asyncio.sleep(0)
         starting.cancel()
         await asyncio.wait([starting])
         await worker.stop(10)
+        await spawner.close()
 
     asyncio.run(scenario())  # a ResourceWarning would be an error
 

@@ -29,7 +29,7 @@ def test_retry_after_is_by_the_formula_of_the_readme(
                 slow_workers=workers,
                 slow_queue=100,
                 slow_timeout_seconds=timeout,
-                drain_timeout_seconds=timeout,
+                drain_timeout_seconds=timeout + 3,
                 stop_grace_seconds=90_000,
             )
         )
@@ -41,7 +41,8 @@ def test_retry_after_is_by_the_formula_of_the_readme(
         for age in ages:
             job: Job[None] = Job(b"", timeout, "", "")
             job.started_at = start - age
-            pool.running_jobs.add(job)
+            job.worker_pid = 1
+            pool.running_jobs[job] = None  # type: ignore[assignment]  # no worker
         answers = []
         for waiting in range(most_waiting + 1):
             answers.append(pool.retry_after_seconds())
