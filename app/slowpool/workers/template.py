@@ -25,7 +25,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from slowpool.linux import lifeline, processes, sandbox
-from slowpool.linux.scheduling import LOWEST_NICE, set_group_nice
+from slowpool.linux.scheduling import set_group_nice
 from slowpool.workers import child, records, warm
 from slowpool.workers.child import Ends, Options
 
@@ -43,6 +43,9 @@ REFUSED = b"N"  # a worker could not be started; value: errno
 EXITED = b"X"  # value: exit status, negative for a signal
 
 WITH_PIDFD = "with a pidfd"
+
+WARM_UP_NICE = 10
+"""Highest niceness of the template's group while it warms up: it gives way to fast requests, and never starves."""
 
 BOOTSTRAP = (
     "import sys; from ast import literal_eval; sys.path[:] = literal_eval(sys.argv[2]); "
@@ -86,7 +89,7 @@ class _Template:
         Does not return where a fork would not be safe: the process then runs a new program.
         """
         lifeline.hold(self._control.fileno())  # a model may take minutes to load
-        set_group_nice(LOWEST_NICE)
+        set_group_nice(min(WARM_UP_NICE, self.options.nice))
         failure = ""
         try:
             warm.warm_up(self._modules)
