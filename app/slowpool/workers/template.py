@@ -45,7 +45,7 @@ EXITED = b"X"  # value: exit status, negative for a signal
 WITH_PIDFD = "with a pidfd"
 
 WARM_UP_NICE = 10
-"""Highest niceness of the template's group while it warms up: it gives way to fast requests, and never starves."""
+"""Highest niceness of the template's group while it warms up: it gives way, and never starves."""
 
 BOOTSTRAP = (
     "import sys; from ast import literal_eval; sys.path[:] = literal_eval(sys.argv[2]); "
