@@ -3,7 +3,6 @@
 import contextlib
 import faulthandler
 import fcntl
-import logging
 import os
 import pickle
 import resource
@@ -17,11 +16,18 @@ from typing import NoReturn
 from slowpool.linux import sandbox
 from slowpool.linux.memory import resident_bytes, volunteer_for_oom_killer
 from slowpool.linux.scheduling import Priority
+from slowpool.workers import records
 from slowpool.workers.wire import NOT_PICKLABLE, RAISED, READY, REPLY, REQUEST, RESULT
 
 
 def main(
-    channel_fd: int, lifeline_fd: int, nice: int, cpus: Sequence[int], memory_bytes: int, sandboxed: bool
+    channel_fd: int,
+    lifeline_fd: int,
+    nice: int,
+    cpus: Sequence[int],
+    memory_bytes: int,
+    sandboxed: bool,
+    log_level: str,
 ) -> None:
     """Run the jobs that come on ``channel_fd``. ``cpus`` empty and ``memory_bytes`` 0 mean no limit."""
     _die_with_the_instance(lifeline_fd)
@@ -34,7 +40,7 @@ def main(
     if sandboxed:
         sandbox.enter()
     faulthandler.enable()
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s")
+    records.install(log_level)
 
     # The instance ends a worker that is still starting by breaking the connection.
     with contextlib.suppress(ConnectionError), socket.socket(fileno=channel_fd) as channel:

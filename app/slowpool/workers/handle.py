@@ -146,6 +146,7 @@ class WorkerHandle(asyncio.Protocol):
             sorted(config.worker_cpus),
             config.slow_max_memory_bytes,
             config.slow_sandbox,
+            config.log_level,
         )
         name, _, value = self._marker.partition("=")
         return subprocess.Popen(
