@@ -108,7 +108,8 @@ def test_a_record_of_a_task_has_its_traceback_without_control_characters_for_peo
     assert not CONTROLS.search(output)
 
 
-def test_what_a_task_prints_stays_in_order_with_its_records() -> None:
+def test_what_a_task_prints_stays_in_order_with_its_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
     with LoggingInstance(LOG_FORMAT="json") as instance:
         instance.get("/slow/log/logs_beside_what_it_prints")
         instance.wait_for_output('"message": "8"')

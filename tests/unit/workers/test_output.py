@@ -60,7 +60,10 @@ def test_a_record_of_a_task_keeps_its_level_logger_traceback_and_fields(
     assert error.exc_text.endswith("ValueError: no paper\x1b[2J")
 
 
-def test_records_and_what_is_printed_are_logged_in_order(caplog: pytest.LogCaptureFixture) -> None:
+def test_records_and_what_is_printed_are_logged_in_order(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
     pid = logged_by(caplog, logged.logs_beside_what_it_prints)
     assert [
         (record.name, record.getMessage().removeprefix(f"worker {pid}: ")) for record in caplog.records
