@@ -13,7 +13,7 @@ from slowpool.config import Pool
 from slowpool.errors import CannotHandOver, ClientGone, RequestError
 from slowpool.instance import Runtime
 from slowpool.observe import tracing
-from slowpool.web.exchange import Exchange, current
+from slowpool.web.exchange import ASK, HANDED_OVER, Exchange, current
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -49,8 +49,15 @@ async def _run_job(
         return await runtime.workers.submit(task, *args, kwargs=kwargs).result()
     if exchange.gone:
         raise ClientGone("the client closed the connection")
+    if exchange.handed_over:
+        await _hand_over(exchange)
     if exchange.ended and not exchange.upgraded:
         raise RuntimeError("slowpool.run: the request has been answered, and its jobs end with it")
+    runtime.asks.add(exchange.route or "")
+    if not exchange.has_run_job and not exchange.has_begun:
+        if ask := runtime.asks.before_job(exchange.asks):
+            await _hand_over(exchange, ASK + ask)
+    exchange.has_run_job = True
     job = runtime.workers.submit(
         task,
         *args,
@@ -75,18 +82,18 @@ async def _run_job(
         tracing.job(job.submitted_at, job.started_at, job.run_seconds, job.worker_pid)
 
 
-async def _hand_over(exchange: Exchange) -> NoReturn:
-    """Hand the request over and end its handler here, which runs again from its start in the slow pool.
+async def _hand_over(exchange: Exchange, location: str = HANDED_OVER) -> NoReturn:
+    """Send the request on and end its handler here, which runs again from its start in the slow pool.
 
     The handler's task is cancelled, which ``except Exception`` does not catch; its on_finish is called.
     """
     handler = exchange.handler
-    exchange.hand_over()
+    exchange.hand_over(location)
     if handler:
         _end_quietly(handler)
     for task in {asyncio.current_task(), _task_of(handler)}:
         if task:
-            task.cancel("handed over to the slow pool")
+            task.cancel("sent on to the slow pool")
     await asyncio.get_running_loop().create_future()  # the cancellation comes here
     raise AssertionError("unreachable")
 
