@@ -61,7 +61,7 @@ class Exchange(httputil.HTTPConnection):
         self.request_id = request_id(headers)
         self.is_public = headers.pop(PUBLIC, "") == "1"
         self.is_streamed = headers.pop(STREAMED, "") == "1"
-        self.asks = headers.pop(ASKS, "").split()
+        self.asks: list[str] = headers.pop(ASKS, "").split()
         self.arrived_at = asyncio.get_running_loop().time() - _seconds(headers.pop(ELAPSED, ""))
         self.route: str | None = None
         self.handler: RequestHandler | None = None
@@ -70,7 +70,6 @@ class Exchange(httputil.HTTPConnection):
         self.handed_over = ""  # nginx's location that gets the request
         self.upgraded = False  # to a WebSocket
         self.ended = False
-        self.has_run_job = False
         self.jobs: set[Job[Any]] = set()
         self.job_seconds = {"queue_seconds": 0.0, "run_seconds": 0.0}
         self.answer_headers: dict[str, str] = {}

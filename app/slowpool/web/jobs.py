@@ -54,10 +54,9 @@ async def _run_job(
     if exchange.ended and not exchange.upgraded:
         raise RuntimeError("slowpool.run: the request has been answered, and its jobs end with it")
     runtime.asks.add(exchange.route or "")
-    if not exchange.has_run_job and not exchange.has_begun:
-        if ask := runtime.asks.before_job(exchange.asks):
-            await _hand_over(exchange, ASK + ask)
-    exchange.has_run_job = True
+    if not exchange.has_begun and (ask := runtime.asks.before_job(exchange.asks)):
+        await _hand_over(exchange, ASK + ask)
+    exchange.asks = []  # a request that has run a job stays here
     job = runtime.workers.submit(
         task,
         *args,
