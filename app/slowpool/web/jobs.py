@@ -17,7 +17,7 @@ from slowpool.config import Pool
 from slowpool.errors import CannotHandOver, ClientGone, RequestError
 from slowpool.instance import Runtime
 from slowpool.observe import tracing
-from slowpool.web.exchange import Exchange, current
+from slowpool.web.exchange import ASK, HANDED_OVER, Exchange, current
 from slowpool.workers.job import Job
 from slowpool.workers.progress import Listener, Progress, listener
 
@@ -37,7 +37,7 @@ async def run(
     runtime = await _slow_runtime(exchange)
     if runtime is None:
         return await _run_in_thread(functools.partial(task, *args, **kwargs), on_progress)
-    with _job(runtime, exchange, task, args, kwargs) as job:
+    async with _job(runtime, exchange, task, args, kwargs) as job:
         telling = asyncio.ensure_future(_tell(job, on_progress)) if on_progress else None
         try:
             result: T = await job.result()
@@ -59,7 +59,7 @@ async def stream(
             async for item in items:
                 yield item
         return
-    with _job(runtime, exchange, task, args, kwargs, streamed=True) as job:
+    async with _job(runtime, exchange, task, args, kwargs, streamed=True) as job:
         async with contextlib.aclosing(job.items()) as items:
             async for item in items:
                 yield item
@@ -75,8 +75,8 @@ async def _slow_runtime(exchange: Exchange | None) -> Runtime | None:
     return runtime
 
 
-@contextlib.contextmanager
-def _job(
+@contextlib.asynccontextmanager
+async def _job(
     runtime: Runtime,
     exchange: Exchange | None,
     task: Callable[..., Any],
@@ -84,7 +84,7 @@ def _job(
     kwargs: dict[str, Any],
     *,
     streamed: bool = False,
-) -> Iterator[Job[Any]]:
+) -> AsyncGenerator[Job[Any], None]:
     """A job of the request, or of no request; at the end of the block it is over."""
     try:
         if exchange is None:
@@ -93,8 +93,14 @@ def _job(
             return
         if exchange.gone:
             raise ClientGone("the client closed the connection")
+        if exchange.handed_over:
+            await _hand_over(exchange)
         if exchange.ended and not exchange.upgraded:
             raise RuntimeError("slowpool: the request has been answered, and its jobs end with it")
+        runtime.asks.add(exchange.route or "")
+        if not exchange.has_begun and (ask := runtime.asks.before_job(exchange.asks)):
+            await _hand_over(exchange, ASK + ask)
+        exchange.asks = []  # a request that has run a job stays here
         job = runtime.workers.submit(
             task,
             *args,
@@ -177,18 +183,18 @@ async def _iterate_in_thread(call: Callable[[], Iterable[T]]) -> AsyncGenerator[
         await loop.run_in_executor(None, close)
 
 
-async def _hand_over(exchange: Exchange) -> NoReturn:
-    """Hand the request over and end its handler here, which runs again from its start in the slow pool.
+async def _hand_over(exchange: Exchange, location: str = HANDED_OVER) -> NoReturn:
+    """Send the request on and end its handler here, which runs again from its start in the slow pool.
 
     The handler's task is cancelled, which ``except Exception`` does not catch; its on_finish is called.
     """
     handler = exchange.handler
-    exchange.hand_over()
+    exchange.hand_over(location)
     if handler:
         _end_quietly(handler)
     for task in {asyncio.current_task(), _task_of(handler)}:
         if task:
-            task.cancel("handed over to the slow pool")
+            task.cancel("sent on to the slow pool")
     await asyncio.get_running_loop().create_future()  # the cancellation comes here
     raise AssertionError("unreachable")
 

@@ -92,6 +92,15 @@ class WorkerPool:
         self.waiting_jobs.append(job)
         return job
 
+    @property
+    def has_idle_worker(self) -> bool:
+        return any(not slot.done() for slot in self._idle)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a job could run or wait now."""
+        return self.has_idle_worker or len(self.waiting_jobs) < self._config.slow_queue
+
     def retry_after_seconds(self) -> int:
         """When a job that is refused now could start, in whole seconds, at least 1.
 
