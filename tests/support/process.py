@@ -12,6 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import psutil
+
 from slowpool.config import Pool
 from tests.support.basics import ROOT, environment, free_ports, wait_until
 from tests.support.client import Response, request
@@ -120,8 +122,10 @@ class Process:
         return str(wait_until(line, timeout, f"a line {pattern!r}"))
 
     def _close(self, error: BaseException | None) -> None:
-        with suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)
+        # The kernel gives the pid of a process that has been waited for again, unless its group is left.
+        if self.running or not psutil.pid_exists(self.pid):
+            with suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
         self._popen.wait()
         if self._popen.stdin:
             self._popen.stdin.close()
