@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tornado.websocket import websocket_connect
 
 from slowpool.config import Pool
 from tests.support.client import request
 from tests.support.process import Instance
+from tests.support.websocket import websocket
 
 SECRET = "do-not-log-this"
 
@@ -78,11 +78,9 @@ def test_an_exception_is_one_object_with_its_traceback(slow: Instance) -> None:
 
 def test_a_job_of_a_websocket_that_fails_is_one_line_with_its_cause() -> None:
     async def talk(instance: Instance) -> object:
-        connection = await websocket_connect(f"ws://127.0.0.1:{instance.port}/talk/lambda")
-        await connection.write_message("hello")
-        said = await connection.read_message()
-        connection.close()
-        return said
+        async with websocket(f"ws://127.0.0.1:{instance.port}/talk/lambda") as connection:
+            await connection.write_message("hello")
+            return await connection.read_message()
 
     with Instance(Pool.SLOW, APP="tests.apps.unusual:make_app") as instance:
         assert asyncio.run(talk(instance)) is None
@@ -204,7 +202,6 @@ def send(instance: Instance, data: bytes) -> None:
 
 async def break_websocket(instance: Instance) -> None:
     """Have an open WebSocket fail."""
-    opened = await websocket_connect(f"ws://127.0.0.1:{instance.port}/socket?{TOKEN.decode()}")
-    await opened.write_message("\x1b[2J")
-    assert await opened.read_message() is None
-    opened.close()
+    async with websocket(f"ws://127.0.0.1:{instance.port}/socket?{TOKEN.decode()}") as opened:
+        await opened.write_message("\x1b[2J")
+        assert await opened.read_message() is None
