@@ -165,7 +165,7 @@ def _bytes(what: str, number: int) -> bytes:
 
 
 def has_a_child_send(what: str) -> str:
-    """A child of which Python does not know sends ``what`` into the channel of its worker, before the reply."""
+    """A child of which Python does not know sends ``what`` into its worker's channel, before the reply."""
     channel, number = channel_and_number()
     if child := FORKS["libc"]():
         os.waitpid(child, 0)
