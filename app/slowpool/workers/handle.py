@@ -124,7 +124,7 @@ class WorkerHandle(asyncio.Protocol):
             if not self._process or self.exited.done():
                 return frames, whole
             stack.prepare(self._shared)
-            self._process.send_signal(stack.SIGNAL)
+            self._process.send(stack.SIGNAL)
             loop = asyncio.get_running_loop()
             until = loop.time() + STACK_TIMEOUT_SECONDS
             while not self.exited.done():  # then the file is closed

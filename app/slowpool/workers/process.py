@@ -26,10 +26,10 @@ class Process:
 
     def kill(self) -> None:
         """Kill the process; what it leaves is killed as soon as it has ended."""
-        self.send_signal(signal.SIGKILL)
+        self.send(signal.SIGKILL)
 
-    def send_signal(self, number: int) -> None:
-        """Send a signal to the process, unless it has ended."""
+    def send(self, number: int) -> None:
+        """Send the process a signal, unless it has ended."""
         if self.exited.done():
             return
         with contextlib.suppress(ProcessLookupError, PermissionError):
