@@ -173,9 +173,31 @@ class Instance(Process):
         """One request on a connection of its own."""
         return request(self.port, target, method, body=body)
 
+    @property
+    def template(self) -> psutil.Process:
+        """The process from which the workers are forked."""
+        (template,) = self._named("slow-template")
+        return template
+
+    @property
+    def workers(self) -> list[psutil.Process]:
+        return self._named("slow-worker")
+
+    def _named(self, name: str) -> list[psutil.Process]:
+        """The living processes below this one with this name."""
+        return [one for one in psutil.Process(self.pid).children(recursive=True) if name_of(one) == name]
+
     def terminate(self) -> None:
         """Send SIGTERM."""
         self.signal(signal.SIGTERM)
+
+
+def name_of(process: psutil.Process) -> str:
+    """The name that the kernel has for a process; empty when it has ended."""
+    try:
+        return str(process.name()) if process.status() != psutil.STATUS_ZOMBIE else ""
+    except psutil.NoSuchProcess:
+        return ""
 
 
 def app_command(pool: Pool | str, port: int, *options: str) -> list[str]:

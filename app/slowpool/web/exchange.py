@@ -75,6 +75,7 @@ class Exchange(httputil.HTTPConnection):
         self.answer_headers: dict[str, str] = {}
         self._inner = inner
         self._status = 0
+        self._tells_error = False
         self._close_callback: Callable[[], None] | None = None
 
     def __getattr__(self, name: str) -> Any:
@@ -103,6 +104,7 @@ class Exchange(httputil.HTTPConnection):
             return _done()
         status = self._status = start_line.code
         error = sys.exc_info()[1]
+        self._tells_error = error is not None and _is_called_by(RequestHandler.send_error)
         if isinstance(error, RequestError) and error.status == status:
             self.log(error)
             chunk = self._completed(error, headers, chunk)
@@ -125,6 +127,10 @@ class Exchange(httputil.HTTPConnection):
 
     def finish(self) -> None:
         if self.handed_over:
+            return
+        if sys.exc_info()[1] and not self._tells_error and _is_called_by(RequestHandler.send_error):
+            self._close_callback = None  # the client has not gone
+            self.cut()  # the handler has failed half-way: the answer must not look complete
             return
         self._inner.finish()
         if self._status == 101:

@@ -116,6 +116,16 @@ class WorkerPool:
         seconds = service_seconds * (len(self.waiting_jobs) + 1) / self.size
         return min(max(1, math.ceil(seconds)), math.ceil(self._config.slow_timeout_seconds))
 
+    @property
+    def template_pid(self) -> int:
+        """The process that starts the workers; 0 before there is one."""
+        return self._spawner.template_pid
+
+    @property
+    def forks(self) -> bool:
+        """Whether workers are forked from the template; otherwise it starts each afresh."""
+        return self._spawner.forks
+
     async def close(self) -> None:
         """Stop the workers. Waiting jobs fail with Draining, running ones with CutOff."""
         self._closed = True
@@ -130,8 +140,11 @@ class WorkerPool:
         await self._spawner.close()
 
     async def stack(self, job: Job[Any]) -> tuple[list[str], bool]:
-        """Where a running job is: see WorkerHandle.stack. Raises KeyError when it does not run."""
-        return await self.running_jobs[job].stack()
+        """Where a running job is: see WorkerHandle.stack. Raises KeyError for one that does not run."""
+        found = await self.running_jobs[job].stack()
+        if job not in self.running_jobs:  # it may be the stack of the next one
+            raise KeyError(job)
+        return found
 
     def _give_to_idle_slot(self, job: Job[Any]) -> bool:
         """Give the job to an idle slot; returns whether there was one."""
