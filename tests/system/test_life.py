@@ -184,9 +184,7 @@ def test_a_terminal_that_is_closed_ends_everything() -> None:
 @pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0"])
 def test_a_port_that_is_taken_is_one_line_and_nothing_starts(name: str, address: str) -> None:
     port = free_ports(2)
-    with socket.socket() as taken:
-        taken.bind((address, port))
-        taken.listen()
+    with socket.create_server((address, port)):
         done = run_to_its_end(ROOT, **{name: port})
     assert done.returncode == 2
     assert done.stdout == ""
