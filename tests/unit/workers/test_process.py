@@ -2,16 +2,17 @@
 
 import asyncio
 import contextlib
+import functools
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
 
 from slowpool.errors import DeadlinePassed, WorkerDied
 from tests.apps import families, zoo
-from tests.support.pool import Pool, is_alive, is_dead, until, with_pool
+from tests.support.pool import Pool, idle_workers, is_alive, is_dead, until, with_pool
 
 KINDS = ["/dev/null", "/memfd", "pipe", "socket", "socket"]
 
@@ -62,6 +63,10 @@ def test_the_children_of_one_job_end_and_those_of_another_go_on(tmp_path: Path) 
     with_pool(scenario, slow_workers=2)
 
 
+def all_dead(pids: Iterable[int]) -> bool:
+    return all(map(is_dead, pids))
+
+
 @pytest.mark.parametrize("fork", [True, False], ids=["forked", "afresh"])
 def test_no_descriptor_of_another_worker_or_of_the_instance_reaches_a_worker(fork: bool) -> None:
     async def scenario(pool: Pool) -> None:
@@ -70,6 +75,7 @@ def test_no_descriptor_of_another_worker_or_of_the_instance_reaches_a_worker(for
         _, client = await asyncio.open_connection(*address[:2])
         own = {name for name, *_ in families.descriptors().values() if name.startswith("socket:")}
         for _ in range(2):  # forked before and after there was a client
+            await until(lambda: idle_workers(pool) == 3)
             jobs = [pool.submit(families.descriptors) for _ in range(3)]
             found = [{*(await job.result()).values()} for job in jobs]
             for files in found:  # the channel, the lifeline, the output, and the file with the progress
@@ -81,7 +87,7 @@ def test_no_descriptor_of_another_worker_or_of_the_instance_reaches_a_worker(for
             assert len(by_worker) == 3
             for pid in by_worker:
                 os.kill(pid, signal.SIGKILL)
-                await until(lambda pid=pid: is_dead(pid))
+            await until(functools.partial(all_dead, by_worker))
         client.close()
         server.close()
 
