@@ -10,6 +10,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -173,7 +174,7 @@ def test_what_is_not_done_when_the_drain_timeout_passes_is_cut(
 def test_a_job_that_drains_is_answered_504_at_its_deadline(
     gate: Gate, background: ThreadPoolExecutor
 ) -> None:
-    times = {"SLOW_TIMEOUT_SECONDS": 3, "DRAIN_TIMEOUT_SECONDS": 20}
+    times: dict[str, Any] = {"SLOW_TIMEOUT_SECONDS": 3, "DRAIN_TIMEOUT_SECONDS": 20}
     with Instance(Pool.SLOW, APP=CONTROLLED, expected="whose job is late", **times) as instance:
         request = background.submit(instance.get, gate("/slow/task"))
         gate.wait_for(1)
