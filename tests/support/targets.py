@@ -68,7 +68,7 @@ class Target(Entered):
         self.kills: list[Kill] = []
 
     def signal(self, pool: str, what: str, number: signal.Signals) -> Callable[[signal.Signals], None]:
-        """Send a signal to an instance, worker or template of a pool; returns what sends the same one another."""
+        """Send a signal to an instance, worker or template; returns what sends the same one another."""
         raise NotImplementedError
 
     def wait_until_whole(self) -> None:
@@ -357,8 +357,8 @@ ENVIRONMENTS: dict[str, type[Local] | type[Docker] | type[OnSwarm]] = {
     "swarm": OnSwarm,
 }
 
-# Inside a container, which has neither ps nor pgrep: sends a signal to the first process whose command or name has
-# the mark.
+# Inside a container, which has neither ps nor pgrep: sends a signal to the first process that has the mark in
+# its command or name.
 SEND = """
 import os, sys
 for pid in sorted(filter(str.isdigit, os.listdir("/proc")), key=int):
