@@ -71,7 +71,6 @@ const INSTANCES = [
   ["p99", (one) => seconds(one.p99_seconds)],
   ["refused", (one) => one.refused],
   ["failed", (one) => one.errors],
-  ["template", (one) => (one.workers ? (one.forks ? one.template : "none") : "–")],
   ["workers restarted", (one) => one.worker_restarts ?? "–"],
   ["loop lag", (one) => seconds(one.lag_seconds)],
   ["memory", (one) => (one.resident_bytes ? `${Math.round(one.resident_bytes / 2 ** 20)} MiB` : "–")],
