@@ -9,6 +9,7 @@ import pytest
 
 import slowpool
 from slowpool.errors import WrongTask
+from slowpool.workers import warm
 from tests.apps import zoo
 
 
@@ -153,7 +154,7 @@ def test_a_stream_that_is_cancelled_while_its_task_works_closes_the_generator_af
     rows = Rows()
 
     async def scenario() -> None:
-        reading = asyncio.create_task(anext(slowpool.stream(rows.waits)))  # type: ignore[arg-type]
+        reading = asyncio.create_task(anext(slowpool.stream(rows.waits)))
         await asyncio.to_thread(rows.is_waiting.wait)
         reading.cancel()
         asyncio.get_running_loop().call_later(0.01, rows.go_on.set)
@@ -164,7 +165,8 @@ def test_a_stream_that_is_cancelled_while_its_task_works_closes_the_generator_af
     asyncio.run(scenario())
 
 
-def test_a_warm_function_is_called_once_when_it_is_first_needed() -> None:
+def test_a_warm_function_is_called_once_when_it_is_first_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(warm, "functions", [])  # no template of another test calls it
     calls = []
 
     @slowpool.warm
