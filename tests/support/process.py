@@ -21,6 +21,9 @@ from tests.support.client import Response, request
 APPS = ROOT / "tests" / "apps"
 """The applications that tests serve; a folder without ``.env``."""
 
+WORKER, TEMPLATE = "slow-worker", "slow-template"
+"""The names of these processes of an instance."""
+
 
 class Process:
     """A program that runs beside the test; ``output`` holds what it and its children print.
@@ -176,28 +179,26 @@ class Instance(Process):
     @property
     def template(self) -> psutil.Process:
         """The process from which the workers are forked."""
-        (template,) = self._named("slow-template")
+        (template,) = below(self.pid, TEMPLATE)
         return template
 
     @property
     def workers(self) -> list[psutil.Process]:
-        return self._named("slow-worker")
-
-    def _named(self, name: str) -> list[psutil.Process]:
-        """The living processes below this one with this name."""
-        return [one for one in psutil.Process(self.pid).children(recursive=True) if name_of(one) == name]
+        return below(self.pid, WORKER)
 
     def terminate(self) -> None:
         """Send SIGTERM."""
         self.signal(signal.SIGTERM)
 
 
-def name_of(process: psutil.Process) -> str:
-    """The name that the kernel has for a process; empty when it has ended."""
-    try:
-        return str(process.name()) if process.status() != psutil.STATUS_ZOMBIE else ""
-    except psutil.NoSuchProcess:
-        return ""
+def below(pid: int, name: str) -> list[psutil.Process]:
+    """The descendants of a process that run and have this name."""
+    found = []
+    for process in psutil.Process(pid).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if process.status() != psutil.STATUS_ZOMBIE and process.name() == name:
+                found.append(process)
+    return found
 
 
 def app_command(pool: Pool | str, port: int, *options: str) -> list[str]:

@@ -66,9 +66,9 @@ def main(control_fd: int, options: tuple[Any, ...], modules: list[str], fork: bo
     records.install(template.options.log_level)
     if template.options.sandboxed:  # that of the instance
         sandbox.avoid_unix_sockets()
-    if fork and not template.warm_up():
-        return
-    template.serve()
+    with contextlib.closing(template):
+        if not fork or template.warm_up():
+            template.serve()
 
 
 class _Template:
@@ -135,6 +135,12 @@ class _Template:
                         return
                 self._reap()
         self._end()
+
+    def close(self) -> None:
+        """Close its sockets, before Python ends and says that they are open."""
+        signal.set_wakeup_fd(-1)
+        for sock in (self._control, *self._wake):
+            sock.close()
 
     def _why_not_fork(self) -> str:
         # Some libraries, such as OpenBLAS, end their threads at a fork, and start others later.

@@ -71,7 +71,7 @@ const INSTANCES = [
   ["p99", (one) => seconds(one.p99_seconds)],
   ["refused", (one) => one.refused],
   ["failed", (one) => one.errors],
-  ["workers", workers],
+  ["workers restarted", (one) => one.worker_restarts ?? "–"],
   ["loop lag", (one) => seconds(one.lag_seconds)],
   ["memory", (one) => (one.resident_bytes ? `${Math.round(one.resident_bytes / 2 ** 20)} MiB` : "–")],
 ];
@@ -84,12 +84,6 @@ const JOBS = [
   ["route", (job) => job.route],
   ["request id", (job) => job.request_id],
 ];
-
-function workers(one) {
-  if (!one.workers) return "–";
-  const from = one.forks ? `forked from ${one.template}` : "started afresh";
-  return one.worker_restarts ? `${from}, ${one.worker_restarts} replaced` : from;
-}
 
 const percent = (job) => (job.progress == null ? null : `${Math.floor(job.progress * 100)} %`);
 
@@ -334,7 +328,8 @@ function show(content) {
   draw($("jobs"), JOBS, jobs, (job) => `${job.instance.address} ${job.instance.name} ${job.job} ${job.request_id}`, () => "slow");
   for (const [index, job] of jobs.entries()) {
     const bar = $("jobs").tBodies[0].rows[index].querySelector(".progress").style;
-    bar.setProperty("--done", percent(job) === null ? "0%" : `${job.progress * 100}%`);
+    bar.setProperty("--done", `${(job.progress ?? 0) * 100}%`);
+    bar.setProperty("--all", job.progress == null ? "0%" : "100%");
   }
   plotAll(content);
 }
