@@ -117,16 +117,17 @@ class WorkerHandle(asyncio.Protocol):
         The other value is whether they are all; a process that does not run writes none in time. The task
         goes on undisturbed.
         """
-        stack.prepare(self._shared)
-        if self._process:
-            self._process.send(stack.SIGNAL)
         loop = asyncio.get_running_loop()
         until = loop.time() + STACK_TIMEOUT_SECONDS
-        while True:
+        if self._process and not self.exited.done():
+            stack.prepare(self._shared)
+            self._process.send(stack.SIGNAL)
+        while not self.exited.done():  # then the file is closed
             frames, whole = stack.read(self._shared)
-            if whole or loop.time() > until or self.exited.done():
+            if whole or loop.time() > until:
                 return frames, whole
             await asyncio.sleep(0.001)
+        return [], False
 
     async def kill(self) -> None:
         """Kill the process and everything it started; returns when the process is gone."""

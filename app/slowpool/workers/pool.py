@@ -214,6 +214,9 @@ class WorkerPool:
             done, _ = await asyncio.wait(ends, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
             if not done:
                 where, _ = await worker.stack()
+        except Exception:  # a fault of ours must cost neither the client its answer nor the pool the slot
+            log.exception("worker %d cannot run a job", worker.pid, extra={"worker": worker.pid})
+            job.fail(WorkerDied("the worker could not run the job"))
         finally:  # also when close() cancels this slot
             unfinished = not worker.reply.done() and not worker.exited.done()
             if unfinished:
