@@ -58,7 +58,7 @@ def run(ends: Ends, options: Options, modules: Sequence[str] = ()) -> None:
     volunteer_for_oom_killer()
     if options.sandboxed:
         sandbox.enter()
-    faulthandler.enable()
+    faulthandler.enable(2)  # sys.stderr may be the application's own object
     stack.answer_signal(ends.shared)
     records.install(options.log_level)
     if modules:
