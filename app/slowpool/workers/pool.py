@@ -198,7 +198,7 @@ class WorkerPool:
             return
         if worker.has_died():  # while it was idle: the job has not started
             self._pass_on(job)
-            await asyncio.wait([worker.exited])
+            await worker.stop(STOP_TIMEOUT_SECONDS)
             return
         job.started_at = asyncio.get_running_loop().time()
         if job.started_at >= job.deadline:
