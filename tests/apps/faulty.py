@@ -32,3 +32,7 @@ def _is_shared(fd: int) -> bool:
         return "slowpool-progress" in os.readlink(f"/proc/self/fd/{fd}")
     except OSError:
         return False
+
+
+def raises_what_is_large(size: int) -> None:
+    raise ValueError("x" * size)

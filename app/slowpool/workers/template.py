@@ -95,6 +95,7 @@ class _Template:
         lifeline.hold(self._control.fileno())  # a model may take minutes to load
         set_group_nice(min(WARM_UP_NICE, self.options.nice))
         failure = ""
+        connections = processes.count_connections()
         try:
             warm.warm_up(self._modules)
         except (Exception, SystemExit) as error:
@@ -105,7 +106,7 @@ class _Template:
         if failure:
             self._report(FAILED, text=failure)
             return False
-        if why := self._why_not_fork():
+        if why := self._why_not_fork(processes.count_connections() - connections):
             self._report(AFRESH, text=why)
             # A new program in this process: without the threads, and without the application's memory.
             child.flush()
@@ -141,7 +142,9 @@ class _Template:
                 self._reap()
         self._end()
 
-    def _why_not_fork(self) -> str:
+    def _why_not_fork(self, connections: int) -> str:
+        if connections > 0:  # workers would get each other's answers. An event loop has a connection too.
+            return f"warming up has left connections open ({connections}), and workers must not share them"
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # the application may ignore it
         # Some libraries, such as OpenBLAS, end their threads at a fork, and start others later.
         pid = _fork()

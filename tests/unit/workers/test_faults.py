@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from slowpool.errors import DeadlinePassed, WorkerDied
+from slowpool.errors import DeadlinePassed, ResultTooLarge, WorkerDied
 from tests.apps import faulty, zoo
 from tests.support.pool import Pool, is_dead, until, with_pool
 
@@ -113,6 +113,27 @@ def test_one_template_is_started_at_a_time_however_late_its_failure_is_seen(
 
     with_pool(scenario, app="tests.apps.failing_warm:make_app")
     assert caplog.text.count("another one is started") == 1
+
+
+def test_an_application_that_has_opened_a_connection_is_not_forked(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario(pool: Pool) -> None:
+        assert not pool._spawner.forks
+        # What warming up has started in a worker is not what a job has left.
+        assert await pool.run(zoo.own_pid) == await pool.run(zoo.own_pid)
+
+    with_pool(scenario, app="tests.apps.connected:make_app")
+    assert "warming up has left connections open" in caplog.text
+
+
+@pytest.mark.parametrize("size", [900, 10_000])
+def test_an_exception_that_is_too_large_says_so(size: int) -> None:
+    async def scenario(pool: Pool) -> None:
+        pid = await pool.run(zoo.own_pid)
+        with pytest.raises(ResultTooLarge, match="the exception, of type"):
+            await pool.run(faulty.raises_what_is_large, size)
+        assert await pool.run(zoo.own_pid) == pid
+
+    with_pool(scenario, slow_max_result_bytes=1024)
 
 
 def _children(pid: int) -> set[int]:
