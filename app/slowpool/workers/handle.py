@@ -90,8 +90,8 @@ class WorkerHandle(asyncio.Protocol):
             raise OSError(f"worker {self.pid} did not become ready: it {self.exited.result()}")
 
     def has_died(self) -> bool:
-        """Whether the process has ended or been killed, even if the event loop has not noticed yet."""
-        return self.killed or self._process is None or self._process.has_ended()
+        """Whether the process ends, has ended or been killed, even if the event loop has not noticed yet."""
+        return self.killed or self._channel.is_closing() or self._process is None or self._process.has_ended()
 
     def send(self, job: Job[Any]) -> None:
         """Start a job."""

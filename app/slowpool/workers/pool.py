@@ -220,7 +220,7 @@ class WorkerPool:
             return
         if worker.has_died():  # while it was idle: the job has not started
             self._pass_on(job)
-            await asyncio.wait([worker.exited])
+            await worker.stop(STOP_TIMEOUT_SECONDS)
             return
         job.started_at = asyncio.get_running_loop().time()
         if job.started_at >= job.deadline:
@@ -236,6 +236,9 @@ class WorkerPool:
             done, _ = await asyncio.wait(ends, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
             if not done:
                 where, _ = await worker.stack()
+        except Exception:  # a fault of ours must cost neither the client its answer nor the pool the slot
+            log.exception("worker %d cannot run a job", worker.pid, extra={"worker": worker.pid})
+            job.fail(WorkerDied("the worker could not run the job"))
         finally:  # also when close() cancels this slot
             unfinished = not worker.reply.done() and not worker.exited.done()
             if unfinished:

@@ -146,7 +146,13 @@ def test_an_exception_after_the_tenth_item_arrives_after_the_tenth_item() -> Non
 @pytest.mark.parametrize(
     ("task", "args", "items", "error", "text"),
     [
-        (generators.one_that_cannot_be_pickled, (), [1], NotPicklable, "an item, of type _thread.lock, cannot be"),
+        (
+            generators.one_that_cannot_be_pickled,
+            (),
+            [1],
+            NotPicklable,
+            "an item, of type _thread.lock, cannot be",
+        ),
         (
             generators.one_that_is_too_large,
             (1 << 20,),
