@@ -234,9 +234,8 @@ def _ended_child() -> int | None:
 
 def _reseed() -> None:
     """Give this process random numbers of its own. Python's own generator does that itself."""
-    numpy = sys.modules.get("numpy")
-    if numpy:
-        numpy.random.seed()
+    if generator := sys.modules.get("numpy.random"):
+        generator.seed()
 
 
 def _exit_status(error: SystemExit) -> int:
