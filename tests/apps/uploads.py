@@ -28,6 +28,13 @@ class StreamHandler(RequestHandler):
         self.finish(f"{self.bytes} bytes")
 
 
+class EarlyHandler(StreamHandler):
+    """Answers before it is sent anything."""
+
+    def prepare(self) -> None:
+        self.finish("early")
+
+
 class EchoHeadersHandler(RequestHandler):
     """The names of the headers that it was sent."""
 
@@ -40,6 +47,7 @@ def make_app() -> Application:
         [
             (r"/form", FormHandler),
             (r"/stream", StreamHandler),
+            (r"/early", EarlyHandler),
             (r"/headers", EchoHeadersHandler),
         ]
     )

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from slowpool.config import Pool
-from tests.support.client import request
+from tests.support.client import exchange, request
 from tests.support.hostile_forms import (
     HONEST,
     HOSTILE,
@@ -93,6 +93,17 @@ def test_a_handler_that_takes_the_body_as_it_comes_gets_all_of_it(uploads: Insta
     for kind in (content_type(LONGEST + b"-" * 100), "application/x-www-form-urlencoded"):
         answer = request(uploads.port, "/stream", "POST", headers={"Content-Type": kind}, body=body)
         assert answer.text == f"{len(body)} bytes"
+
+
+def test_an_answer_says_that_its_connection_closes_when_the_body_has_not_arrived_yet(
+    uploads: Instance,
+) -> None:
+    head = b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nx"
+    early = exchange(uploads.port, head % b"/early")
+    assert (early.text, early.headers["Connection"]) == ("early", "close")
+    late = exchange(uploads.port, head % b"/stream" + b"x")
+    assert (late.text, late.headers["Connection"]) == ("2 bytes", None)
+    assert uploads.get("/headers").headers["Connection"] is None
 
 
 def test_an_instance_answers_while_hostile_forms_come(

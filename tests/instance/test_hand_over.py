@@ -7,7 +7,6 @@ import socket
 from collections.abc import Iterator
 
 import pytest
-from tornado.websocket import websocket_connect
 
 from slowpool.config import Pool
 from tests.support.basics import wait_until
@@ -16,6 +15,7 @@ from tests.support.gate import Gate
 from tests.support.metrics import scrape, value
 from tests.support.pool import is_dead
 from tests.support.process import Instance
+from tests.support.websocket import websocket
 
 ANYWHERE = "tests.apps.anywhere:make_app"
 UNUSUAL = "tests.apps.unusual:make_app"
@@ -162,13 +162,11 @@ def test_a_websocket_of_a_slow_instance_runs_jobs(slow: Instance) -> None:
 
 async def say(instance: Instance, path: str) -> str:
     """What a WebSocket answers; it has to answer more than once."""
-    connection = await websocket_connect(f"ws://127.0.0.1:{instance.port}{path}")
-    for _ in range(2):
-        await connection.write_message("hello")
-        answer = await connection.read_message()
-    connection.close()
-    assert await connection.read_message() is None
-    return str(answer)
+    async with websocket(f"ws://127.0.0.1:{instance.port}{path}") as connection:
+        for _ in range(2):
+            await connection.write_message("hello")
+            answer = await connection.read_message()
+        return str(answer)
 
 
 def test_a_request_that_was_handed_over_is_counted_as_such_and_not_answered_here(fast: Instance) -> None:

@@ -5,13 +5,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tornado.websocket import websocket_connect
 
 from slowpool.config import Pool
 from tests.support.basics import wait_until
 from tests.support.client import Response, request
 from tests.support.metrics import value
 from tests.support.process import Instance
+from tests.support.websocket import websocket
 
 ANYWHERE = "tests.apps.anywhere:make_app"
 UNUSUAL = "tests.apps.unusual:make_app"
@@ -68,11 +68,9 @@ def test_a_coroutine_of_tornados_that_blocks_after_it_has_waited_is_learned(unus
 
 def test_a_websocket_that_blocks_stays_where_it_is(unusual: Instance) -> None:
     async def talk(seconds: str) -> object:
-        connection = await websocket_connect(f"ws://127.0.0.1:{unusual.port}/talk/blocking")
-        await connection.write_message(seconds)
-        said = await connection.read_message()
-        connection.close()
-        return said
+        async with websocket(f"ws://127.0.0.1:{unusual.port}/talk/blocking") as connection:
+            await connection.write_message(seconds)
+            return await connection.read_message()
 
     assert asyncio.run(talk("0.6")) == "done"
     line = unusual.wait_for_output("/talk/blocking blocked its instance")

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-from tornado.websocket import websocket_connect
 
 from slowpool.config import Pool
 from tests.support.basics import wait_until
@@ -21,6 +20,7 @@ from tests.support.client import received, refuses, request
 from tests.support.gate import Gate
 from tests.support.metrics import value
 from tests.support.process import APPS, Instance, app_environment
+from tests.support.websocket import websocket
 
 CONTROLLED = "tests.apps.controlled:make_app"
 QUEUED = 700
@@ -212,14 +212,12 @@ def test_an_instance_that_can_accept_nothing_for_want_of_open_files_drains_all_t
 @pytest.mark.parametrize("path", ["/talk", "/talk/own-close"])
 def test_an_open_websocket_is_closed_with_going_away(path: str) -> None:
     async def talk(instance: Instance) -> int | None:
-        socket = await websocket_connect(f"ws://127.0.0.1:{instance.port}{path}")
-        await socket.write_message("hello")
-        assert await socket.read_message() == "hello"
-        instance.terminate()
-        assert await socket.read_message() is None
-        code = socket.close_code
-        socket.close()
-        return code
+        async with websocket(f"ws://127.0.0.1:{instance.port}{path}") as connection:
+            await connection.write_message("hello")
+            assert await connection.read_message() == "hello"
+            instance.terminate()
+            assert await connection.read_message() is None
+            return connection.close_code
 
     with Instance(APP=CONTROLLED) as instance:
         assert asyncio.run(talk(instance)) == 1001

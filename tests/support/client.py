@@ -65,12 +65,14 @@ def exchange(
     port: int, data: bytes, timeout: float = 30, *, method: str | None = None, then: bytes = b""
 ) -> Response:
     """Send these bytes and read the answer; ``then`` is sent after its first byte has arrived."""
-    with socket.create_connection(("127.0.0.1", port), timeout=timeout) as connection:
+    with (
+        socket.create_connection(("127.0.0.1", port), timeout=timeout) as connection,
+        http.client.HTTPResponse(connection, method=method) as response,
+    ):
         connection.sendall(data)
         if then:
             connection.recv(1, socket.MSG_PEEK)
             connection.sendall(then)
-        response = http.client.HTTPResponse(connection, method=method)
         response.begin()
         return received(response)
 

@@ -5,14 +5,14 @@ import hashlib
 import http.client
 import json
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 
-from tornado.httpclient import HTTPRequest
-from tornado.websocket import WebSocketClientConnection, websocket_connect
+from tornado.websocket import WebSocketClientConnection
 
 from tests.support.basics import wait_until
 from tests.support.web_session import WebSession
+from tests.support.websocket import websocket
 
 UPLOAD_BYTES = 200_000_000
 BLOCK = bytes(range(256)) * 1000
@@ -163,17 +163,12 @@ def a_websocket_of_a_foreign_page_is_refused(base: str) -> None:
     assert WebSession(base)("GET", "/chat/lobby", headers=headers).status == 403
 
 
-@asynccontextmanager
-async def _joined(
+def _joined(
     base: str, room: str, subprotocols: list[str] | None = None
-) -> AsyncIterator[WebSocketClientConnection]:
+) -> AbstractAsyncContextManager[WebSocketClientConnection]:
     url = f"{base.replace('http', 'ws', 1)}/chat/{room}"
-    opening = HTTPRequest(url, headers={"Cookie": f"room={room}", "Origin": base})
-    member = await websocket_connect(opening, subprotocols=subprotocols, max_message_size=4 << 20)
-    yield member
-    member.close()
-    while member.close_code is None and await member.read_message() is not None:
-        pass
+    headers = {"Cookie": f"room={room}", "Origin": base}
+    return websocket(url, headers, subprotocols=subprotocols, max_message_size=4 << 20)
 
 
 def _run(scenario: Callable[[], Awaitable[None]]) -> None:

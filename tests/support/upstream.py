@@ -144,8 +144,10 @@ class Upstream:
                 reply = self._edge.reply(seen)
                 if reply is None:
                     break
-                connection.sendall(reply)
                 if streamed:  # how much of the body is left is not known
+                    reply = reply.replace(b"\r\n", b"\r\nConnection: close\r\n", 1)
+                connection.sendall(reply)
+                if streamed:
                     connection.shutdown(socket.SHUT_WR)
                     while connection.recv(65536):
                         pass

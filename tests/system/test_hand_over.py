@@ -14,7 +14,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-from tornado.websocket import websocket_connect
 
 from tests.support.basics import wait_until
 from tests.support.certificate import make_certificate, needs_openssl
@@ -23,6 +22,7 @@ from tests.support.gate import Gate
 from tests.support.http2 import Http2
 from tests.support.pool import is_dead
 from tests.support.system import System, wait_until_whole
+from tests.support.websocket import websocket
 
 ANYWHERE = "tests.apps.anywhere:make_app"
 SIZE = 3_000_000
@@ -194,13 +194,9 @@ def test_a_worker_that_dies_is_502_and_nothing_runs_twice(
 
 def test_a_websocket_runs_jobs_where_slow_paths_lead_and_is_told_so_elsewhere(anywhere: System) -> None:
     async def say(path: str) -> str:
-        connection = await websocket_connect(f"ws://127.0.0.1:{anywhere.port}{path}")
-        await connection.write_message("hello")
-        answer = await connection.read_message()
-        connection.close()
-        while await connection.read_message() is not None:
-            pass
-        return str(answer)
+        async with websocket(f"ws://127.0.0.1:{anywhere.port}{path}") as connection:
+            await connection.write_message("hello")
+            return str(await connection.read_message())
 
     assert json.loads(asyncio.run(say("/slow/talk"))) == {"said": "hello"}
     assert "SLOW_PATHS" in asyncio.run(say("/talk"))

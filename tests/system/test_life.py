@@ -14,7 +14,6 @@ from typing import Self
 
 import psutil
 import pytest
-from tornado.websocket import websocket_connect
 
 from slowpool.config import Pool
 from tests.support.basics import ROOT, environment, free_ports, wait_until
@@ -23,6 +22,7 @@ from tests.support.gate import Gate
 from tests.support.load import Client, Load, Outcome
 from tests.support.process import APPS, Process, app_command, app_environment
 from tests.support.system import Family, System, remove_run, run_to_its_end, system_ports
+from tests.support.websocket import websocket
 
 CONTROLLED = "tests.apps.controlled:make_app"
 
@@ -110,14 +110,12 @@ def test_an_instance_that_gets_signals_until_it_has_gone_ends_without_a_tracebac
 
 def test_an_open_websocket_does_not_hold_up_the_stop_and_is_closed_with_going_away() -> None:
     async def talk(system: System) -> int | None:
-        socket = await websocket_connect(f"ws://127.0.0.1:{system.port}/talk")
-        await socket.write_message("hello")
-        assert await socket.read_message() == "hello"
-        system.signal(signal.SIGINT)
-        assert await socket.read_message() is None
-        code = socket.close_code
-        socket.close()
-        return code
+        async with websocket(f"ws://127.0.0.1:{system.port}/talk") as connection:
+            await connection.write_message("hello")
+            assert await connection.read_message() == "hello"
+            system.signal(signal.SIGINT)
+            assert await connection.read_message() is None
+            return connection.close_code
 
     with System(APP=CONTROLLED) as system:
         assert asyncio.run(talk(system)) == 1001

@@ -9,12 +9,11 @@ from collections.abc import Iterator
 from importlib.metadata import version
 
 import pytest
-from tornado.httpclient import HTTPRequest
-from tornado.websocket import websocket_connect
 
 from tests.support.client import Response, request
 from tests.support.plain import Plain
 from tests.support.system import System
+from tests.support.websocket import websocket
 
 PACKAGES = ["flower==2.2.0", "bokeh==3.9.2"]
 SHARED = ["tornado", "prometheus-client"]
@@ -110,15 +109,11 @@ async def document(port: int) -> str:
     """What a browser reads of a plot, after it has loaded the page."""
     page = await asyncio.to_thread(request, port, "/plot")
     (token,) = re.findall(r'"token":"([^"]+)"', page.text)
-    url = HTTPRequest(f"ws://127.0.0.1:{port}/plot/ws")
-    async with asyncio.timeout(60):
-        socket = await websocket_connect(url, subprotocols=["bokeh", token])
-        ack = [json.loads(str(await socket.read_message())) for _ in range(3)]
+    url = f"ws://127.0.0.1:{port}/plot/ws"
+    async with asyncio.timeout(60), websocket(url, subprotocols=["bokeh", token]) as connection:
+        ack = [json.loads(str(await connection.read_message())) for _ in range(3)]
         assert ack[0]["msgtype"] == "ACK"
         for part in ({"msgid": "1", "msgtype": "PULL-DOC-REQ"}, {}, {}):
-            await socket.write_message(json.dumps(part))
-        *_, content = [str(await socket.read_message()) for _ in range(3)]
-        socket.close()
-        while await socket.read_message() is not None:
-            pass
-    return content
+            await connection.write_message(json.dumps(part))
+        *_, content = [str(await connection.read_message()) for _ in range(3)]
+        return content

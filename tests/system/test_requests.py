@@ -5,11 +5,10 @@ import json
 import re
 
 import pytest
-from tornado.httpclient import HTTPRequest
-from tornado.websocket import websocket_connect
 
 from tests.support.client import refuses, request
 from tests.support.system import System
+from tests.support.websocket import websocket
 
 
 @pytest.mark.parametrize("request_id", ["a", "7f9c-2.B_x", "x" * 64])
@@ -69,16 +68,12 @@ def test_a_body_reaches_the_instance_whole(sturdy: System, size: int) -> None:
 
 def test_a_websocket_passes_through_to_the_fast_pool(sturdy: System) -> None:
     async def talk() -> str:
-        url = f"ws://127.0.0.1:{sturdy.port}/talk"
-        socket = await websocket_connect(HTTPRequest(url, headers={"X-Request-ID": "my-talk"}))
-        for message in ("hello", "ü" * 100_000, b"\x00\xff"):
-            await socket.write_message(message, binary=isinstance(message, bytes))
-            assert await socket.read_message() == message
-        assert socket.headers
-        served_by = socket.headers["X-Served-By"]
-        socket.close()
-        assert await socket.read_message() is None
-        return served_by
+        async with websocket(f"ws://127.0.0.1:{sturdy.port}/talk", {"X-Request-ID": "my-talk"}) as connection:
+            for message in ("hello", "ü" * 100_000, b"\x00\xff"):
+                await connection.write_message(message, binary=isinstance(message, bytes))
+                assert await connection.read_message() == message
+            assert connection.headers
+            return connection.headers["X-Served-By"]
 
     served_by = asyncio.run(talk())
     pool, _, port = served_by.partition(":")
@@ -89,14 +84,12 @@ def test_a_websocket_passes_through_to_the_fast_pool(sturdy: System) -> None:
 
 def test_a_websocket_of_an_instance_that_stops_is_closed_with_going_away(sturdy: System) -> None:
     async def talk(system: System) -> int | None:
-        socket = await websocket_connect(f"ws://127.0.0.1:{system.port}/talk")
-        assert socket.headers
-        name = "fast:" + socket.headers["X-Served-By"].replace(":", "-")
-        assert system.supervisor("stopProcess", name)
-        assert await socket.read_message() is None
-        code = socket.close_code
-        socket.close()
-        return code
+        async with websocket(f"ws://127.0.0.1:{system.port}/talk") as connection:
+            assert connection.headers
+            name = "fast:" + connection.headers["X-Served-By"].replace(":", "-")
+            assert system.supervisor("stopProcess", name)
+            assert await connection.read_message() is None
+            return connection.close_code
 
     assert asyncio.run(talk(sturdy)) == 1001
     stopped = next(port for port in sturdy.instances("fast") if refuses(port))

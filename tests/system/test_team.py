@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import Callable, Iterator
 
 import pytest
-from tornado.websocket import websocket_connect
 
 from tests.support.plain import Plain
 from tests.support.system import System
 from tests.support.team import CHECKS, SETTINGS
 from tests.support.web_session import WebSession
+from tests.support.websocket import websocket
 
 
 @pytest.fixture(scope="module")
@@ -50,13 +50,10 @@ def test_a_quiet_websocket_stays_open() -> None:
 
 async def exchange_after_silence(url: str, seconds: float) -> None:
     """Say something on a WebSocket that has been quiet for so long."""
-    socket = await websocket_connect(url)
-    await asyncio.sleep(seconds)
-    await socket.write_message("still there")
-    assert await socket.read_message() == "still there"
-    socket.close()
-    while await socket.read_message() is not None:
-        pass
+    async with websocket(url) as connection:
+        await asyncio.sleep(seconds)
+        await connection.write_message("still there")
+        assert await connection.read_message() == "still there"
 
 
 def test_only_the_call_of_run_takes_a_request_to_the_slow_pool(slowpool: str) -> None:

@@ -73,11 +73,17 @@ def enter() -> bool:
     program = struct.pack("HP", len(instructions), ctypes.addressof(code))  # struct sock_fprog
     _check(libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, program, 0, 0))
     _drop_capabilities(libc)
-    if sys.version_info >= (3, 14):  # the default, forkserver, needs a Unix socket
+    avoid_unix_sockets()
+    return scoped
+
+
+def avoid_unix_sockets() -> None:
+    """Have multiprocessing start processes without them. Its default since Python 3.14 needs one."""
+    if sys.version_info >= (3, 14):
         import multiprocessing
 
-        multiprocessing.set_start_method("spawn")
-    return scoped
+        if multiprocessing.get_start_method(allow_none=True) in (None, "forkserver"):
+            multiprocessing.set_start_method("spawn", force=True)
 
 
 def _filter(

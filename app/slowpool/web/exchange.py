@@ -101,8 +101,10 @@ class Exchange(httputil.HTTPConnection):
         headers["X-Served-By"] = str(self.runtime.instance)
         headers["X-Request-ID"] = self.request_id
         headers.pop("X-Accel-Redirect", None)  # nginx would look for a location of that name
-        if self.runtime.state is State.DRAINING and status != 101:
-            headers["Connection"] = "close"  # nginx opens its next connection to another instance
+        # When draining, nginx opens its next connection to another instance. Before the end of the body,
+        # Tornado closes the connection after the answer, without saying so.
+        if status >= 200 and (self.runtime.state is State.DRAINING or not self.received):
+            headers["Connection"] = "close"
         for name, value in self.answer_headers.items():
             headers.add(name, value)
         if "Content-Length" not in headers and status >= 200 and status not in (204, 304):

@@ -118,8 +118,8 @@ class WorkerHandle(asyncio.Protocol):
         goes on undisturbed.
         """
         stack.prepare(self._shared)
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(self.pid, stack.SIGNAL)
+        if self._process:
+            self._process.send(stack.SIGNAL)
         loop = asyncio.get_running_loop()
         until = loop.time() + STACK_TIMEOUT_SECONDS
         while True:

@@ -26,13 +26,17 @@ class Process:
 
     def kill(self) -> None:
         """Kill the process; what it leaves is killed as soon as it has ended."""
+        self.send(signal.SIGKILL)
+
+    def send(self, number: int) -> None:
+        """Send the process a signal, unless it has ended."""
         if self.exited.done():
             return
         with contextlib.suppress(ProcessLookupError, PermissionError):
             if self.pidfd is None:
-                os.kill(self.pid, signal.SIGKILL)
+                os.kill(self.pid, number)
             else:
-                signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+                signal.pidfd_send_signal(self.pidfd, number)
 
     def has_ended(self) -> bool:
         """Whether it has, even if the event loop has not noticed yet."""

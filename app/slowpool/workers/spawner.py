@@ -26,6 +26,7 @@ from slowpool.workers.template import (
     REPORT,
     START,
     STARTED,
+    WITH_PIDFD,
     command,
 )
 
@@ -33,6 +34,9 @@ log = logging.getLogger("slowpool.worker")
 
 RESTART_DELAY_SECONDS = (0.1, 3.0)
 """The first and the longest pause between attempts to start a process."""
+
+START_TIMEOUT_SECONDS = 30.0
+"""How long a template may take to start a worker before it is replaced."""
 
 MAX_FDS = 16
 """The most pidfds that are received at once."""
@@ -75,7 +79,12 @@ class Spawner:
         """Start a worker with these file descriptors: those of Ends, and its output. Raises OSError."""
         await self._is_ready.wait()
         assert self._template
-        return await self._template.spawn(fds)
+        try:
+            async with asyncio.timeout(START_TIMEOUT_SECONDS):
+                return await self._template.spawn(fds)
+        except TimeoutError:
+            self.replace_template()
+            raise
 
     def replace_template(self) -> None:
         """Kill a template that does not answer."""
@@ -252,7 +261,7 @@ class _Template:
             what = f"APP={self._config.app} has a function marked with @slowpool.warm that fails: {line}"
             self._ready.set_exception(AppError(what, traceback))
         elif kind == STARTED:
-            process = self._running[number] = Process(value, self._fds.pop(0) if self._fds else None)
+            process = self._running[number] = Process(value, self._fds.pop(0) if text == WITH_PIDFD else None)
             self._spawner.add(process)
             started = self._starting.pop(number)
             if started.done():  # given up

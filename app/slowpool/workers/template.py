@@ -20,11 +20,12 @@ import subprocess
 import sys
 import threading
 import traceback
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from slowpool.linux import lifeline, processes
-from slowpool.linux.scheduling import LOWEST_NICE, set_group_nice
+from slowpool.linux import lifeline, processes, sandbox
+from slowpool.linux.scheduling import set_group_nice
 from slowpool.workers import child, records, warm
 from slowpool.workers.child import Ends, Options
 
@@ -37,9 +38,14 @@ REPORT = struct.Struct("!cQqI")
 READY = b"R"  # it takes requests
 AFRESH = b"A"  # workers will not be forked; text: why
 FAILED = b"F"  # a function marked with @slowpool.warm has failed; text: the error's line, and its traceback
-STARTED = b"S"  # value: pid; with a pidfd where there are any
+STARTED = b"S"  # value: pid; text: whether a pidfd is sent with it
 REFUSED = b"N"  # a worker could not be started; value: errno
 EXITED = b"X"  # value: exit status, negative for a signal
+
+WITH_PIDFD = "with a pidfd"
+
+WARM_UP_NICE = 10
+"""Highest niceness of the template's group while it warms up: it gives way, and never starves."""
 
 BOOTSTRAP = (
     "import sys; from ast import literal_eval; sys.path[:] = literal_eval(sys.argv[2]); "
@@ -58,6 +64,8 @@ def main(control_fd: int, options: tuple[Any, ...], modules: list[str], fork: bo
     processes.adopt_orphans()
     template = _Template(socket.socket(fileno=control_fd), Options(*options), modules, fork)
     records.install(template.options.log_level)
+    if template.options.sandboxed:  # that of the instance
+        sandbox.avoid_unix_sockets()
     if fork and not template.warm_up():
         return
     template.serve()
@@ -71,6 +79,7 @@ class _Template:
         self._control = control
         self._modules = modules
         self._fork = fork
+        self._wake = socket.socketpair()  # a signal wakes the loop up by it
         self._workers: dict[int, int] = {}  # pid -> number
         self._own: set[int] = set()  # children that warming up has started
 
@@ -80,18 +89,22 @@ class _Template:
         Does not return where a fork would not be safe: the process then runs a new program.
         """
         lifeline.hold(self._control.fileno())  # a model may take minutes to load
-        set_group_nice(LOWEST_NICE)
+        set_group_nice(min(WARM_UP_NICE, self.options.nice))
+        failure = ""
         try:
             warm.warm_up(self._modules)
         except (Exception, SystemExit) as error:
             *_, last = traceback.format_exception_only(error)
-            self._report(FAILED, text=f"{last.strip()}\n{traceback.format_exc()}")
-            return False
+            failure = f"{last.strip()}\n{traceback.format_exc()}"
         set_group_nice(0)
         lifeline.release(self._control.fileno())
+        if failure:
+            self._report(FAILED, text=failure)
+            return False
         if why := self._why_not_fork():
             self._report(AFRESH, text=why)
             # A new program in this process: without the threads, and without the application's memory.
+            child.flush()
             os.set_inheritable(self._control.fileno(), True)
             arguments = self._control.fileno(), tuple(self.options), self._modules, False
             os.execv(sys.executable, command("template", *arguments))
@@ -102,21 +115,21 @@ class _Template:
 
     def serve(self) -> None:
         """Start workers, and report how they end."""
-        self._wake, wake_there = socket.socketpair()
-        self._wake.setblocking(False)
-        wake_there.setblocking(False)
+        for end in self._wake:
+            end.setblocking(False)
+        wake, wake_there = self._wake
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(wake_there.fileno(), warn_on_full_buffer=False)
         poll = select.poll()
         poll.register(self._control, select.POLLIN)
-        poll.register(self._wake, select.POLLIN)
+        poll.register(wake, select.POLLIN)
         self._report(READY)
         with contextlib.suppress(ConnectionError):
             while True:
                 for fd, _ in poll.poll():
-                    if fd == self._wake.fileno():
+                    if fd == wake.fileno():
                         with contextlib.suppress(BlockingIOError):
-                            self._wake.recv(4096)
+                            wake.recv(4096)
                     elif not self._start_one():
                         self._end()
                         return
@@ -125,7 +138,7 @@ class _Template:
 
     def _why_not_fork(self) -> str:
         # Some libraries, such as OpenBLAS, end their threads at a fork, and start others later.
-        pid = os.fork()
+        pid = _fork()
         if not pid:
             os._exit(0)
         os.waitpid(pid, 0)
@@ -137,7 +150,8 @@ class _Template:
 
     def _start_one(self) -> bool:
         """Start a worker; returns False when the instance has closed its end."""
-        message, fds, _, _ = socket.recv_fds(self._control, START.size, len(Ends._fields) + 1)
+        flags = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
+        message, fds, _, _ = socket.recv_fds(self._control, START.size, len(Ends._fields) + 1, flags)
         if not message:
             return False
         (number,) = START.unpack(message)
@@ -149,8 +163,10 @@ class _Template:
         else:
             self._workers[pid] = number
             pidfd = processes.open_pidfd(pid)
-            self._report(STARTED, number, pid, fds=[] if pidfd is None else [pidfd])
-            if pidfd is not None:
+            if pidfd is None:
+                self._report(STARTED, number, pid)
+            else:
+                self._report(STARTED, number, pid, WITH_PIDFD, [pidfd])
                 os.close(pidfd)
         finally:
             for fd in fds:
@@ -170,7 +186,8 @@ class _Template:
         return process.pid
 
     def _fork_worker(self, ends: Ends, output: int) -> int:
-        pid = os.fork()
+        child.flush()
+        pid = _fork()
         if pid:
             return pid
         status = 1
@@ -179,7 +196,8 @@ class _Template:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             self._control.close()
-            self._wake.close()
+            for end in self._wake:
+                end.close()
             for fd in (1, 2):
                 os.dup2(output, fd)
             os.close(output)
@@ -221,6 +239,13 @@ class _Template:
         message = REPORT.pack(kind, number, value, len(body)) + body
         sent = socket.send_fds(self._control, [message], fds) if fds else 0
         self._control.sendall(message[sent:])
+
+
+def _fork() -> int:
+    """Fork, with only this thread alive, or with threads of libraries that end by themselves."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside threads
+        return os.fork()
 
 
 def _ended_child() -> int | None:
