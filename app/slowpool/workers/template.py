@@ -64,8 +64,8 @@ def main(control_fd: int, options: tuple[Any, ...], modules: list[str], fork: bo
     processes.adopt_orphans()
     template = _Template(socket.socket(fileno=control_fd), Options(*options), modules, fork)
     records.install(template.options.log_level)
-    if template.options.sandboxed:  # that of the instance
-        sandbox.avoid_unix_sockets()
+    if template.options.sandboxed:
+        sandbox.enter()  # for the workers too
     if fork and not template.warm_up():
         return
     template.serve()
@@ -79,6 +79,7 @@ class _Template:
         self._control = control
         self._modules = modules
         self._fork = fork
+        self._has_priority = True
         self._wake = socket.socketpair()  # a signal wakes the loop up by it
         self._workers: dict[int, int] = {}  # pid -> number
         self._own: set[int] = set()  # children that warming up has started
@@ -96,7 +97,7 @@ class _Template:
         except (Exception, SystemExit) as error:
             *_, last = traceback.format_exception_only(error)
             failure = f"{last.strip()}\n{traceback.format_exc()}"
-        set_group_nice(0)
+        self._has_priority = set_group_nice(0)
         lifeline.release(self._control.fileno())
         if failure:
             self._report(FAILED, text=failure)
@@ -130,10 +131,10 @@ class _Template:
                     if fd == wake.fileno():
                         with contextlib.suppress(BlockingIOError):
                             wake.recv(4096)
+                        self._reap()
                     elif not self._start_one():
                         self._end()
                         return
-                self._reap()
         self._end()
 
     def _why_not_fork(self) -> str:
@@ -154,6 +155,7 @@ class _Template:
         message, fds, _, _ = socket.recv_fds(self._control, START.size, len(Ends._fields) + 1, flags)
         if not message:
             return False
+        self._has_priority = self._has_priority or set_group_nice(0)
         (number,) = START.unpack(message)
         try:
             *ends, output = fds
