@@ -17,12 +17,14 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 import psutil
 
 from slowpool.config import Config
 from slowpool.errors import DeadlinePassed, PoolFull, ResultTooLarge, WorkerDied
 from slowpool.linux.processes import adopt_orphans, children
+from slowpool.workers.job import Job
 from tests.apps import forks, zoo
 from tests.support.pool import Pool
 
@@ -34,7 +36,7 @@ MAX_RESULT_BYTES = 4 << 20
 MAX_GROWTH_BYTES = 64 << 20
 """Of the memory of the instance: a leak of 1 kB a job is more, after an hour."""
 
-SETTINGS = {
+SETTINGS: dict[str, Any] = {
     "app": "tests.apps.zoo:add",
     "slow_workers": 2,
     "slow_queue": 8,
@@ -133,14 +135,19 @@ async def _client(pool: Pool, end: float, outcomes: Counter[str]) -> None:
     loop = asyncio.get_running_loop()
     while loop.time() < end:
         action = random.choice(ACTIONS)
-        async with asyncio.timeout(HANG_SECONDS):
-            try:
+        try:
+            async with asyncio.timeout(HANG_SECONDS):
                 outcome = await action(pool)
-            except PoolFull:
-                outcome = "refused"
-                await asyncio.sleep(random.uniform(0, 0.05))
-            except WorkerDied:
-                outcome = "died"
+        except PoolFull:
+            outcome = "refused"
+            await asyncio.sleep(random.uniform(0, 0.05))
+        except WorkerDied:
+            outcome = "died"
+        except TimeoutError:
+            jobs = [
+                (job.task, worker.pid, round(job.run_seconds)) for job, worker in pool.running_jobs.items()
+            ]
+            raise AssertionError(f"{action.__name__} did not end; there run {jobs}") from None
         outcomes[outcome] += 1
 
 
@@ -195,10 +202,12 @@ async def _dying(pool: Pool) -> str:
 
 
 async def _forking(pool: Pool) -> str:
-    seconds = random.uniform(0, 0.05)
-    task = random.choice([forks.forks, forks.forks_and_forks_again, forks.forks_and_comes_back_late])
-    args = (random.choice([*forks.FORKS]),)
-    answer = await pool.run(task, *args, *([seconds] if task is forks.forks_and_comes_back_late else []))
+    by = random.choice([*forks.FORKS])
+    late = random.choice([None, random.uniform(0, 0.05)])
+    if late is None:
+        answer = await pool.run(random.choice([forks.forks, forks.forks_and_forks_again]), by)
+    else:
+        answer = await pool.run(forks.forks_and_comes_back_late, by, late)
     assert answer == "the parent's", "the answer of a child"
     return "forked"
 
@@ -215,12 +224,12 @@ async def _streaming(pool: Pool) -> str:
     """All of a stream, the end of one that raises, or one that is closed early; perhaps read slowly."""
     first, count = random.randrange(1000), random.randrange(60)
     size = random.choice([10, 100_000])
-    job = pool.submit(zoo.counts, first, count, size, random.random() < 0.3, streamed=True)
+    job: Job[Any] = pool.submit(zoo.counts, first, count, size, random.random() < 0.3, streamed=True)
     last = random.randrange(60) if random.random() < 0.3 else count
     pause = random.choice([0, 0, 0.002])
     found = 0
     try:
-        async with contextlib.aclosing(job.items()) as items:  # type: ignore[var-annotated]  # of the job
+        async with contextlib.aclosing(job.items()) as items:
             async for number, data in items:
                 assert (number, len(data)) == (first + found, size), "an item of another stream"
                 found += 1

@@ -261,8 +261,9 @@ def _ended_child() -> int | None:
 
 def _reseed() -> None:
     """Give this process random numbers of its own. Python's own generator does that itself."""
-    if generator := sys.modules.get("numpy.random"):
-        generator.seed()
+    for name in ("numpy.random", "torch"):
+        if module := sys.modules.get(name):
+            module.seed()
 
 
 def _exit_status(error: SystemExit) -> int:
