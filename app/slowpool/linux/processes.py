@@ -1,7 +1,6 @@
 """The processes below this one: adopt them, list them, and end them. Standard library only."""
 
 import contextlib
-import ctypes
 import os
 import signal
 import socket
@@ -10,6 +9,8 @@ import sys
 from collections.abc import Collection
 from pathlib import Path
 
+from slowpool.linux.libc import libc
+
 # linux/prctl.h
 PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 15, 36
 
@@ -17,7 +18,7 @@ PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 15, 36
 def set_name(name: str) -> None:
     """Set the name that ``ps -o comm`` and ``top`` show for this process, at most 15 characters."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_NAME, name.encode(), 0, 0, 0)
+        libc.prctl(PR_SET_NAME, name.encode(), 0, 0, 0)
 
 
 def adopt_orphans() -> None:
@@ -26,7 +27,7 @@ def adopt_orphans() -> None:
     A process leaves neither by a session nor by an environment of its own.
     """
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def children() -> set[int]:

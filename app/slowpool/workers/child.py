@@ -57,11 +57,11 @@ def run(ends: Ends, options: Options, modules: Sequence[str] = ()) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (options.memory_bytes, options.memory_bytes))
     volunteer_for_oom_killer()
     if options.sandboxed:
-        sandbox.enter()
+        sandbox.part()
     faulthandler.enable(2)  # sys.stderr may be the application's own object
     stack.answer_signal(ends.shared)
-    records.install(options.log_level)
     if modules:
+        records.install(options.log_level)
         warm.warm_up([*modules])
     page = progress.open_page(ends.shared)
     # The instance ends a worker that is still starting by breaking the connection.

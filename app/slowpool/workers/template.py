@@ -68,8 +68,8 @@ def main(control_fd: int, options: tuple[Any, ...], modules: list[str], fork: bo
     os.register_at_fork(after_in_child=control.close)
     template = _Template(control, Options(*options), modules, fork)
     records.install(template.options.log_level)
-    if template.options.sandboxed:  # that of the instance
-        sandbox.avoid_unix_sockets()
+    if template.options.sandboxed:
+        sandbox.enter()  # for the workers too
     with contextlib.closing(template):
         if not fork or template.warm_up():
             template.serve()
@@ -83,6 +83,7 @@ class _Template:
         self._control = control
         self._modules = modules
         self._fork = fork
+        self._has_priority = True
         self._wake = socket.socketpair()  # a signal wakes the loop up by it
         self._workers: dict[int, int] = {}  # pid -> number
         self._own: set[int] = set()  # children that warming up has started
@@ -101,7 +102,7 @@ class _Template:
         except (Exception, SystemExit) as error:
             *_, last = traceback.format_exception_only(error)
             failure = f"{last.strip()}\n{traceback.format_exc()}"
-        set_group_nice(0)
+        self._has_priority = set_group_nice(0)
         lifeline.release(self._control.fileno())
         if failure:
             self._report(FAILED, text=failure)
@@ -136,10 +137,10 @@ class _Template:
                     if fd == wake.fileno():
                         with contextlib.suppress(BlockingIOError):
                             wake.recv(4096)
+                        self._reap()
                     elif not self._start_one():
                         self._end()
                         return
-                self._reap()
         self._end()
 
     def close(self) -> None:
@@ -169,6 +170,7 @@ class _Template:
         message, fds, _, _ = socket.recv_fds(self._control, START.size, len(Ends._fields) + 1, flags)
         if not message:
             return False
+        self._has_priority = self._has_priority or set_group_nice(0)
         (number,) = START.unpack(message)
         try:
             *ends, output = fds
@@ -273,9 +275,9 @@ def _ended_child() -> int | None:
 
 def _reseed() -> None:
     """Give this process random numbers of its own. Python's own generator does that itself."""
-    numpy = sys.modules.get("numpy")
-    if numpy:
-        numpy.random.seed()
+    for name in ("numpy.random", "torch"):
+        if module := sys.modules.get(name):
+            module.seed()
 
 
 def _exit_status(error: SystemExit) -> int:
