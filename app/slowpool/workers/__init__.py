@@ -22,6 +22,6 @@ is touched, and a fresh worker takes its place, forked from a template that has 
     warm.py      what it loads
     child.py     what runs in the worker process
 
-This file imports nothing, and those from wire.py on only the standard library and ``slowpool.linux``: a worker
-imports them, and it starts as fast as they load.
+This file imports nothing, and those from wire.py on only the standard library and ``slowpool.linux``: a
+worker imports them, and it starts as fast as they load.
 """
