@@ -41,9 +41,11 @@ async def run(
         telling = asyncio.ensure_future(_tell(job, on_progress)) if on_progress else None
         try:
             result: T = await job.result()
-        finally:
             if telling:
                 await telling
+        finally:  # on_progress must not hold up an error or a cancellation
+            if telling:
+                telling.cancel()
     return result
 
 
@@ -146,9 +148,7 @@ async def _tell(job: Job[Any], on_progress: Listener) -> None:
         if (now := job.progress) and now != told:
             told = now
             try:
-                answer = on_progress(*now)
-                if inspect.isawaitable(answer):
-                    await answer
+                await _call(on_progress, now)
             except Exception:
                 log.exception("on_progress failed, and is not called again for this job")
                 return
@@ -157,11 +157,21 @@ async def _tell(job: Job[Any], on_progress: Listener) -> None:
         await asyncio.wait([job.outcome], timeout=PROGRESS_SECONDS)
 
 
+async def _call(on_progress: Listener, told: Iterable[Any]) -> None:
+    answer = on_progress(*told)
+    if inspect.isawaitable(answer):
+        await answer
+
+
 async def _run_in_thread(call: Callable[[], T], on_progress: Listener | None) -> T:
     loop = asyncio.get_running_loop()
     context = contextvars.copy_context()
     if on_progress:
-        context.run(listener.set, lambda *told: loop.call_soon_threadsafe(on_progress, *told))
+
+        def tell(*told: Any) -> None:
+            loop.call_soon_threadsafe(lambda: asyncio.ensure_future(_call(on_progress, told)))
+
+        context.run(listener.set, tell)
     return await loop.run_in_executor(None, context.run, call)
 
 
