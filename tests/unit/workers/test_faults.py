@@ -185,5 +185,15 @@ def test_many_small_items_wait_in_the_worker() -> None:
     with_pool(scenario)
 
 
+def test_the_memory_that_a_worker_may_allocate_does_not_include_what_warming_up_has_taken() -> None:
+    async def scenario(pool: Pool) -> None:
+        assert pool._spawner.forks
+        assert len(await pool.run(zoo.echoes, bytes(10 * 2**20))) == 10 * 2**20
+        with pytest.raises(MemoryError):
+            await pool.run(zoo.allocates, 250 * 2**20)
+
+    with_pool(scenario, app="tests.apps.large:make_app", slow_max_memory_bytes=200 * 2**20)
+
+
 def _children(pid: int) -> set[int]:
     return {int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
