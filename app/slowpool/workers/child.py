@@ -4,14 +4,13 @@ import contextlib
 import faulthandler
 import os
 import pickle
-import resource
 import socket
 import sys
 import traceback
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple, NoReturn
 
-from slowpool.linux import lifeline, processes, sandbox
+from slowpool.linux import lifeline, memory, processes, sandbox
 from slowpool.linux.memory import resident_bytes, volunteer_for_oom_killer
 from slowpool.linux.scheduling import Priority
 from slowpool.workers import progress, records, stack, warm
@@ -54,7 +53,7 @@ def run(ends: Ends, options: Options, modules: Sequence[str] = ()) -> None:
     if options.cpus:
         os.sched_setaffinity(0, options.cpus)
     if options.memory_bytes:
-        resource.setrlimit(resource.RLIMIT_DATA, (options.memory_bytes, options.memory_bytes))
+        memory.limit(options.memory_bytes)
     volunteer_for_oom_killer()
     if options.sandboxed:
         sandbox.part()
