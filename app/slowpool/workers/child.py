@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from slowpool.linux import lifeline, processes, sandbox
-from slowpool.linux.memory import resident_bytes, volunteer_for_oom_killer
+from slowpool.linux.memory import resident_bytes
 from slowpool.linux.scheduling import Priority
 from slowpool.workers import progress, records, stack, warm
 from slowpool.workers.wire import ITEM, NOT_PICKLABLE, RAISED, READY, REPLY, REQUEST, RESULT, TOO_LARGE
@@ -55,7 +55,6 @@ def run(ends: Ends, options: Options, modules: Sequence[str] = ()) -> None:
         os.sched_setaffinity(0, options.cpus)
     if options.memory_bytes:
         resource.setrlimit(resource.RLIMIT_DATA, (options.memory_bytes, options.memory_bytes))
-    volunteer_for_oom_killer()
     if options.sandboxed:
         sandbox.part()
     faulthandler.enable()

@@ -13,10 +13,11 @@ from collections.abc import Sequence
 
 from slowpool.config import Config
 from slowpool.errors import AppError
+from slowpool.linux import processes
 from slowpool.workers import warm
 from slowpool.workers.child import Options
 from slowpool.workers.output import OutputLog
-from slowpool.workers.process import POLL_SECONDS, Process, describe
+from slowpool.workers.process import POLL_SECONDS, Process, describe, end_strays, exists
 from slowpool.workers.template import (
     AFRESH,
     EXITED,
@@ -277,11 +278,12 @@ class _Template:
 
     def _wait(self) -> None:
         """Wait for the end of the process. Only then its children are the instance's."""
-        if self._process.poll() is None:
+        if exists(self.pid):
             asyncio.get_running_loop().call_later(POLL_SECONDS, self._wait)
             return
+        processes.kill_group(self.pid)  # what warming up has started, or a worker that is being forked
+        how = describe(self._process.wait())
         self._output.close()
-        how = describe(self._process.returncode)
         for started in self._starting.values():
             if not started.done():
                 started.set_exception(OSError(f"template {self.pid} {how}"))
@@ -289,6 +291,7 @@ class _Template:
             os.close(fd)
         for process in self._running.values():
             process.watch_as_orphan()
+        end_strays(self.pid)
         if not self._ready.done():
             self._ready.set_exception(OSError(f"template {self.pid} {how}"))
             self._ready.exception()  # start() may have been cancelled

@@ -25,6 +25,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from slowpool.linux import lifeline, processes, sandbox
+from slowpool.linux.memory import volunteer_for_oom_killer
 from slowpool.linux.scheduling import set_group_nice
 from slowpool.workers import child, records, warm
 from slowpool.workers.child import Ends, Options
@@ -194,6 +195,7 @@ class _Template:
             return pid
         status = 1
         try:
+            volunteer_for_oom_killer()
             os.setsid()
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
