@@ -13,6 +13,7 @@ from typing import NamedTuple, NoReturn
 
 from slowpool.config import Config
 from slowpool.errors import ConfigError
+from slowpool.workers.pool import worker_count
 
 # Measured on the reference machine: "cost" in tests/bench/results.json. A test compares the two.
 LOOP_MS = 0.43
@@ -141,7 +142,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _rows(o: argparse.Namespace, config: Config) -> list[tuple[str, float, str]]:
     """Each figure: its name, its value and its derivation."""
-    each, spare = config.slow_workers, int(o.spare)
+    each, spare = worker_count(config), int(o.spare)
     fast = max(1, math.ceil(o.fast_rps * o.loop_ms / 1000 / o.load))
     jobs = (o.slow_rps, o.slow_seconds, o.slow_scv)
     workers, waits = fewest(o.slow_p95_wait, shortest_queue(*jobs, each), each)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from slowpool.workers.wire import REPLY, RESULT
+from slowpool.workers.wire import ITEM, REPLY, RESULT
 from tests.apps import zoo
 
 FORKS: dict[str, Callable[[], int]] = {
@@ -31,12 +31,26 @@ def forks(by: str) -> str:
     return "the child's"
 
 
-def forks_and_comes_back_late(by: str, seconds: float) -> str:
-    """The child comes back from the task while the next job runs."""
-    if FORKS[by]():
-        return "the parent's"
+def leaves_a_child(by: str, seconds: float) -> int:
+    """The pid of a child that comes back from the task after some time."""
+    if child := FORKS[by]():
+        return child
     time.sleep(seconds)
-    return "the child's"
+    return 0
+
+
+def leaves_a_grandchild(by: str, path: str) -> None:
+    """As a daemon starts: a process without a parent, in a session of its own; its pid is in the file."""
+    if child := FORKS[by]():
+        os.waitpid(child, 0)
+        return
+    if not FORKS["libc"]():
+        os.setsid()
+        Path(path).write_text(str(os.getpid()))
+        time.sleep(1000)
+    while not os.path.exists(path):
+        time.sleep(0.001)
+    os._exit(0)
 
 
 def forks_and_raises(by: str) -> int:
@@ -122,32 +136,25 @@ def says_and_forks(by: str) -> None:
 def channel_and_number() -> tuple[socket.socket, int]:
     """The worker's own state: its channel, and the number of the job that runs."""
     frame = sys._getframe()
-    while "channel" not in frame.f_locals or "number" not in frame.f_locals:
+    while "sender" not in frame.f_locals:
         assert frame.f_back
         frame = frame.f_back
-    return frame.f_locals["channel"], frame.f_locals["number"]
+    sender = frame.f_locals["sender"]
+    return sender._channel, sender.number
 
 
-def leaves_a_child_that_sends(what: str, when: str, path: str = "") -> str:
-    """A child of which Python does not know sends ``what`` into the channel of its worker.
-
-    It does so before this job's reply, or once the file ``path`` is there; then it makes ``path.sent``.
-    """
-    channel, number = channel_and_number()
-    child = FORKS["libc"]()
-    if child:
-        if when == "before":
-            os.waitpid(child, 0)
-        return "the parent's"
-    body = pickle.dumps("the child's")
+def _bytes(what: str, number: int) -> bytes:
+    """What a process might send as, or instead of, the reply to the job with this number."""
+    body = pickle.dumps("another's")
     header = REPLY.pack(RESULT, False, number, 0, len(body))
     guess = REPLY.pack(RESULT, False, number + 1 & 2**64 - 1, 0, len(body))
     absurd = REPLY.pack(RESULT, False, number, 0, 2**62)
-    data = {
+    return {
         "a byte": b"R",
         "half a header": header[:11],
         "a reply": header + body,
         "a reply to the next job": guess + body,
+        "an item": ITEM + header[1:] + body,
         "half a reply": header + body[:-3],
         "two replies": 2 * (header + body),
         "rubbish": bytes(range(256)) * 64,
@@ -155,18 +162,37 @@ def leaves_a_child_that_sends(what: str, when: str, path: str = "") -> str:
         "an absurd size and much": absurd + bytes(64 << 20),
         "another kind": b"S" + header[1:] + body,
     }[what]
-    while when == "once" and not os.path.exists(path):
-        time.sleep(0.01)
+
+
+def has_a_child_send(what: str) -> str:
+    """A child of which Python does not know sends ``what`` into its worker's channel, before the reply."""
+    channel, number = channel_and_number()
+    if child := FORKS["libc"]():
+        os.waitpid(child, 0)
+        return "the parent's"
     try:
-        channel.sendall(data)
-        if path:
-            Path(f"{path}.sent").touch()
+        channel.sendall(_bytes(what, number))
     finally:
         os._exit(0)
 
 
-def lets_a_child_send(path: str, seconds: float) -> str:
-    """Have the child of an earlier job send, and return some time after that."""
+def leaves_a_thread_that_sends(what: str, path: str) -> str:
+    """A thread sends ``what`` once the file ``path`` is there; then it makes ``path.sent``."""
+    channel, number = channel_and_number()
+    data = _bytes(what, number)
+
+    def send() -> None:
+        while not os.path.exists(path):
+            time.sleep(0.01)
+        channel.sendall(data)
+        Path(f"{path}.sent").touch()
+
+    threading.Thread(target=send, daemon=True).start()
+    return "its own"
+
+
+def lets_a_thread_send(path: str, seconds: float) -> str:
+    """Have the thread of an earlier job send, and return some time after that."""
     Path(path).touch()
     while not os.path.exists(f"{path}.sent"):
         time.sleep(0.01)

@@ -25,6 +25,13 @@ def sleep(seconds: float) -> float:
     return seconds
 
 
+def waits_for(path: str) -> int:
+    """The worker's pid, once the file is there."""
+    while not os.path.exists(path):
+        time.sleep(0.002)
+    return os.getpid()
+
+
 def sleeps_for_ever() -> None:
     while True:
         time.sleep(1000)

@@ -44,6 +44,11 @@ async def until(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0.002)
 
 
+def idle_workers(pool: WorkerPool) -> int:
+    """How many of its workers wait for a job."""
+    return sum(not slot.done() for slot in pool._idle)
+
+
 def is_alive(pid: int) -> bool:
     """Whether the process is there and no zombie."""
     try:

@@ -114,11 +114,11 @@ def test_bad_input_is_one_clear_line(
 def test_a_wrong_setting_is_one_clear_line_too(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("SLOW_WORKERS", "0")
+    monkeypatch.setenv("SLOW_WORKERS", "-1")
     with pytest.raises(SystemExit) as exit:
         __main__.main(["capacity", *LOAD])
     assert exit.value.code == ConfigError.exit_status
-    assert capsys.readouterr().err.startswith("slowpool: SLOW_WORKERS=0: ")
+    assert capsys.readouterr().err.startswith("slowpool: SLOW_WORKERS=-1: ")
 
 
 def test_sizes_follow_from_the_load_and_the_settings(

@@ -28,7 +28,8 @@ CONTRACT = {
     "SLOW_PROCESSES": 2,
     "FAST_PORT": 8001,
     "SLOW_PORT": 8101,
-    "SLOW_WORKERS": 1,
+    "SLOW_WORKERS": 0,
+    "SLOW_FORK": True,
     "SLOW_QUEUE": 8,
     "SLOW_TIMEOUT_SECONDS": 60,
     "FAST_HOST": "127.0.0.1",
@@ -36,6 +37,7 @@ CONTRACT = {
     "SLOW_MAX_JOBS": 0,
     "SLOW_MAX_RSS_BYTES": 0,
     "SLOW_MAX_MEMORY_BYTES": 0,
+    "SLOW_MAX_RESULT_BYTES": 67_108_864,
     "INSTANCE_MAX_RSS_BYTES": 0,
     "SLOW_SANDBOX": True,
     "SLOW_NICE": 19,
@@ -67,7 +69,9 @@ BAD = [
     ("SLOW_PORT", "65535", "too high for 2 instances"),
     ("FAST_PROCESSES", "0", "greater than or equal to 1"),
     ("SLOW_PROCESSES", "257", "less than or equal to 256"),
-    ("SLOW_WORKERS", "0", "greater than or equal to 1"),
+    ("SLOW_WORKERS", "-1", "greater than or equal to 0"),
+    ("SLOW_WORKERS", "257", "less than or equal to 256"),
+    ("SLOW_MAX_RESULT_BYTES", "0", "greater than or equal to 1024"),
     ("SLOW_QUEUE", "-1", "greater than or equal to 0"),
     ("SLOW_QUEUE", "eight", "integer"),
     ("SLOW_MAX_JOBS", "-1", "greater than or equal to 0"),
@@ -110,7 +114,7 @@ BAD = [
     ("AFFINITY", "ip", "pattern"),
     ("STREAM_DRAIN_SECONDS", "-1", "greater than or equal to 0"),
     ("DRAIN_TIMEOUT_SECONDS", "0", "greater than 0"),
-    ("DRAIN_TIMEOUT_SECONDS", "59", "at least SLOW_TIMEOUT_SECONDS=60"),
+    ("DRAIN_TIMEOUT_SECONDS", "62.9", "at least 63, which is SLOW_TIMEOUT_SECONDS + 3"),
     ("STOP_GRACE_SECONDS", "75", "more than 75"),
     ("STOP_GRACE_SECONDS", "80s", "integer"),
     ("FAST_HOST", "fast pool", "pattern"),
@@ -189,10 +193,10 @@ def test_a_value_of_the_right_form_is_accepted(
 
 def test_a_ladder_whose_rungs_just_fit_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLOW_TIMEOUT_SECONDS", "90")
-    monkeypatch.setenv("DRAIN_TIMEOUT_SECONDS", "90")
-    monkeypatch.setenv("STOP_GRACE_SECONDS", "101")
+    monkeypatch.setenv("DRAIN_TIMEOUT_SECONDS", "93")
+    monkeypatch.setenv("STOP_GRACE_SECONDS", "104")
     config = Config.load()
-    assert config.slow_timeout_seconds <= config.drain_timeout_seconds
+    assert config.slow_timeout_seconds + 3 == config.drain_timeout_seconds
     assert config.drain_timeout_seconds < config.stop_wait_seconds < config.stop_grace_seconds
 
 

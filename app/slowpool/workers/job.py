@@ -185,7 +185,7 @@ def pickle_request(
 
     Raises NotPicklable, which names what cannot be pickled, and WrongTask.
     """
-    _check_kind(task, streamed)
+    check_kind(task, streamed=streamed)
     name = getattr(task, "__qualname__", "")
     if "<" in name or getattr(task, "__module__", "") == "__main__":
         raise NotPicklable(
@@ -206,7 +206,7 @@ def pickle_request(
         raise NotPicklable(f"the arguments of {name} cannot be pickled: {error}") from error
 
 
-def _check_kind(task: Callable[..., object], streamed: bool) -> None:
+def check_kind(task: Callable[..., object], *, streamed: bool) -> None:
     """Raise WrongTask for a function that cannot be a task."""
     if inspect.iscoroutinefunction(task) or inspect.isasyncgenfunction(task):
         kind = "asynchronous generator" if inspect.isasyncgenfunction(task) else "coroutine"

@@ -17,7 +17,7 @@ SIGNAL = signal.SIGRTMAX - 1 if hasattr(signal, "SIGRTMAX") else signal.SIGUSR2
 
 MAX_BYTES = 64 * 1024
 
-FRAME = re.compile(rb'^  File "(.*)", line (\d+) in (.+)$', re.MULTILINE)
+FRAME = re.compile(rb'^  File "(.*)", line (\d{1,9}) in (.+)$', re.MULTILINE)
 
 OWN = os.path.join("slowpool", "workers", "child.py")
 """The file that calls the task: the frames from there on are slowpool's own."""

@@ -63,13 +63,17 @@ def main(control_fd: int, options: tuple[Any, ...], modules: list[str], fork: bo
     """Start workers as the instance asks for them on ``control_fd``, until it closes it."""
     processes.set_name("slow-template")
     processes.adopt_orphans()
-    template = _Template(socket.socket(fileno=control_fd), Options(*options), modules, fork)
+    control = socket.socket(fileno=control_fd)
+    # What warming up starts must not have it: the instance would not see the end of this process.
+    control.set_inheritable(False)
+    os.register_at_fork(after_in_child=control.close)
+    template = _Template(control, Options(*options), modules, fork)
     records.install(template.options.log_level)
     if template.options.sandboxed:
         sandbox.enter()  # for the workers too
-    if fork and not template.warm_up():
-        return
-    template.serve()
+    with contextlib.closing(template):
+        if not fork or template.warm_up():
+            template.serve()
 
 
 class _Template:
@@ -93,6 +97,7 @@ class _Template:
         lifeline.hold(self._control.fileno())  # a model may take minutes to load
         set_group_nice(min(WARM_UP_NICE, self.options.nice))
         failure = ""
+        connections = processes.count_connections()
         try:
             warm.warm_up(self._modules)
         except (Exception, SystemExit) as error:
@@ -103,7 +108,7 @@ class _Template:
         if failure:
             self._report(FAILED, text=failure)
             return False
-        if why := self._why_not_fork():
+        if why := self._why_not_fork(processes.count_connections() - connections):
             self._report(AFRESH, text=why)
             # A new program in this process: without the threads, and without the application's memory.
             child.flush()
@@ -121,6 +126,7 @@ class _Template:
             end.setblocking(False)
         wake, wake_there = self._wake
         signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
         signal.set_wakeup_fd(wake_there.fileno(), warn_on_full_buffer=False)
         poll = select.poll()
         poll.register(self._control, select.POLLIN)
@@ -138,7 +144,16 @@ class _Template:
                         return
         self._end()
 
-    def _why_not_fork(self) -> str:
+    def close(self) -> None:
+        """Close its sockets, before Python ends and says that they are open."""
+        signal.set_wakeup_fd(-1)
+        for sock in (self._control, *self._wake):
+            sock.close()
+
+    def _why_not_fork(self, connections: int) -> str:
+        if connections > 0:  # workers would get each other's answers. An event loop has a connection too.
+            return f"warming up has left connections open ({connections}), and workers must not share them"
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # the application may ignore it
         # Some libraries, such as OpenBLAS, end their threads at a fork, and start others later.
         pid = _fork()
         if not pid:
@@ -161,7 +176,7 @@ class _Template:
         try:
             *ends, output = fds
             pid = self._fork_worker(Ends(*ends), output) if self._fork else self._start_fresh(ends, output)
-        except (OSError, ValueError) as error:  # ValueError: this process had no file descriptors left
+        except (OSError, TypeError, ValueError) as error:  # not all fds have come: this process had no room
             self._report(REFUSED, number, getattr(error, "errno", None) or errno.EMFILE)
         else:
             self._workers[pid] = number
@@ -199,7 +214,6 @@ class _Template:
             os.setsid()
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            self._control.close()
             for end in self._wake:
                 end.close()
             for fd in (1, 2):

@@ -84,7 +84,7 @@ def test_a_worker_gives_way_in_a_session_of_its_own_and_inherits_no_socket() -> 
         if autogroup:
             assert autogroup.endswith("nice 19\n")
         sockets = [name for name in await pool.run(zoo.open_files) if name.startswith("socket:")]
-        assert len(sockets) == 3, "the channel, and the lifeline with its duplicate"
+        assert len(sockets) == 2, "the channel and the lifeline"
 
     with_pool(scenario, slow_cpus="0", slow_nice=19)
 

@@ -8,7 +8,7 @@ import pytest
 
 from slowpool.errors import WorkerDied
 from tests.apps import forks, zoo
-from tests.support.pool import Pool, until, with_pool
+from tests.support.pool import Pool, is_dead, until, with_pool
 
 BY = list(forks.FORKS)
 LATE_SECONDS = 0.3
@@ -18,7 +18,6 @@ LATE_SECONDS = 0.3
     ("task", "args", "expected"),
     [
         *((forks.forks, (by,), "the parent's") for by in BY),
-        *((forks.forks_and_comes_back_late, (by, LATE_SECONDS), "the parent's") for by in BY),
         *((forks.forks_and_raises, (by,), 1) for by in BY),
         *((forks.forks_and_exits, (by,), 5) for by in BY),
         *((forks.forks_and_executes_nothing, (by,), 1) for by in BY),
@@ -38,8 +37,28 @@ def test_after_a_task_that_forks_every_job_gets_its_own_answer_from_the_same_wor
         assert await pool.run(task, *args) == expected
         for number in range(5):
             assert await pool.run(zoo.add, number, 10) == number + 10
-        assert await pool.run(zoo.sleep, 2 * LATE_SECONDS) == 2 * LATE_SECONDS
         assert [await pool.run(zoo.own_pid) for _ in range(3)] == [pid] * 3
+
+    with_pool(scenario)
+    assert not [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")]
+
+
+@pytest.mark.parametrize("by", BY)
+def test_a_child_that_a_task_leaves_ends_with_its_worker_and_every_job_gets_its_own_answer(
+    by: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario(pool: Pool) -> None:
+        pid = await pool.run(zoo.own_pid)
+        child = await pool.run(forks.leaves_a_child, by, LATE_SECONDS)
+        assert await pool.run(zoo.sleep, 2 * LATE_SECONDS) == 2 * LATE_SECONDS
+        assert is_dead(child)
+        replaced = await pool.run(zoo.own_pid)
+        await pool.run(forks.leaves_a_grandchild, by, str(tmp_path / "pid"))
+        grandchild = int((tmp_path / "pid").read_text())
+        for number in range(5):
+            assert await pool.run(zoo.add, number, 10) == number + 10
+        await until(lambda: is_dead(grandchild))
+        assert len({pid, replaced, await pool.run(zoo.own_pid)}) == 3
 
     with_pool(scenario)
     assert not [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")]
@@ -81,6 +100,7 @@ SENT = [
     "half a header",
     "a reply",
     "a reply to the next job",
+    "an item",
     "half a reply",
     "two replies",
     "rubbish",
@@ -91,13 +111,13 @@ SENT = [
 
 
 @pytest.mark.parametrize("sent", SENT)
-def test_what_a_child_sends_while_no_job_runs_ends_the_worker_and_no_client_gets_it(
+def test_what_an_earlier_job_sends_while_no_job_runs_ends_the_worker_and_no_client_gets_it(
     sent: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "the job has ended"
 
     async def scenario(pool: Pool) -> None:
-        assert await pool.run(forks.leaves_a_child_that_sends, sent, "once", str(path)) == "the parent's"
+        assert await pool.run(forks.leaves_a_thread_that_sends, sent, str(path)) == "its own"
         path.touch()
         await until(lambda: "bytes while it had no job" in caplog.text)
         for number in range(5):
@@ -112,15 +132,15 @@ NO_WHOLE_HEADER = ("a byte", "half a header")
 
 
 @pytest.mark.parametrize("sent", SENT)
-def test_what_a_child_sends_while_the_next_job_runs_ends_the_worker_and_no_client_gets_it(
+def test_what_an_earlier_job_sends_while_the_next_runs_ends_the_worker_and_no_client_gets_it(
     sent: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = str(tmp_path / "the next job runs")
 
     async def scenario(pool: Pool) -> None:
-        assert await pool.run(forks.leaves_a_child_that_sends, sent, "once", path) == "the parent's"
+        assert await pool.run(forks.leaves_a_thread_that_sends, sent, path) == "its own"
         with pytest.raises(WorkerDied) as died:
-            await pool.run(forks.lets_a_child_send, path, 0.0 if sent in NO_WHOLE_HEADER else 30.0)
+            await pool.run(forks.lets_a_thread_send, path, 0.0 if sent in NO_WHOLE_HEADER else 30.0)
         assert "was killed by SIGKILL after it sent" in str(died.value.log_text)
         for number in range(5):
             assert await pool.run(zoo.add, number, 10) == number + 10
@@ -133,7 +153,7 @@ def test_what_a_child_sends_while_the_next_job_runs_ends_the_worker_and_no_clien
 def test_what_a_child_sends_before_the_reply_ends_the_worker_and_the_job_fails(sent: str) -> None:
     async def scenario(pool: Pool) -> None:
         with pytest.raises(WorkerDied):
-            await pool.run(forks.leaves_a_child_that_sends, sent, "before")
+            await pool.run(forks.has_a_child_send, sent)
         for number in range(5):
             assert await pool.run(zoo.add, number, 10) == number + 10
 
@@ -145,7 +165,7 @@ def test_a_child_that_replies_before_its_parent_answers_at_most_its_own_client(
 ) -> None:
     async def scenario(pool: Pool) -> None:
         with contextlib.suppress(WorkerDied):  # both replies had come
-            assert await pool.run(forks.leaves_a_child_that_sends, "a reply", "before") == "the child's"
+            assert await pool.run(forks.has_a_child_send, "a reply") == "another's"
         await until(lambda: "which sent" in caplog.text)
         for number in range(5):
             assert await pool.run(zoo.add, number, 10) == number + 10

@@ -90,7 +90,7 @@ def test_a_full_pool_refuses_with_the_time_that_the_queue_ahead_takes() -> None:
             job.cancel()
         await asyncio.wait(jobs)
 
-    times = {"slow_timeout_seconds": 1000, "drain_timeout_seconds": 1000, "stop_grace_seconds": 2000}
+    times = {"slow_timeout_seconds": 1000, "drain_timeout_seconds": 1003, "stop_grace_seconds": 2000}
     with_pool(scenario, slow_workers=2, slow_queue=3, **times)
 
 
@@ -130,7 +130,7 @@ def test_a_worker_that_has_grown_is_replaced_after_its_job() -> None:
         await pool.run(zoo.echoes, b"x" * (200 << 20))
         assert await pool.run(zoo.own_pid) != small[0]
 
-    with_pool(scenario, slow_max_rss_bytes=100 << 20)
+    with_pool(scenario, slow_max_rss_bytes=100 << 20, slow_max_result_bytes=300 << 20)
 
 
 def test_a_closed_pool_refuses_and_fails_the_job_that_it_had_just_handed_out() -> None:
