@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from slowpool.linux import lifeline, processes, sandbox
-from slowpool.linux.memory import resident_bytes
+from slowpool.linux.memory import resident_bytes, volunteer_for_oom_killer
 from slowpool.linux.scheduling import Priority
 from slowpool.workers import progress, records, stack, warm
 from slowpool.workers.wire import ITEM, NOT_PICKLABLE, RAISED, READY, REPLY, REQUEST, RESULT, TOO_LARGE
@@ -47,6 +47,8 @@ def main(ends: tuple[int, int, int], options: tuple[Any, ...], modules: Sequence
 
 def run(ends: Ends, options: Options, modules: Sequence[str] = ()) -> None:
     """Run the jobs that come on the channel, until the instance closes it."""
+    volunteer_for_oom_killer()  # until it has, the process is in its template's group: see end_strays
+    os.setsid()
     lifeline.hold(ends.lifeline)
     processes.set_name("slow-worker")
     processes.adopt_orphans()  # so that what a task starts never leaves it

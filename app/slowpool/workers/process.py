@@ -87,7 +87,7 @@ _orphans: set[int] = set()
 def end_strays(template_pid: int) -> None:
     """Wait for what a template has left to the instance beside workers that the instance knows.
 
-    It is in the template's process group, which has been killed, or it is a worker that has just been forked.
+    It is in the template's process group, which has been killed, or a worker of which nobody has been told.
     """
     _kill_strays()
     with contextlib.suppress(ChildProcessError, AttributeError):

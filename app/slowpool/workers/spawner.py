@@ -285,7 +285,6 @@ class _Template:
         if exists(self.pid):
             asyncio.get_running_loop().call_later(POLL_SECONDS, self._wait)
             return
-        processes.kill_group(self.pid)  # what warming up has started, or a worker that is being forked
         how = describe(self._process.wait())
         self._output.close()
         for started in self._starting.values():

@@ -25,7 +25,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from slowpool.linux import lifeline, processes, sandbox
-from slowpool.linux.memory import volunteer_for_oom_killer
 from slowpool.linux.scheduling import set_group_nice
 from slowpool.workers import child, records, warm
 from slowpool.workers.child import Ends, Options
@@ -198,7 +197,6 @@ class _Template:
             stdout=output,
             stderr=output,
             pass_fds=ends,
-            start_new_session=True,
         )
         process.returncode = 0  # this module waits for it
         return process.pid
@@ -210,8 +208,6 @@ class _Template:
             return pid
         status = 1
         try:
-            volunteer_for_oom_killer()
-            os.setsid()
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             for end in self._wake:
