@@ -46,6 +46,8 @@ def main(ends: tuple[int, int, int], options: tuple[Any, ...], modules: Sequence
 
 def run(ends: Ends, options: Options, modules: Sequence[str] = ()) -> None:
     """Run the jobs that come on the channel, until the instance closes it."""
+    volunteer_for_oom_killer()  # until it has, the process is in its template's group: see end_strays
+    os.setsid()
     lifeline.hold(ends.lifeline)
     processes.set_name("slow-worker")
     processes.adopt_orphans()  # so that what a task starts never leaves it
@@ -54,7 +56,6 @@ def run(ends: Ends, options: Options, modules: Sequence[str] = ()) -> None:
         os.sched_setaffinity(0, options.cpus)
     if options.memory_bytes:
         memory.limit(options.memory_bytes)
-    volunteer_for_oom_killer()
     if options.sandboxed:
         sandbox.part()
     faulthandler.enable(2)  # sys.stderr may be the application's own object

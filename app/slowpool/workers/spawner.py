@@ -17,7 +17,7 @@ from slowpool.linux import processes
 from slowpool.workers import warm
 from slowpool.workers.child import Options
 from slowpool.workers.output import OutputLog
-from slowpool.workers.process import POLL_SECONDS, Process, describe
+from slowpool.workers.process import POLL_SECONDS, Process, describe, end_strays, exists
 from slowpool.workers.template import (
     AFRESH,
     EXITED,
@@ -283,11 +283,11 @@ class _Template:
 
     def _wait(self) -> None:
         """Wait for the end of the process. Only then its children are the instance's."""
-        if self._process.poll() is None:
+        if exists(self.pid):
             asyncio.get_running_loop().call_later(POLL_SECONDS, self._wait)
             return
+        how = describe(self._process.wait())
         self._output.close()
-        how = describe(self._process.returncode)
         for started in self._starting.values():
             if not started.done():
                 started.set_exception(OSError(f"template {self.pid} {how}"))
@@ -296,6 +296,7 @@ class _Template:
                 os.close(fd)
         for process in self._running.values():
             process.watch_as_orphan()
+        end_strays(self.pid)
         if not self._ready.done():
             self._ready.set_exception(OSError(f"template {self.pid} {how}"))
             self._ready.exception()  # start() may have been cancelled

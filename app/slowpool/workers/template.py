@@ -197,7 +197,6 @@ class _Template:
             stdout=output,
             stderr=output,
             pass_fds=ends,
-            start_new_session=True,
         )
         process.returncode = 0  # this module waits for it
         return process.pid
@@ -209,7 +208,6 @@ class _Template:
             return pid
         status = 1
         try:
-            os.setsid()
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             for end in self._wake:
