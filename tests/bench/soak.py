@@ -203,11 +203,7 @@ async def _dying(pool: Pool) -> str:
 
 async def _forking(pool: Pool) -> str:
     by = random.choice([*forks.FORKS])
-    late = random.choice([None, random.uniform(0, 0.05)])
-    if late is None:
-        answer = await pool.run(random.choice([forks.forks, forks.forks_and_forks_again]), by)
-    else:
-        answer = await pool.run(forks.forks_and_comes_back_late, by, late)
+    answer = await pool.run(random.choice([forks.forks, forks.forks_and_forks_again]), by)
     assert answer == "the parent's", "the answer of a child"
     return "forked"
 
