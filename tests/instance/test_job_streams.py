@@ -118,10 +118,11 @@ def test_a_websocket_gets_rows_and_its_worker_ends_with_it(slow: Instance, gate:
         for number in range(2):
             allow(gate, number)
             assert await client.read_message() == f"row {number}\n"
-        client.close()  # sends a close frame, as a browser does whose page is left
         assert client.protocol
-        assert client.protocol.stream
-        client.protocol.stream.close()
+        stream = client.protocol.stream
+        assert stream
+        client.close()  # sends a close frame, as a browser does whose page is left
+        stream.close()
 
     asyncio.run(talk())
     (worker,) = gate.entered
