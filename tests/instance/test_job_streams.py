@@ -122,6 +122,7 @@ def test_a_websocket_gets_rows_and_its_worker_ends_with_it(slow: Instance, gate:
         stream = client.protocol.stream
         assert stream
         client.close()  # sends a close frame, as a browser does whose page is left
+        await asyncio.to_thread(slow.get, "/-/livez")  # the instance has that frame now
         stream.close()
 
     asyncio.run(talk())
