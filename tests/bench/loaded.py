@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tornado.web import Application
+from tornado.web import Application, RequestHandler
 
 import slowpool
 
@@ -22,6 +22,10 @@ def total() -> float:
     return float(model().sum())
 
 
+class TotalHandler(RequestHandler):
+    async def get(self) -> None:
+        self.write(f"{await slowpool.run(total)}")
+
+
 def make_app() -> Application:
-    """No routes: its tasks are measured past HTTP."""
-    return Application()
+    return Application([("/total", TotalHandler)])

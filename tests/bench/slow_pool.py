@@ -16,13 +16,16 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import psutil
 
 from demo.tasks import factorials
 from slowpool.config import Config
+from slowpool.config import Pool as InstancePool
 from tests.bench import loaded, systems, tasks
 from tests.support.pool import Pool
+from tests.support.process import Instance
 
 ROUNDS = 5
 """Medians are of as many rounds, in which the systems take turns."""
@@ -46,7 +49,7 @@ STARTS: list[Start] = [
 def figures() -> dict[str, float]:
     """Medians, in seconds, bytes and ratios."""
     logging.disable()
-    result = _replacement() | _throughput() | asyncio.run(_dispatch()) | asyncio.run(_memory())
+    result = _replacement() | _throughput() | asyncio.run(_dispatch()) | _memory()
     result |= asyncio.run(_streams()) | _bare_pipe()
     for unit in ("items", "bytes"):
         result[f"stream_{unit}_ratio"] = (
@@ -139,14 +142,15 @@ async def _dispatch() -> dict[str, float]:
     }
 
 
-async def _memory() -> dict[str, float]:
-    """PSS of an instance with 8 workers and a model of 400 MB, which all of them have read."""
-    pool = Pool(Config(slow_workers=8, slow_queue=100, app="tests.bench.loaded:make_app"))
-    await pool.start()
-    await asyncio.gather(*(pool.run(loaded.total) for _ in range(50)))
-    me = psutil.Process()
-    found = sum(process.memory_full_info().pss for process in [me, *me.children(recursive=True)])
-    await pool.close()
+def _memory() -> dict[str, float]:
+    """PSS of a slow instance with 8 workers and a model of 400 MB, which all of them have read."""
+    settings: dict[str, Any] = {"APP": "tests.bench.loaded:make_app", "SLOW_WORKERS": 8}
+    with Instance(InstancePool.SLOW, path=systems.ROOT, expected="", **settings) as instance:
+        for _ in range(16):  # the workers take turns
+            assert instance.get("/total").status == 200
+        process = psutil.Process(instance.pid)
+        processes = [process, *process.children(recursive=True)]
+        found = sum(process.memory_full_info().pss for process in processes)
     return {"memory_of_8_workers_bytes": found, "model_bytes": loaded.MODEL_BYTES}
 
 

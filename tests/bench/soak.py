@@ -203,12 +203,11 @@ async def _dying(pool: Pool) -> str:
 
 async def _forking(pool: Pool) -> str:
     by = random.choice([*forks.FORKS])
-    late = random.choice([None, random.uniform(0, 0.05)])
-    if late is None:
+    if random.random() < 0.5:
         answer = await pool.run(random.choice([forks.forks, forks.forks_and_forks_again]), by)
+        assert answer == "the parent's", "the answer of a child"
     else:
-        answer = await pool.run(forks.forks_and_comes_back_late, by, late)
-    assert answer == "the parent's", "the answer of a child"
+        assert await pool.run(forks.leaves_a_child, by, random.uniform(0, 0.05)), "the answer of a child"
     return "forked"
 
 
