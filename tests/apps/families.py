@@ -25,12 +25,13 @@ def start_family(path: str) -> list[int]:
     """Start processes with an empty environment and sessions of their own; their pids are in the file."""
     for command in FAMILY:
         subprocess.Popen([*command, path, NOTE])
-    while len(pids := _pids(path)) < MEMBERS:
+    while len(pids := noted(path)) < MEMBERS:
         time.sleep(0.001)
     return pids
 
 
-def _pids(path: str) -> list[int]:
+def noted(path: str) -> list[int]:
+    """The pids in the file."""
     try:
         with open(path) as file:
             return [int(line) for line in file.read().split("\n")[:-1]]

@@ -4,7 +4,9 @@ import faulthandler
 import os
 import signal
 import time
+from collections.abc import Iterator
 
+import slowpool
 from slowpool.workers import progress, stack
 
 
@@ -36,3 +38,18 @@ def _is_shared(fd: int) -> bool:
 
 def raises_what_is_large(size: int) -> None:
     raise ValueError("x" * size)
+
+
+def tells_and_raises() -> None:
+    slowpool.progress(1, 2, "half")
+    time.sleep(0.3)
+    raise ValueError("on purpose")
+
+
+def tells() -> str:
+    slowpool.progress(1, 2, "half")
+    return "done"
+
+
+def yields_little(count: int) -> Iterator[int]:
+    yield from range(count)

@@ -1,18 +1,15 @@
 """How far a job is: to its handler, and in the report of its instance."""
 
-import asyncio
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import pytest
-from tornado.websocket import websocket_connect
 
 from slowpool.config import Pool
-from slowpool.status.report import Report
 from tests.support.gate import Gate
 from tests.support.process import Instance
+from tests.support.report import report_of
 
 TELLING = "tests.apps.telling:make_app"
 
@@ -22,22 +19,6 @@ def slow() -> Iterator[Instance]:
     expected = "on_progress failed|^Traceback|ZeroDivisionError"
     with Instance(Pool.SLOW, APP=TELLING, SLOW_WORKERS=1, expected=expected) as instance:
         yield instance
-
-
-def report_of(instance: Instance) -> dict[str, Any]:
-    """What the instance says of itself."""
-
-    async def ask() -> Any:
-        client = await websocket_connect(f"ws://127.0.0.1:{instance.port}/-/status/instance")
-        await client.write_message("0")
-        answer = await client.read_message()
-        client.close()
-        return answer
-
-    answer = asyncio.run(ask())
-    Report.model_validate_json(answer)
-    report: dict[str, Any] = json.loads(answer)
-    return report
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])

@@ -10,11 +10,11 @@ from contextlib import contextmanager
 import pytest
 
 from slowpool.config import Pool
-from tests.instance.test_progress import report_of
 from tests.support.basics import wait_until
 from tests.support.client import Response, request, unanswered
 from tests.support.gate import Gate
 from tests.support.process import Instance
+from tests.support.report import report_of
 
 TELLING = "tests.apps.telling:make_app"
 ZOO = "tests.apps.misbehaving:make_app"

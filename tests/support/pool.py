@@ -1,7 +1,7 @@
 """A worker pool in the process of the test."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar, TypeVarTuple
 
@@ -60,3 +60,7 @@ def is_alive(pid: int) -> bool:
 
 def is_dead(pid: int) -> bool:
     return not is_alive(pid)
+
+
+def all_dead(pids: Iterable[int]) -> bool:
+    return all(map(is_dead, pids))

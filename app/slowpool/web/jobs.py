@@ -156,11 +156,9 @@ async def _telling(
     telling = asyncio.create_task(_tell(on_progress, read, outcome))
     try:
         yield
-    except asyncio.CancelledError:
-        telling.cancel()
-        raise
-    finally:
         await telling
+    finally:  # it must not hold up an error or a cancellation
+        telling.cancel()
 
 
 async def _tell(

@@ -4,14 +4,13 @@ import contextlib
 import faulthandler
 import os
 import pickle
-import resource
 import socket
 import sys
 import traceback
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple, NoReturn
 
-from slowpool.linux import lifeline, processes, sandbox
+from slowpool.linux import lifeline, memory, processes, sandbox
 from slowpool.linux.memory import resident_bytes, volunteer_for_oom_killer
 from slowpool.linux.scheduling import Priority
 from slowpool.workers import progress, records, stack, warm
@@ -56,7 +55,7 @@ def run(ends: Ends, options: Options, modules: Sequence[str] = ()) -> None:
     if options.cpus:
         os.sched_setaffinity(0, options.cpus)
     if options.memory_bytes:
-        resource.setrlimit(resource.RLIMIT_DATA, (options.memory_bytes, options.memory_bytes))
+        memory.limit(options.memory_bytes)
     if options.sandboxed:
         sandbox.part()
     faulthandler.enable(2)  # sys.stderr may be the application's own object
@@ -68,7 +67,8 @@ def run(ends: Ends, options: Options, modules: Sequence[str] = ()) -> None:
     # The instance ends a worker that is still starting by breaking the connection.
     with contextlib.suppress(ConnectionError), socket.socket(fileno=ends.channel) as channel:
         _keep_to_this_process(channel)
-        sender = _Sender(channel, options.max_result_bytes, processes.children())
+        own = processes.children() if modules else ()  # a process that was just forked has none
+        sender = _Sender(channel, options.max_result_bytes, own)
         sender.send(READY, [])
         while header := _receive(channel, REQUEST.size):
             sender.number, streamed, size = REQUEST.unpack(header)

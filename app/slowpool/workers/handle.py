@@ -91,7 +91,7 @@ class WorkerHandle(asyncio.Protocol):
 
     def has_died(self) -> bool:
         """Whether the process ends, has ended or been killed, even if the event loop has not noticed yet."""
-        return self.killed or self._channel.is_closing() or self._process is None or self._process.has_ended()
+        return self.killed or not self._process or self._channel.is_closing() or self._process.has_ended()
 
     def send(self, job: Job[Any]) -> None:
         """Start a job."""

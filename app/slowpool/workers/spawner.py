@@ -257,6 +257,7 @@ class _Template:
 
     def _take(self, kind: bytes, number: int, value: int, text: str) -> None:
         if kind == READY:
+            self._output.end()  # what comes later is not left out for what warming up has printed
             self._ready.set_result(None)
         elif kind == AFRESH:
             self._spawner.say_why_afresh(text)

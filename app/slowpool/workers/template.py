@@ -230,9 +230,8 @@ class _Template:
     def _reap(self) -> None:
         """Wait for the children that have ended; kill what they leave, and report the workers among them."""
         ended = []
-        while pid := _ended_child():
-            processes.kill_group(pid)
-            _, status = os.waitpid(pid, 0)
+        while child_and_status := _wait_for_one():
+            pid, status = child_and_status
             if pid in self._workers:
                 ended.append((self._workers.pop(pid), os.waitstatus_to_exitcode(status)))
         processes.kill_children({*self._workers, *self._own})
@@ -262,13 +261,22 @@ def _fork() -> int:
         return os.fork()
 
 
-def _ended_child() -> int | None:
-    """A child that has ended, which is left a zombie; None when there is none."""
+def _wait_for_one() -> tuple[int, int] | None:
+    """Kill the group of a child that has ended; returns its pid and status, None when there is none."""
     try:
+        if not hasattr(os, "waitid"):  # macOS, before Python 3.13
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if not pid:
+                return None
+            processes.kill_group(pid)
+            return pid, status
         found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if not found:
+            return None
+        processes.kill_group(found.si_pid)
+        return os.waitpid(found.si_pid, 0)
     except ChildProcessError:
         return None
-    return found.si_pid if found else None
 
 
 def _reseed() -> None:

@@ -1,15 +1,21 @@
 """Faults that were found by attacking the slow pool: what goes wrong costs one job, and no slot."""
 
+import asyncio
 import contextlib
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+import slowpool
+from slowpool import config, instance
 from slowpool.errors import DeadlinePassed, ResultTooLarge, WorkerDied
+from slowpool.workers.job import MAX_BUFFERED_BYTES
 from tests.apps import faulty, zoo
-from tests.support.pool import Pool, is_dead, until, with_pool
+from tests.support.pool import HANG_SECONDS, Pool, is_dead, until, with_pool
 
 
 def test_a_worker_that_dies_while_its_stack_is_read_costs_its_job_only() -> None:
@@ -134,6 +140,59 @@ def test_an_exception_that_is_too_large_says_so(size: int) -> None:
         assert await pool.run(zoo.own_pid) == pid
 
     with_pool(scenario, slow_max_result_bytes=1024)
+
+
+def test_an_on_progress_that_never_returns_holds_up_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(pool: Pool) -> None:
+        own = SimpleNamespace(instance=SimpleNamespace(pool=config.Pool.SLOW), workers=pool)
+        monkeypatch.setattr(instance, "serving", own)
+        called = asyncio.Event()
+
+        async def never_returns(*_: object) -> None:
+            called.set()
+            await asyncio.get_running_loop().create_future()
+
+        async with asyncio.timeout(HANG_SECONDS):
+            with pytest.raises(ValueError, match="on purpose"):
+                await slowpool.run(faulty.tells_and_raises, on_progress=never_returns)
+        assert called.is_set()
+
+    with_pool(scenario)
+
+
+def test_an_on_progress_may_be_a_coroutine_function_where_there_is_no_instance() -> None:
+    told: list[tuple[object, ...]] = []
+
+    async def tell(*progress: object) -> None:
+        told.append(progress)
+
+    async def main() -> str:
+        return await slowpool.run(faulty.tells, on_progress=tell)
+
+    assert asyncio.run(main()) == "done"
+    assert told == [(1, 2, "half")]
+
+
+def test_many_small_items_wait_in_the_worker() -> None:
+    async def scenario(pool: Pool) -> None:
+        job = pool.submit(faulty.yields_little, 100_000, streamed=True)
+        items: Any = job.items()
+        assert await anext(items) == 0
+        await until(lambda: job._buffered_bytes >= MAX_BUFFERED_BYTES)
+        assert len(job._items) < 10_000
+        assert [item async for item in items] == [*range(1, 100_000)]
+
+    with_pool(scenario)
+
+
+def test_the_memory_that_a_worker_may_allocate_does_not_include_what_warming_up_has_taken() -> None:
+    async def scenario(pool: Pool) -> None:
+        assert pool._spawner.forks
+        assert len(await pool.run(zoo.echoes, bytes(10 * 2**20))) == 10 * 2**20
+        with pytest.raises(MemoryError):
+            await pool.run(zoo.allocates, 250 * 2**20)
+
+    with_pool(scenario, app="tests.apps.large:make_app", slow_max_memory_bytes=200 * 2**20)
 
 
 def _children(pid: int) -> set[int]:

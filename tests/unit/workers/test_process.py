@@ -5,14 +5,14 @@ import contextlib
 import functools
 import os
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from slowpool.errors import DeadlinePassed, WorkerDied
 from tests.apps import families, zoo
-from tests.support.pool import Pool, idle_workers, is_alive, is_dead, until, with_pool
+from tests.support.pool import Pool, all_dead, idle_workers, is_alive, is_dead, until, with_pool
 
 KINDS = ["/dev/null", "/memfd", "pipe", "socket", "socket"]
 
@@ -38,9 +38,9 @@ def test_children_with_an_empty_environment_and_a_session_of_their_own_end_with_
             os.kill(before, signal.SIGKILL)
         with contextlib.suppress(ValueError, WorkerDied, DeadlinePassed, asyncio.CancelledError):
             await job
-        pids = [int(pid) for pid in path.read_text().split()]
+        pids = families.noted(str(path))
         assert len(pids) == families.MEMBERS
-        await until(lambda: all(map(is_dead, pids)))
+        await until(lambda: all_dead(pids))
         assert await pool.run(zoo.add, 1, 1) == 2
         assert await pool.run(zoo.own_pid) != before
 
@@ -52,7 +52,7 @@ def test_the_children_of_one_job_end_and_those_of_another_go_on(tmp_path: Path) 
         paths = [tmp_path / "one", tmp_path / "other"]
         jobs = [asyncio.create_task(pool.run(families.leaves_a_family, str(path), "hang")) for path in paths]
         await until(lambda: all(Path(f"{path}.done").exists() for path in paths))
-        one, other = ([int(pid) for pid in path.read_text().split()] for path in paths)
+        one, other = (families.noted(str(path)) for path in paths)
         jobs[0].cancel()
         await until(lambda: all(map(is_dead, one)))
         assert await pool.run(zoo.add, 1, 1) == 2
@@ -61,10 +61,6 @@ def test_the_children_of_one_job_end_and_those_of_another_go_on(tmp_path: Path) 
         await until(lambda: all(map(is_dead, other)))
 
     with_pool(scenario, slow_workers=2)
-
-
-def all_dead(pids: Iterable[int]) -> bool:
-    return all(map(is_dead, pids))
 
 
 @pytest.mark.parametrize("fork", [True, False], ids=["forked", "afresh"])

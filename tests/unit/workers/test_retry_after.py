@@ -1,15 +1,17 @@
-"""The formula of Retry-After."""
+"""The formula of Retry-After, and what it is told."""
 
 import asyncio
 import math
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from slowpool.config import Config
+from slowpool.errors import DeadlinePassed
 from slowpool.workers.job import Job
-from tests.apps.zoo import add
-from tests.support.pool import Pool
+from tests.apps.zoo import add, raises, sleeps_for_ever
+from tests.support.pool import Pool, until, with_pool
 
 SECONDS = st.lists(st.floats(0, 100_000), max_size=5)
 
@@ -56,3 +58,38 @@ def test_retry_after_is_by_the_formula_of_the_readme(
         await pool.close()
 
     asyncio.run(main())
+
+
+def test_clients_that_left_do_not_teach_it_and_jobs_that_ended_do() -> None:
+    async def scenario(pool: Pool) -> None:
+        for _ in range(40):
+            job = pool.submit(sleeps_for_ever)
+            await until(lambda: pool.running_jobs)
+            job.cancel()
+            await until(lambda: not pool.running_jobs)
+            assert 0 < job.run_seconds < 60
+        assert pool.retry_after_seconds() == 60, "the longest time allowed, since no job has ended by itself"
+        with pytest.raises(ValueError, match="on purpose"):
+            await pool.run(raises)
+        assert pool.retry_after_seconds() == 1
+
+    with_pool(scenario)
+
+
+def test_the_run_time_of_a_job_that_was_cut_off_is_true() -> None:
+    async def scenario(pool: Pool) -> None:
+        job = pool.submit(sleeps_for_ever, timeout=1.5)
+        waiting = pool.submit(add, 1, 1, timeout=0.1)
+        await until(lambda: pool.running_jobs)
+        assert waiting.run_seconds == 0
+        with pytest.raises(DeadlinePassed):
+            await waiting.result()
+        assert (waiting.run_seconds, waiting.wait_seconds > 0.1) == (0, True)
+        with pytest.raises(DeadlinePassed):
+            await job.result()
+        assert job.wait_seconds + job.run_seconds >= 1.5
+        ended = job.run_seconds
+        assert await pool.run(add, 1, 1) == 2
+        assert job.run_seconds == ended
+
+    with_pool(scenario)

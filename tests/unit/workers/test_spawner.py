@@ -1,6 +1,7 @@
-"""The end of a template, or of the process with the pool, at any moment, leaves nothing that is lost."""
+"""The end of a template, or of the process that has the pool, at any moment."""
 
 import asyncio
+import functools
 import os
 import random
 import signal
@@ -13,10 +14,11 @@ import pytest
 from slowpool.errors import WorkerDied
 from tests.apps import dies_at_fork, families, warm_tasks, zoo
 from tests.support.basics import wait_until
-from tests.support.pool import Pool, idle_workers, is_alive, is_dead, until
+from tests.support.pool import Pool, all_dead, idle_workers, is_alive, until
 from tests.support.pool_host import PoolHost, template_of, wait_until_dead
 
 ROUNDS = 10
+"""Jobs of a client while templates are killed."""
 
 
 async def kill_template(pool: Pool) -> None:
@@ -26,6 +28,12 @@ async def kill_template(pool: Pool) -> None:
     await until(lambda: template_of(pool) != template)
 
 
+def template_starts(pool: Pool) -> list[psutil.Process]:
+    """The template that warms up at this moment, if one does."""
+    known = {template_of(pool), *(process.pid for process in pool._spawner._processes)}
+    return [child for child in psutil.Process().children() if child.pid not in known and is_alive(child.pid)]
+
+
 async def check_no_child_is_left(pool: Pool) -> None:
     """Only the template is, and the workers; no zombie."""
     size = 1 + pool.size
@@ -33,27 +41,23 @@ async def check_no_child_is_left(pool: Pool) -> None:
     await until(lambda: len(psutil.Process().children(recursive=True)) == size)
 
 
-async def a_job_goes_on_without_its_template(pool: Pool, path: str) -> None:
+async def a_job_goes_on_and_how_workers_end_is_known(pool: Pool, path: str) -> None:
     pid = await pool.run(zoo.own_pid)
     job = asyncio.create_task(pool.run(zoo.waits_for, path))
     await until(lambda: pool.running_jobs)
     await kill_template(pool)
-    Path(path).touch()
+    os.mkdir(path)
     assert await job == pid
     assert await pool.run(zoo.own_pid) == pid
     # How a worker ends that the process with the pool has adopted is known.
     for task, how in ((zoo.exits, "exited with status 3"), (zoo.segfaults, "was killed by SIGSEGV")):
         pid, parent, _ = await pool.run(warm_tasks.origin)
         assert parent in (os.getpid(), template_of(pool))
-        try:
+        with pytest.raises(WorkerDied) as died:
             await pool.run(task)
-        except WorkerDied as died:
-            assert died.log_text == f"worker {pid} {how}", died.log_text
-        else:
-            raise AssertionError("the worker did not die")
+        assert died.value.log_text == f"worker {pid} {how}"
         await pool.run(zoo.own_pid)
         await kill_template(pool)
-    await pool.run(families.descriptors)
     _, parent, _ = await pool.run(warm_tasks.origin)
     assert parent == os.getpid()
     os.kill(await pool.run(zoo.own_pid), signal.SIGKILL)
@@ -62,86 +66,89 @@ async def a_job_goes_on_without_its_template(pool: Pool, path: str) -> None:
     await check_no_child_is_left(pool)
 
 
-async def what_a_job_started_ends_though_the_template_has_ended(pool: Pool, path: str) -> None:
-    for number, end in enumerate(("cancel", "raise", "exit", "segfault", "return")):
-        then = "hang" if end == "cancel" else end
-        family = Path(f"{path}.{number}")
+async def what_a_job_started_ends_too(pool: Pool, path: str) -> None:
+    for end in ("cancel", "raise", "exit", "segfault", "return"):
         await until(lambda: idle_workers(pool) == 1)
         await kill_template(pool)  # the worker is adopted
-        job = asyncio.create_task(pool.run(families.leaves_a_family, str(family), then))
-        await until(Path(f"{family}.done").exists)
-        job.cancel()
+        job = asyncio.create_task(
+            pool.run(families.leaves_a_family, f"{path}.{end}", "hang" if end == "cancel" else end)
+        )
+        await until(functools.partial(os.path.exists, f"{path}.{end}.done"))
+        if end == "cancel":
+            job.cancel()
         await asyncio.wait([job])
-        pids = [int(pid) for pid in family.read_text().split()]
+        pids = families.noted(f"{path}.{end}")
         assert len(pids) == families.MEMBERS
-        await until(lambda pids=pids: all(map(is_dead, pids)))
-        assert await pool.run(zoo.add, number, 10) == number + 10
+        await until(functools.partial(all_dead, pids))
+        assert await pool.run(zoo.add, 1, 1) == 2
     await check_no_child_is_left(pool)
 
 
 async def templates_are_killed_all_the_time_and_every_job_is_answered(pool: Pool) -> None:
+    """While they serve, while they start a worker, and once while they warm up."""
     random.seed(7)
-    started = time.monotonic()
 
     async def killer() -> None:
         while True:
-            await asyncio.sleep(random.uniform(0, 0.3))
-            for child in psutil.Process().children():
-                if child.name() == "slow-template" or child.pid == template_of(pool):
-                    child.kill()
+            await asyncio.sleep(random.uniform(0, 0.05))
+            killing = asyncio.create_task(kill_template(pool))
+            if random.random() < 0.5:
+                await until(functools.partial(template_starts, pool))
+                for process in template_starts(pool):
+                    process.kill()
+            await killing
 
     async def client(number: int) -> None:
         for _ in range(ROUNDS):
-            try:
-                assert await pool.run(zoo.add, number, 1) == number + 1
+            assert await pool.run(zoo.add, number, 1) == number + 1
+            with pytest.raises(WorkerDied):
                 await pool.run(zoo.exits)
-            except WorkerDied:
-                continue
-            raise AssertionError("the worker did not die")
 
     killing = asyncio.create_task(killer())
     await asyncio.gather(*(client(number) for number in range(3)))
     killing.cancel()
-    print(f"{time.monotonic() - started:g} s")
+    await asyncio.wait([killing])
+    assert killing.cancelled()
     assert await pool.run(zoo.add, 1, 1) == 2
     await check_no_child_is_left(pool)
 
 
-async def idle_workers_are_killed_while_jobs_are_sent_and_every_job_is_answered(pool: Pool) -> None:
-    for number in range(20 * ROUNDS):
-        await until(lambda: idle_workers(pool) == 1)
-        (pid,) = [process.pid for process in pool._spawner._processes]
+async def idle_workers_are_killed_while_jobs_are_sent_and_every_job_is_answered(
+    pool: Pool, rounds: str
+) -> None:
+    not_begun = 0
+    for number in range(int(rounds)):
+        pid = await idle_pid(pool)
+        handles = []
         if number % 2:
             os.kill(pid, signal.SIGKILL)
             job = pool.submit(zoo.add, number, 1)
         else:
             job = pool.submit(zoo.add, number, 1)
-            for _ in range(number % 8):  # turns of the loop
-                await asyncio.sleep(0)
-            if not job.outcome.done():
-                killed_before_it_began = not await begins(pool, pid)
-                if not killed_before_it_began:
-                    await asyncio.gather(job.result(), return_exceptions=True)
-                    continue
-        assert await job.result() == number + 1
+            await until(functools.partial(getattr, job, "worker_pid"))  # it has been sent
+            handles = [*pool.running_jobs.values()]
+            os.kill(pid, signal.SIGKILL)
+        try:
+            assert await job.result() == number + 1
+            not_begun += job.worker_pid != pid
+        except WorkerDied:
+            assert handles[0].has_begun_job
+    assert not_begun >= int(rounds) // 2
     await check_no_child_is_left(pool)
 
 
-async def begins(pool: Pool, pid: int) -> bool:
-    """Kill the worker; returns whether it had begun its job."""
-    handles = [*pool.running_jobs.values()]
-    os.kill(pid, signal.SIGKILL)
-    for handle in handles:
-        await handle.exited
-        return handle.has_begun_job
-    return False
+async def idle_pid(pool: Pool) -> int:
+    """The pid of the only worker, once it waits for a job."""
+    await until(lambda: idle_workers(pool) == len(pool._spawner._processes) == 1)
+    (process,) = pool._spawner._processes
+    return process.pid
 
 
 @pytest.mark.parametrize(
     "scenario",
     [
-        a_job_goes_on_without_its_template,
-        what_a_job_started_ends_though_the_template_has_ended,
+        a_job_goes_on_and_how_workers_end_is_known,
+        what_a_job_started_ends_too,
     ],
 )
 @pytest.mark.parametrize("fork", [True, False], ids=["forked", "afresh"])
@@ -155,9 +162,12 @@ def test_templates_that_are_killed_all_the_time_cost_no_job_and_leave_nothing() 
         pass
 
 
-@pytest.mark.parametrize("fork", [True, False], ids=["forked", "afresh"])
-def test_a_job_that_is_sent_to_a_worker_which_is_killed_at_that_moment_is_not_lost(fork: bool) -> None:
-    with PoolHost(idle_workers_are_killed_while_jobs_are_sent_and_every_job_is_answered, slow_fork=fork):
+@pytest.mark.parametrize(("fork", "rounds"), [(True, 100), (False, 20)], ids=["forked", "afresh"])
+def test_a_job_that_is_sent_to_a_worker_which_is_killed_at_that_moment_is_not_lost(
+    fork: bool, rounds: int
+) -> None:
+    scenario = idle_workers_are_killed_while_jobs_are_sent_and_every_job_is_answered
+    with PoolHost(scenario, str(rounds), slow_fork=fork):
         pass
 
 
@@ -207,46 +217,29 @@ def test_a_process_with_a_pool_that_is_killed_leaves_nothing(fork: bool, tmp_pat
         assert len(processes) >= 3 + len(pids)
         host.signal(signal.SIGKILL)
         wait_until_dead(processes)
-        wait_until(lambda: all(map(is_dead, pids)))
+        wait_until(lambda: all_dead(pids))
         ignore_end(host)
 
 
 @pytest.mark.parametrize("fork", [True, False], ids=["forked", "afresh"])
+@pytest.mark.parametrize("seen_before", [1, 2, 3, 4, 7, 9])
 def test_a_process_with_a_pool_that_is_killed_at_any_moment_leaves_nothing(
-    fork: bool, tmp_path: Path
+    seen_before: int, fork: bool, tmp_path: Path
 ) -> None:
-    random.seed(11)
-    for number in range(ROUNDS):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        host = PoolHost(runs_families, str(folder / "pids"), slow_workers=2, slow_fork=fork)
-        with host:
-            seen: dict[int, psutil.Process] = {}
-            enough = random.choice(["template", "worker", "first", "last"])
+    random.seed(seen_before)
+    with PoolHost(runs_families, str(tmp_path / "pids"), slow_workers=2, slow_fork=fork) as host:
+        seen: dict[int, psutil.Process] = {}
 
-            def is_far_enough(
-                host: PoolHost = host,
-                seen: dict[int, psutil.Process] = seen,
-                enough: str = enough,
-                folder: Path = folder,
-            ) -> bool:
-                seen.update({process.pid: process for process in host.descendants()})
-                reached = {
-                    "template": len(seen) >= 1,
-                    "worker": len(seen) >= 2,
-                    "first": bool(noted(folder)),
-                    "last": len(noted(folder)) >= families.MEMBERS,
-                }
-                return reached[enough]
-
-            wait_until(is_far_enough)
-            time.sleep(random.uniform(0, 0.02))  # any moment after it
+        def count() -> int:
             seen.update({process.pid: process for process in host.descendants()})
-            host.signal(signal.SIGKILL)
-            wait_until_dead([*seen.values()])
-            wait_until(lambda folder=folder: all(map(is_dead, noted(folder))))
-            ignore_end(host)
-    assert is_alive(os.getpid())
+            return len(seen)
+
+        wait_until(lambda: count() >= seen_before)
+        time.sleep(random.uniform(0, 0.03))  # any moment after it
+        host.signal(signal.SIGKILL)
+        wait_until_dead([*seen.values()])
+        wait_until(lambda: all_dead(noted(tmp_path)))
+        ignore_end(host)
 
 
 def ignore_end(host: PoolHost) -> None:
