@@ -106,6 +106,7 @@ def kill_instances(seconds: float) -> int:
             assert instance.stdout
             instance.stdout.readline()  # its pool has started, or starts
             time.sleep(random.uniform(0, 2))
+            assert instance.poll() is None, f"an instance ended by itself with {instance.returncode}"
             instance.kill()
         count += 1
         gone = time.monotonic() + HANG_SECONDS
