@@ -5,8 +5,7 @@ from typing import Any
 from tornado.web import Application, RequestHandler
 
 import slowpool
-
-MODEL_BYTES = 400 * 10**6
+from tests.bench.tasks import MODEL_BYTES
 
 
 @slowpool.warm
