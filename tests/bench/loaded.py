@@ -2,11 +2,10 @@
 
 from typing import Any
 
-from tornado.web import Application
+from tornado.web import Application, RequestHandler
 
 import slowpool
-
-MODEL_BYTES = 400 * 10**6
+from tests.bench.tasks import MODEL_BYTES
 
 
 @slowpool.warm
@@ -22,6 +21,10 @@ def total() -> float:
     return float(model().sum())
 
 
+class TotalHandler(RequestHandler):
+    async def get(self) -> None:
+        self.write(f"{await slowpool.run(total)}")
+
+
 def make_app() -> Application:
-    """No routes: its tasks are measured past HTTP."""
-    return Application()
+    return Application([("/total", TotalHandler)])

@@ -16,13 +16,16 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import psutil
 
 from demo.tasks import factorials
 from slowpool.config import Config
-from tests.bench import loaded, systems, tasks
+from slowpool.config import Pool as InstancePool
+from tests.bench import systems, tasks
 from tests.support.pool import Pool
+from tests.support.process import Instance
 
 ROUNDS = 5
 """Medians are of as many rounds, in which the systems take turns."""
@@ -35,9 +38,9 @@ JOBS = 40
 Start = tuple[str, str, bool]
 
 STARTS: list[Start] = [
-    ("forked", "tests.apps.zoo:add", True),
+    ("forked", "tests.bench.tasks:items", True),
     ("loaded_forked", "tests.bench.loaded:make_app", True),
-    ("afresh", "tests.apps.zoo:add", False),
+    ("afresh", "tests.bench.tasks:items", False),
     ("loaded_afresh", "tests.bench.loaded:make_app", False),
 ]
 """Name, application, and whether workers are forked."""
@@ -46,7 +49,7 @@ STARTS: list[Start] = [
 def figures() -> dict[str, float]:
     """Medians, in seconds, bytes and ratios."""
     logging.disable()
-    result = _replacement() | _throughput() | asyncio.run(_dispatch()) | asyncio.run(_memory())
+    result = _replacement() | _throughput() | asyncio.run(_dispatch()) | _memory()
     result |= asyncio.run(_streams()) | _bare_pipe()
     for unit in ("items", "bytes"):
         result[f"stream_{unit}_ratio"] = (
@@ -123,13 +126,14 @@ async def _dispatch() -> dict[str, float]:
     await pool.start()
     ours, bare = [], []
     with multiprocessing.get_context("spawn").Pool(1) as other:
-        for _ in range(3000):
+        for turn in range(3000):
             start = time.perf_counter()
-            await pool.run(math.sqrt, 4.0)
-            ours.append(time.perf_counter() - start)
-            start = time.perf_counter()
-            other.apply(math.sqrt, [4.0])
-            bare.append(time.perf_counter() - start)
+            if turn // 100 % 2:  # in blocks: after a pause the first ones are slower
+                await pool.run(math.sqrt, 4.0)
+                ours.append(time.perf_counter() - start)
+            else:
+                other.apply(math.sqrt, [4.0])
+                bare.append(time.perf_counter() - start)
     progress = [await pool.run(tasks.progress_seconds, 100_000) for _ in range(ROUNDS)]
     await pool.close()
     return {
@@ -139,15 +143,16 @@ async def _dispatch() -> dict[str, float]:
     }
 
 
-async def _memory() -> dict[str, float]:
-    """PSS of an instance with 8 workers and a model of 400 MB, which all of them have read."""
-    pool = Pool(Config(slow_workers=8, slow_queue=100, app="tests.bench.loaded:make_app"))
-    await pool.start()
-    await asyncio.gather(*(pool.run(loaded.total) for _ in range(50)))
-    me = psutil.Process()
-    found = sum(process.memory_full_info().pss for process in [me, *me.children(recursive=True)])
-    await pool.close()
-    return {"memory_of_8_workers_bytes": found, "model_bytes": loaded.MODEL_BYTES}
+def _memory() -> dict[str, float]:
+    """PSS of a slow instance with 8 workers and a model of 400 MB, which all of them have read."""
+    settings: dict[str, Any] = {"APP": "tests.bench.loaded:make_app", "SLOW_WORKERS": 8}
+    with Instance(InstancePool.SLOW, path=systems.ROOT, expected="", **settings) as instance:
+        for _ in range(16):  # the workers take turns
+            assert instance.get("/total").status == 200
+        process = psutil.Process(instance.pid)
+        processes = [process, *process.children(recursive=True)]
+        found = sum(process.memory_full_info().pss for process in processes)
+    return {"memory_of_8_workers_bytes": found, "model_bytes": tasks.MODEL_BYTES}
 
 
 STREAMS = {"items": (20_000, 10), "bytes": (400, 1 << 20)}

@@ -106,6 +106,7 @@ def kill_instances(seconds: float) -> int:
             assert instance.stdout
             instance.stdout.readline()  # its pool has started, or starts
             time.sleep(random.uniform(0, 2))
+            assert instance.poll() is None, f"an instance ended by itself with {instance.returncode}"
             instance.kill()
         count += 1
         gone = time.monotonic() + HANG_SECONDS
@@ -203,8 +204,11 @@ async def _dying(pool: Pool) -> str:
 
 async def _forking(pool: Pool) -> str:
     by = random.choice([*forks.FORKS])
-    answer = await pool.run(random.choice([forks.forks, forks.forks_and_forks_again]), by)
-    assert answer == "the parent's", "the answer of a child"
+    if random.random() < 0.5:
+        answer = await pool.run(random.choice([forks.forks, forks.forks_and_forks_again]), by)
+        assert answer == "the parent's", "the answer of a child"
+    else:
+        assert await pool.run(forks.leaves_a_child, by, random.uniform(0, 0.05)), "the answer of a child"
     return "forked"
 
 

@@ -6,6 +6,9 @@ from multiprocessing.connection import Connection
 
 import slowpool
 
+MODEL_BYTES = 400 * 10**6
+"""Of the model in loaded.py, which only its workers import: all templates would load it otherwise."""
+
 
 def progress_seconds(count: int) -> float:
     """How long one call of progress() takes, of so many."""

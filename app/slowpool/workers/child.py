@@ -67,7 +67,8 @@ def run(ends: Ends, options: Options, modules: Sequence[str] = ()) -> None:
     # The instance ends a worker that is still starting by breaking the connection.
     with contextlib.suppress(ConnectionError), socket.socket(fileno=ends.channel) as channel:
         _keep_to_this_process(channel)
-        sender = _Sender(channel, options.max_result_bytes, processes.children())
+        own = processes.children() if modules else ()  # a process that was just forked has none
+        sender = _Sender(channel, options.max_result_bytes, own)
         sender.send(READY, [])
         while header := _receive(channel, REQUEST.size):
             sender.number, streamed, size = REQUEST.unpack(header)
