@@ -54,7 +54,7 @@ class Process:
 
         It is then a child of the instance, if that adopts orphans. Otherwise how it ended is not known.
         """
-        _orphans.add(self.pid)
+        spared.add(self.pid)
         loop = asyncio.get_running_loop()
         if self.pidfd is not None:
             loop.add_reader(self.pidfd, self._on_pidfd, self.pidfd)
@@ -75,29 +75,29 @@ class Process:
             how = "ended, and how is not known, since its template had ended"
         else:
             how = describe(os.waitstatus_to_exitcode(status))
-        _orphans.discard(self.pid)
-        _kill_strays()
+        spared.discard(self.pid)
+        kill_strays()
         self.end(how)
 
 
-_orphans: set[int] = set()
-"""Pids of workers whose template has ended."""
+spared: set[int] = set()
+"""Pids of templates, and of workers whose template has ended: children of the instance that are no strays."""
 
 
-def _kill_strays() -> None:
-    """Kill what such workers have left to the instance, and nothing that the application has started in it.
+def kill_strays() -> None:
+    """Kill what templates and such workers have left to the instance, and nothing that is the application's.
 
-    A worker volunteers for the OOM killer, and what it starts inherits that.
+    A worker, and a template that warms up, volunteers for the OOM killer, and what it starts inherits that.
     """
     if has_volunteered():
         return
-    strays = [pid for pid in processes.children() - _orphans if has_volunteered(pid)]
+    strays = [pid for pid in processes.children() - spared if has_volunteered(pid)]
     for pid in strays:
         with contextlib.suppress(ProcessLookupError, ChildProcessError):
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, os.WNOHANG)
     if strays:  # what they leave comes to the instance too
-        asyncio.get_running_loop().call_later(POLL_SECONDS, _kill_strays)
+        asyncio.get_running_loop().call_later(POLL_SECONDS, kill_strays)
 
 
 def describe(status: int) -> str:

@@ -16,7 +16,7 @@ from slowpool.errors import AppError
 from slowpool.workers import warm
 from slowpool.workers.child import Options
 from slowpool.workers.output import OutputLog
-from slowpool.workers.process import POLL_SECONDS, Process, describe
+from slowpool.workers.process import POLL_SECONDS, Process, describe, kill_strays, spared
 from slowpool.workers.template import (
     AFRESH,
     EXITED,
@@ -181,6 +181,7 @@ class _Template:
             there.close()
             os.close(output_there)
         self.pid = self._process.pid
+        spared.add(self.pid)
         self._output = OutputLog(output, self.pid, "template")
         asyncio.get_running_loop().add_reader(self._control, self._on_readable)
         try:
@@ -280,6 +281,7 @@ class _Template:
         if self._process.poll() is None:
             asyncio.get_running_loop().call_later(POLL_SECONDS, self._wait)
             return
+        spared.discard(self.pid)
         self._output.close()
         how = describe(self._process.returncode)
         for started in self._starting.values():
@@ -289,6 +291,7 @@ class _Template:
             os.close(fd)
         for process in self._running.values():
             process.watch_as_orphan()
+        kill_strays()
         if not self._ready.done():
             self._ready.set_exception(OSError(f"template {self.pid} {how}"))
             self._ready.exception()  # start() may have been cancelled

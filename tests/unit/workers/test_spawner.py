@@ -15,7 +15,7 @@ import pytest
 from slowpool.errors import WorkerDied
 from tests.apps import families, warm_tasks, zoo
 from tests.support.basics import wait_until
-from tests.support.pool import Pool, all_dead, idle_workers, is_alive, until
+from tests.support.pool import Pool, all_dead, idle_workers, is_alive, is_dead, until
 from tests.support.pool_host import PoolHost, template_of, wait_until_dead
 
 ROUNDS = 4
@@ -134,7 +134,7 @@ async def idle_workers_are_killed_while_jobs_are_sent_and_every_job_is_answered(
             assert await job.result() == number + 1
             not_begun += job.worker_pid != pid
         except WorkerDied:
-            assert handles and handles[0].has_begun_job
+            assert [handle.has_begun_job for handle in handles] == [True]
     print(f"{not_begun} jobs were given to another worker")
     await check_no_child_is_left(pool)
 
@@ -175,6 +175,25 @@ def test_a_job_that_is_sent_to_a_worker_which_is_killed_at_that_moment_is_not_lo
 ) -> None:
     scenario = idle_workers_are_killed_while_jobs_are_sent_and_every_job_is_answered
     with PoolHost(scenario, str(rounds), slow_fork=fork):
+        pass
+
+
+async def a_template_leaves_what_it_started(pool: Pool, path: str) -> None:
+    for _ in range(2):
+        (child,) = families.noted(path)
+        assert is_alive(child)
+        await kill_template(pool)
+        await until(functools.partial(is_dead, child))
+        assert await pool.run(zoo.add, 1, 1) == 2
+
+
+def test_what_a_template_that_is_killed_has_started_ends_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "pids"
+    monkeypatch.setenv("WARMED", f"child:{path}")
+    monkeypatch.setenv("WARMED_BY", str(tmp_path / "warmed by"))
+    with PoolHost(a_template_leaves_what_it_started, str(path), app="tests.apps.warmed:model"):
         pass
 
 
