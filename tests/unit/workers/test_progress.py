@@ -138,15 +138,3 @@ def test_what_a_forked_child_tells_is_not_the_progress_of_the_job(by: str) -> No
 
     with_pool(scenario)
     assert by in forks.FORKS
-
-
-def test_a_thread_that_an_earlier_job_left_tells_nothing_while_no_job_runs(tmp_path: Path) -> None:
-    async def scenario(pool: Pool) -> None:
-        job = pool.submit(places.leaves_a_thread_that_tells)
-        await job.result()
-        told = job.progress
-        for _ in range(3):
-            assert await pool.run(zoo.add, 1, 1) == 2
-        assert job.progress == told
-
-    with_pool(scenario)
