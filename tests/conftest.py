@@ -12,7 +12,10 @@ from hypothesis import HealthCheck, settings
 
 from deploy.supervise.run import raise_open_files
 from slowpool.config import Config
-from tests.support.gate import Gate
+
+pytest.register_assert_rewrite("tests.support")  # its failures show their values too
+
+from tests.support.gate import Gate  # noqa: E402
 
 # Hypothesis uses the same examples in each run. With --hypothesis-profile=long it uses more of them, new ones
 # in each run, and prints those that fail.

@@ -8,7 +8,6 @@ import asyncio
 import atexit
 import multiprocessing
 import multiprocessing.pool
-import os
 import pickle
 import threading
 from collections.abc import Callable, Iterable
@@ -23,6 +22,7 @@ import slowpool
 from demo.handlers import DemoHandler
 from demo.tasks import factorials
 from slowpool.config import Config
+from slowpool.workers.pool import worker_count
 
 R = TypeVar("R")
 
@@ -199,7 +199,7 @@ def _executor() -> ProcessPoolExecutor:
 
 def _processes() -> int:
     """As many as a slow instance has workers."""
-    return Config.load().slow_workers or os.cpu_count() or 1
+    return worker_count(Config.load())
 
 
 def _guarded(task: Callable[..., R], *args: Any) -> R:

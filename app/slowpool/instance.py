@@ -13,6 +13,7 @@ from slowpool.config import Config, Instance, Pool
 from slowpool.observe.learned import LearnedRoutes
 from slowpool.observe.metrics import Metrics
 from slowpool.observe.requests import RequestTracker
+from slowpool.workers.asks import Asks
 from slowpool.workers.job import Job
 from slowpool.workers.pool import WorkerPool
 
@@ -49,6 +50,7 @@ class Runtime:
         self.requests = RequestTracker(self.metrics)
         self.learned = LearnedRoutes(config.slow_learn_seconds if instance.pool is Pool.FAST else 0)
         self.workers = WorkerPool(config, self.metrics)
+        self.asks = Asks(self.workers)
         self.websockets: dict[WebSocketHandler, set[Job[Any]]] = {}  # the open ones, and their jobs
         self.streams: set[Callable[[], None]] = set()  # each ends a streamed answer
         self.metrics.watch(lambda: self.requests.active, self.workers.waiting_jobs, self.workers.running_jobs)

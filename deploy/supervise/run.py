@@ -117,6 +117,7 @@ def _run_local(config: Config) -> int:
     check_app(config.app, environ)
     Run.note(folder, config)
     signals = Signals()
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # inherited: stop() sends it to instances that still start
     supervisor = subprocess.Popen(
         SUPERVISORD,
         env=environ,

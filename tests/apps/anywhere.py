@@ -62,6 +62,13 @@ class WaitHandler(RequestHandler):
     post = get
 
 
+class LargeHandler(RequestHandler):
+    """Answers more than nginx and the kernel keep for a client that does not read."""
+
+    def get(self) -> None:
+        self.finish(b"x" * 30_000_000)
+
+
 class CatchingHandler(RequestHandler):
     """Catches whatever a task may raise."""
 
@@ -225,13 +232,17 @@ def make_app() -> Application:
     return Application(
         [
             (r"/seen(.*)", SeenHandler),
+            (r"/slow/seen(.*)", SeenHandler),
             (r"/wait", WaitHandler),
+            (r"/slow/wait", WaitHandler),
+            (r"/slow/large", LargeHandler),
             (r"/catching", CatchingHandler),
             (r"/nested", NestedHandler),
             (r"/old", OldHandler),
             (r"/begun", BegunHandler),
             (r"/slow/begun", BegunHandler),
             (r"/hooks", HooksHandler),
+            (r"/slow/hooks", HooksHandler),
             (r"/own-page", OwnPageHandler),
             (r"/leaving", LeavingHandler),
             (r"/stall/(.*)", StallHandler),

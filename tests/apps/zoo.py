@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 
 
@@ -143,6 +143,19 @@ def raises_what_cannot_be_pickled() -> None:
 
 def raises(text: str = "on purpose") -> None:
     raise ValueError(text)
+
+
+def counts(first: int, count: int, size: int, fails: bool) -> Iterator[tuple[int, bytes]]:
+    """Numbers, each with so many bytes; then it raises, if it ``fails``."""
+    for number in range(first, first + count):
+        yield number, bytes(size)
+    if fails:
+        raise ValueError(str(first))
+
+
+def leaves_a_child() -> int:
+    """The pid of a child in a session of its own and with an empty environment, which stays."""
+    return subprocess.Popen(["/bin/sleep", "1234.5"], start_new_session=True, env={}).pid
 
 
 def echoes(data: bytes) -> bytes:

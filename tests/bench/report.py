@@ -183,9 +183,44 @@ def _goals(content: Content) -> str:
         ("refusals, p99", value("overload", "refusal_p99_seconds"), _ms, "≤", 0.05),
         ("fast p99 under overload ÷ idle", value("overload", "fast_ratio"), _times, "≤", 1.10),
         ("slow throughput ÷ bare multiprocessing.Pool", value("throughput", "ratio"), _percent, "≥", 0.95),
+        ("the same without HTTP", pool.get("throughput_ratio"), _percent, "≥", 0.98),
         ("dispatch of an empty task", pool.get("dispatch_seconds"), _ms, "≤", 0.0003),
         ("client gone to dead worker", pool.get("client_gone_to_dead_worker_seconds"), _ms, "≤", 0.05),
-        ("kill to the answer of a fresh worker", pool.get("kill_to_fresh_worker_seconds"), _ms, "≤", 0.1),
+        (
+            "cancel to the answer of a fresh worker",
+            pool.get("cancel_to_answer_forked_seconds"),
+            _ms,
+            "≤",
+            0.008,
+        ),
+        (
+            "`kill -9` of an idle worker to the same",
+            pool.get("kill_to_answer_forked_seconds"),
+            _ms,
+            "≤",
+            0.008,
+        ),
+        (
+            "cancel to the same, with numpy and a model of 400 MB",
+            pool.get("cancel_to_answer_loaded_forked_seconds"),
+            _ms,
+            "≤",
+            0.015,
+        ),
+        (
+            "`kill -9` to the same, with numpy and the model",
+            pool.get("kill_to_answer_loaded_forked_seconds"),
+            _ms,
+            "≤",
+            0.015,
+        ),
+        (
+            "memory of a slow instance with 8 workers and the model (PSS)",
+            pool.get("memory_of_8_workers_bytes"),
+            _mb,
+            "≤",
+            496e6,
+        ),
         ("503 of a full pool, at the instance", pool.get("refusal_at_the_instance_seconds"), _ms, "≤", 0.005),
     ]
     rows = [
@@ -315,6 +350,10 @@ def _percent(ratio: float) -> str:
 
 def _count(count: float) -> str:
     return f"{count:,.0f}"
+
+
+def _mb(count: float) -> str:
+    return f"{count / 10**6:.0f} MB"
 
 
 def _mib(count: float) -> str:

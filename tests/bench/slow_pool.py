@@ -4,8 +4,10 @@ import asyncio
 import contextlib
 import logging
 import math
+import multiprocessing
 import os
 import select
+import signal
 import subprocess
 import tempfile
 import threading
@@ -15,39 +17,177 @@ import urllib.request
 from pathlib import Path
 from statistics import median
 
+import psutil
+
+from demo.tasks import factorials
 from slowpool.config import Config
-from slowpool.errors import DeadlinePassed
-from tests.bench import systems
+from tests.bench import loaded, systems, tasks
 from tests.support.pool import Pool
+
+ROUNDS = 5
+"""Medians are of as many rounds, in which the systems take turns."""
+
+SETTLE_SECONDS = 0.02
+"""Between one replacement and the next, so that all processes are idle."""
+
+JOBS = 40
+
+Start = tuple[str, str, bool]
+
+STARTS: list[Start] = [
+    ("forked", "tests.apps.zoo:add", True),
+    ("loaded_forked", "tests.bench.loaded:make_app", True),
+    ("afresh", "tests.apps.zoo:add", False),
+    ("loaded_afresh", "tests.bench.loaded:make_app", False),
+]
+"""Name, application, and whether workers are forked."""
 
 
 def figures() -> dict[str, float]:
-    """Medians, in seconds."""
+    """Medians, in seconds, bytes and ratios."""
     logging.disable()
-    result = asyncio.run(_pool())
+    result = _replacement() | _throughput() | asyncio.run(_dispatch()) | asyncio.run(_memory())
+    result |= asyncio.run(_streams()) | _bare_pipe()
+    for unit in ("items", "bytes"):
+        result[f"stream_{unit}_ratio"] = (
+            result[f"stream_{unit}_per_second"] / result[f"pipe_{unit}_per_second"]
+        )
     with systems.slowpool(SLOW_QUEUE=0, APP="tests.bench.routes:make_app") as running:
         result["refusal_at_the_instance_seconds"] = _refusal()
         result["client_gone_to_dead_worker_seconds"] = _disconnect(running.url)
     return result
 
 
-async def _pool() -> dict[str, float]:
+def _replacement() -> dict[str, float]:
+    """From a cancel, and from a kill -9 of an idle worker, to the answer of the worker that replaces it."""
+    found: dict[str, list[float]] = {}
+    for _ in range(ROUNDS):
+        for name, app, fork in STARTS:
+            for way, seconds in asyncio.run(_replace(app, fork)).items():
+                found.setdefault(f"{way}_to_answer_{name}_seconds", []).extend(seconds)
+    return {name: median(seconds) for name, seconds in found.items()}
+
+
+async def _replace(app: str, fork: bool) -> dict[str, list[float]]:
+    pool = Pool(Config(slow_workers=1, app=app, slow_fork=fork))
+    await pool.start()
+    cancelled, killed = [], []
+    for _ in range(20 if fork else 3):
+        job = asyncio.ensure_future(pool.run(time.sleep, 60))
+        while not pool.running_jobs:
+            await asyncio.sleep(0)
+        await asyncio.sleep(SETTLE_SECONDS)
+        start = time.perf_counter()
+        job.cancel()
+        await pool.run(math.sqrt, 4.0)
+        cancelled.append(time.perf_counter() - start)
+        pid = await pool.run(os.getpid)
+        await asyncio.sleep(SETTLE_SECONDS)
+        start = time.perf_counter()
+        os.kill(pid, signal.SIGKILL)
+        await pool.run(math.sqrt, 4.0)
+        killed.append(time.perf_counter() - start)
+    await pool.close()
+    return {"cancel": cancelled, "kill": killed}
+
+
+def _throughput() -> dict[str, float]:
+    """Jobs per second, against a bare multiprocessing.Pool with as many processes."""
+    size = 2000
+    ratios = []
+    for _ in range(ROUNDS):
+        with multiprocessing.get_context("spawn").Pool(systems.CORES) as bare:
+            bare.map(factorials, [size] * systems.CORES, chunksize=1)
+            start = time.perf_counter()
+            bare.map(factorials, [size] * JOBS, chunksize=1)
+            bare_seconds = time.perf_counter() - start
+        ratios.append(bare_seconds / asyncio.run(_run_jobs(size)))
+    return {"throughput_ratio": median(ratios)}
+
+
+async def _run_jobs(size: int) -> float:
+    """How long JOBS jobs take."""
+    pool = Pool(Config(slow_workers=systems.CORES, slow_queue=JOBS))
+    await pool.start()
+    await asyncio.gather(*(pool.run(factorials, size) for _ in range(systems.CORES)))
+    start = time.perf_counter()
+    await asyncio.gather(*(pool.run(factorials, size) for _ in range(JOBS)))
+    seconds = time.perf_counter() - start
+    await pool.close()
+    return seconds
+
+
+async def _dispatch() -> dict[str, float]:
+    """Of an empty task, and of the same one in a bare multiprocessing.Pool; and one call of progress()."""
     pool = Pool(Config(slow_workers=1))
     await pool.start()
-    dispatch = []
-    for _ in range(3000):
-        start = time.perf_counter()
-        await pool.run(math.sqrt, 4.0)
-        dispatch.append(time.perf_counter() - start)
-    fresh = []
-    for _ in range(30):
-        with contextlib.suppress(DeadlinePassed):
-            await pool.run(time.sleep, 60, timeout=0.01)
-        start = time.perf_counter()
-        await pool.run(math.sqrt, 4.0)
-        fresh.append(time.perf_counter() - start)
+    ours, bare = [], []
+    with multiprocessing.get_context("spawn").Pool(1) as other:
+        for _ in range(3000):
+            start = time.perf_counter()
+            await pool.run(math.sqrt, 4.0)
+            ours.append(time.perf_counter() - start)
+            start = time.perf_counter()
+            other.apply(math.sqrt, [4.0])
+            bare.append(time.perf_counter() - start)
+    progress = [await pool.run(tasks.progress_seconds, 100_000) for _ in range(ROUNDS)]
     await pool.close()
-    return {"dispatch_seconds": median(dispatch), "kill_to_fresh_worker_seconds": median(fresh)}
+    return {
+        "dispatch_seconds": median(ours),
+        "dispatch_ratio": median(ours) / median(bare),
+        "progress_seconds": median(progress),
+    }
+
+
+async def _memory() -> dict[str, float]:
+    """PSS of an instance with 8 workers and a model of 400 MB, which all of them have read."""
+    pool = Pool(Config(slow_workers=8, slow_queue=100, app="tests.bench.loaded:make_app"))
+    await pool.start()
+    await asyncio.gather(*(pool.run(loaded.total) for _ in range(50)))
+    me = psutil.Process()
+    found = sum(process.memory_full_info().pss for process in [me, *me.children(recursive=True)])
+    await pool.close()
+    return {"memory_of_8_workers_bytes": found, "model_bytes": loaded.MODEL_BYTES}
+
+
+STREAMS = {"items": (20_000, 10), "bytes": (400, 1 << 20)}
+"""Unit of the rate -> number and size of the items."""
+
+
+async def _streams() -> dict[str, float]:
+    pool = Pool(Config(slow_workers=1))
+    await pool.start()
+    rates = {}
+    for unit, (count, size) in STREAMS.items():
+        found = []
+        for _ in range(ROUNDS):
+            start = time.perf_counter()
+            async for _ in pool.submit(tasks.items, count, size, streamed=True).items():
+                pass
+            found.append(count * (size if unit == "bytes" else 1) / (time.perf_counter() - start))
+        rates[f"stream_{unit}_per_second"] = median(found)
+    await pool.close()
+    return rates
+
+
+def _bare_pipe() -> dict[str, float]:
+    """The same items through a multiprocessing.Pipe, which its reader waits for."""
+    context = multiprocessing.get_context("spawn")
+    rates = {}
+    for unit, (count, size) in STREAMS.items():
+        found = []
+        for _ in range(ROUNDS):
+            reader, writer = context.Pipe(duplex=False)
+            process = context.Process(target=tasks.send_items, args=(writer, count, size))
+            process.start()
+            reader.recv()
+            start = time.perf_counter()
+            for _ in range(count):
+                reader.recv()
+            found.append(count * (size if unit == "bytes" else 1) / (time.perf_counter() - start))
+            process.join()
+        rates[f"pipe_{unit}_per_second"] = median(found)
+    return rates
 
 
 def _refusal() -> float:

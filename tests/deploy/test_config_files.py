@@ -19,7 +19,7 @@ import yaml
 from supervisor.options import ServerOptions
 
 from deploy.supervise import run
-from slowpool.config import Config
+from slowpool.config import IDLE_SECONDS, Config
 from tests.support.basics import ROOT, environment
 from tests.support.certificate import make_certificate
 from tests.support.compose_file import COMPOSE, compose, expand
@@ -200,7 +200,7 @@ def test_the_ladder_of_times_holds_over_all_files(
     assert all(ladder.slow_timeout < timeout for timeout in ladder.slow_read_timeouts)
     assert ladder.fast_timeout == min(ladder.fast_read_timeouts)
     assert ladder.stream_drain <= ladder.drain_timeout
-    assert ladder.slow_timeout <= ladder.drain_timeout
+    assert ladder.slow_timeout + IDLE_SECONDS <= ladder.drain_timeout
     for stop_wait in ladder.stop_waits:
         assert ladder.drain_timeout < ladder.nginx_shutdown_timeout < stop_wait
         assert all(stop_wait < period for period in ladder.stop_grace_periods)

@@ -111,7 +111,7 @@ def test_every_setting_has_its_default_unless_the_overlay_changes_it(
         "TLS_CERTIFICATE",
         "TLS_KEY",
     }
-    changed = {DEV: {"LOG_FORMAT", "DEBUG"}}.get(variant, {"SERVER_NAMES"})
+    changed = {DEV: {"LOG_FORMAT", "DEBUG"}}.get(variant, {"SERVER_NAMES", "SLOW_WORKERS"})
     settings = one_of(rendered[variant], "ConfigMap")["data"]
     assert settings.keys() == DEFAULTS.keys() - of_the_pods
     config = config_of(settings).model_dump()

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from slowpool.observe.metrics import Metrics
+from slowpool.workers.pool import worker_count
 from tests.support.certificate import needs_openssl
 from tests.support.kubernetes import (
     ALTERNATIVE,
@@ -48,7 +49,7 @@ def test_no_pool_has_two_that_scale_it(rendered: dict[str, list[Json]], variant:
 
 def test_both_ways_to_scale_the_slow_pool_ask_for_a_job_a_worker(rendered: dict[str, list[Json]]) -> None:
     config = config_of(Pod.of(rendered[PRODUCTION], "slow").environment)
-    workers = str(config.slow_processes * config.slow_workers)
+    workers = str(config.slow_processes * worker_count(config))
     ((metric,),) = [
         one["spec"]["metrics"]
         for one in rendered[PRODUCTION]

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from slowpool.config import Pool
+from tests.apps import logged
+from tests.support.basics import wait_until
 from tests.support.client import request
 from tests.support.process import Instance
 from tests.support.websocket import websocket
@@ -74,6 +76,107 @@ def test_an_exception_is_one_object_with_its_traceback(slow: Instance) -> None:
     (entry,) = [entry for entry in entries(slow) if "Uncaught exception" in entry["message"]]
     assert entry["level"] == "ERROR"
     assert "in the worker:" in entry["exception"]
+
+
+def test_a_record_of_a_task_is_one_object_like_one_of_the_instance() -> None:
+    with LoggingInstance(LOG_FORMAT="json") as instance:
+        request(instance.port, "/slow/log/logs_in_every_way", headers={"X-Request-ID": "mine"})
+        instance.wait_for_output("the report failed")
+        info, warning, error = of_the_task(instance)
+    assert (info["level"], info["message"]) == ("INFO", "a report of 3 pages")
+    assert (info["pages"], info["names"], info["request_id"]) == (3, ["a", "b"], "mine")
+    assert (info["pool"], info["instance"]) == ("slow", f"slow:{instance.port}")
+    assert info["worker"] > 0
+    assert warning["level"] == "WARNING"
+    assert "in logs_in_every_way" in warning["stack_info"]
+    assert (error["level"], error["message"]) == ("ERROR", "the report failed")
+    assert re.fullmatch(
+        r"Traceback .*in fails_and_logs\n.*\nValueError: no paper\x1b\[2J", error["exception"], re.DOTALL
+    )
+
+
+def test_a_record_of_a_task_has_its_traceback_without_control_characters_for_people() -> None:
+    with LoggingInstance() as instance:
+        request(instance.port, "/slow/log/logs_in_every_way", headers={"X-Request-ID": "mine"})
+        instance.wait_for_output("^ValueError: no paper")
+        output = instance.output
+    lines = output.splitlines()
+    assert f" INFO slow:{instance.port} shop.report [mine] a report of 3 pages" in output
+    assert f" ERROR slow:{instance.port} shop.report [mine] the report failed" in output
+    assert lines.count("Traceback (most recent call last):") == 1
+    assert r"ValueError: no paper\x1b[2J" in lines
+    assert not CONTROLS.search(output)
+
+
+def test_what_a_task_prints_stays_in_order_with_its_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
+    with LoggingInstance(LOG_FORMAT="json") as instance:
+        instance.get("/slow/log/logs_beside_what_it_prints")
+        instance.wait_for_output('"message": "8"')
+        printed = [
+            entry for entry in entries(instance) if entry["logger"] in ("shop.report", "slowpool.worker")
+        ]
+    assert [entry["message"][-1] for entry in printed] == list("12345678")
+    assert [entry["logger"] for entry in printed if entry["message"] in list("258")] == 3 * ["shop.report"]
+
+
+def test_a_warning_in_a_task_is_a_record() -> None:
+    with LoggingInstance(LOG_FORMAT="json") as instance:
+        instance.get("/slow/log/warns")
+        instance.wait_for_output("the paper is old")
+        (entry,) = [entry for entry in entries(instance) if entry["logger"] == "py.warnings"]
+    assert entry["level"] == "WARNING"
+
+
+@pytest.mark.parametrize(
+    ("level", "levels"),
+    [("debug", "DEBUG INFO WARNING ERROR"), ("warning", "WARNING ERROR"), ("error", "ERROR")],
+)
+def test_the_level_is_one_of_tasks_too(level: str, levels: str) -> None:
+    with LoggingInstance(LOG_FORMAT="json", LOG_LEVEL=level) as instance:
+        instance.get("/slow/log/logs_in_every_way")
+        instance.wait_for_output("the report failed")
+        assert [entry["level"] for entry in of_the_task(instance)] == levels.split()
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_a_task_that_prints_what_a_client_sends_breaks_no_line(log_format: str) -> None:
+    chance = random.Random(1)
+    start, forged = b"\x1e", logged.FORGED
+    pieces = [*NASTY, start, b"\n", b'[40,"shop","', b'",null,null,{', b'"a":', b"}]", forged, forged[:-9]]
+    with LoggingInstance(LOG_FORMAT=log_format) as instance:
+        for _ in range(200):
+            body = b"".join(chance.choices(pieces, k=chance.randrange(1, 30))) + b"\nthe end\n"
+            assert request(instance.port, "/slow/print", "POST", body=body).status == 200
+        instance.get("/slow/log/logs_in_a_child")
+        instance.wait_for_output("the parent's")
+        output = instance.raw_output
+    text = output.decode()
+    assert text.count(": the end") == 200
+    assert " forged " in text or '"forged"' in text
+    for line in text.split("\n")[:-1]:
+        assert not CONTROLS.search(line), repr(line)
+        if log_format == "json":
+            json.dumps(json.loads(line, parse_constant=pytest.fail), ensure_ascii=False).encode()
+
+
+class LoggingInstance(Instance):
+    """An instance whose tasks log. Its own log need not say that it is ready."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(Pool.SLOW, APP="tests.apps.logged:make_app", expected="", **settings)
+
+    def wait_until_up(self) -> None:
+        wait_until(self._is_ready)
+
+    def _is_ready(self) -> bool:
+        with contextlib.suppress(ConnectionError):
+            return self.get("/-/readyz").status == 200
+        return False
+
+
+def of_the_task(instance: Instance) -> list[dict[str, Any]]:
+    return [entry for entry in entries(instance) if entry["logger"] == "shop.report"]
 
 
 def test_a_job_of_a_websocket_that_fails_is_one_line_with_its_cause() -> None:

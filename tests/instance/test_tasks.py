@@ -17,7 +17,10 @@ from tests.support.basics import wait_until
 from tests.support.client import Response, request, unanswered
 from tests.support.process import Instance
 
-EXPECTED = r"worker \d+ (was killed|exited)|Uncaught exception|Error|Traceback| 50[024] GET|not logged"
+LATE = "whose job is late"
+EXPECTED = (
+    rf"{LATE}|worker \d+ (was killed|exited)|Uncaught exception|Error|Traceback| 50[024] GET|not logged"
+)
 """What the log of an instance whose tasks misbehave may have."""
 
 
@@ -95,7 +98,9 @@ def test_a_dead_worker_is_logged_with_its_pid_and_signal(zoo: Instance) -> None:
 
 
 def test_a_client_can_shorten_the_deadline(background: ThreadPoolExecutor) -> None:
-    with Instance(Pool.SLOW, APP="tests.apps.misbehaving:make_app", SLOW_WORKERS=2) as instance:
+    with Instance(
+        Pool.SLOW, APP="tests.apps.misbehaving:make_app", SLOW_WORKERS=2, expected=LATE
+    ) as instance:
         for response in sleeping(instance, background, "wait=1", "respond-async, wait=1; x"):
             assert response.status == 504, "long before the 60 s of the instance"
             assert response.headers["Preference-Applied"] == "wait=1"
@@ -103,7 +108,11 @@ def test_a_client_can_shorten_the_deadline(background: ThreadPoolExecutor) -> No
 
 def test_a_client_cannot_lengthen_the_deadline(background: ThreadPoolExecutor) -> None:
     with Instance(
-        Pool.SLOW, APP="tests.apps.misbehaving:make_app", SLOW_WORKERS=2, SLOW_TIMEOUT_SECONDS=1
+        Pool.SLOW,
+        APP="tests.apps.misbehaving:make_app",
+        SLOW_WORKERS=2,
+        SLOW_TIMEOUT_SECONDS=1,
+        expected=LATE,
     ) as instance:
         for response in sleeping(instance, background, "wait=600", "wait=soon"):
             assert response.status == 504, "long before the 600 s of the client"
@@ -111,8 +120,8 @@ def test_a_client_cannot_lengthen_the_deadline(background: ThreadPoolExecutor) -
 
 
 def test_a_full_pool_refuses_with_retry_after_and_the_loop_stays_free() -> None:
-    with Instance(Pool.SLOW, APP="tests.apps.misbehaving:make_app", SLOW_QUEUE=0) as instance:
-        (worker,) = psutil.Process(instance.pid).children()
+    with Instance(Pool.SLOW, APP="tests.apps.misbehaving:make_app", SLOW_WORKERS=1, SLOW_QUEUE=0) as instance:
+        (worker,) = instance.workers
         with unanswered(instance.port, "/slow/zoo/spins_for_ever"):
             wait_until(lambda: worker.cpu_times().user > 0.1)
             refused = instance.get("/slow/zoo/own_pid")
@@ -123,8 +132,8 @@ def test_a_full_pool_refuses_with_retry_after_and_the_loop_stays_free() -> None:
 
 
 def test_the_worker_of_a_client_that_went_away_is_killed_with_its_children(tmp_path: Path) -> None:
-    with Instance(Pool.SLOW, APP="tests.apps.misbehaving:make_app") as instance:
-        (worker,) = psutil.Process(instance.pid).children()
+    with Instance(Pool.SLOW, APP="tests.apps.misbehaving:make_app", SLOW_WORKERS=1) as instance:
+        (worker,) = instance.workers
         with socket.create_connection(("127.0.0.1", instance.port)) as client:
             client.sendall(f"GET /slow/children?file={tmp_path}/pids HTTP/1.1\r\nHost: x\r\n\r\n".encode())
             wait_until((tmp_path / "pids").exists)
@@ -137,16 +146,18 @@ def test_the_worker_of_a_client_that_went_away_is_killed_with_its_children(tmp_p
         assert instance.get("/slow/zoo/own_pid").status == 200
 
 
-def test_the_workers_of_an_instance_that_is_killed_end_too() -> None:
+def test_an_instance_that_is_killed_leaves_no_process_of_its_own_nor_of_its_tasks(tmp_path: Path) -> None:
     with Instance(
         Pool.SLOW, APP="tests.apps.misbehaving:make_app", SLOW_WORKERS=2, ends_with=-signal.SIGKILL
     ) as instance:
-        workers = psutil.Process(instance.pid).children()
-        assert len(workers) == 2
-        with unanswered(instance.port, "/slow/zoo/spins_for_ever"):
-            wait_until(lambda: any(worker.cpu_times().user > 0.3 for worker in workers))
+        processes = [*instance.workers, instance.template]
+        assert len(processes) == 3
+        with unanswered(instance.port, f"/slow/children?file={tmp_path}/pids"):
+            wait_until((tmp_path / "pids").exists)
+            processes += [psutil.Process(int(pid)) for pid in (tmp_path / "pids").read_text().split()]
+            assert len(processes) == 5
             os.kill(instance.pid, signal.SIGKILL)
-            wait_until(lambda: not any(map(_runs, workers)))
+            wait_until(lambda: not any(map(_runs, processes)))
 
 
 def test_what_a_task_prints_has_the_request_id_in_the_log(zoo: Instance) -> None:

@@ -22,8 +22,11 @@ def said(**values: Any) -> dict[str, Any]:
         "uptime_seconds": 12.5,
         "active": 1,
         "waiting": 0,
-        "running": [{"route": "/slow/{}", "request_id": "abc", "age_seconds": 0.5}],
+        "running": [running_job()],
         "learned": [{"route": "/a", "line": "a.py:1, in get", "blocked_seconds": 0.4, "left_seconds": 9.0}],
+        "workers": 2,
+        "template": 4710,
+        "forks": True,
         "worker_restarts": 0,
         "resident_bytes": 30_000_000,
         "steps": {str(step_number()): step()},
@@ -50,7 +53,21 @@ def one_step(**values: Any) -> dict[str, Any]:
 
 
 def job(**values: Any) -> dict[str, Any]:
-    return said(running=[{"route": "/slow", "request_id": "abc", "age_seconds": 0.5, **values}])
+    return said(running=[running_job(**values)])
+
+
+def running_job(**values: Any) -> dict[str, Any]:
+    return {
+        "job": "00c0ffee00c0ffee",
+        "task": "shop.pdf.draw",
+        "route": "/slow/{}",
+        "request_id": "abc",
+        "worker": 4711,
+        "age_seconds": 0.5,
+        "progress": 0.4,
+        "message": "page 2",
+        **values,
+    }
 
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

@@ -12,12 +12,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import psutil
+
 from slowpool.config import Pool
 from tests.support.basics import ROOT, environment, free_ports, wait_until
 from tests.support.client import Response, request
 
 APPS = ROOT / "tests" / "apps"
 """The applications that tests serve; a folder without ``.env``."""
+
+WORKER, TEMPLATE = "slow-worker", "slow-template"
+"""The names of these processes of an instance."""
 
 
 class Process:
@@ -120,8 +125,10 @@ class Process:
         return str(wait_until(line, timeout, f"a line {pattern!r}"))
 
     def _close(self, error: BaseException | None) -> None:
-        with suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)
+        # The kernel gives the pid of a process that has been waited for again, unless its group is left.
+        if self.running or not psutil.pid_exists(self.pid):
+            with suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
         self._popen.wait()
         if self._popen.stdin:
             self._popen.stdin.close()
@@ -169,9 +176,29 @@ class Instance(Process):
         """One request on a connection of its own."""
         return request(self.port, target, method, body=body)
 
+    @property
+    def template(self) -> psutil.Process:
+        """The process from which the workers are forked."""
+        (template,) = below(self.pid, TEMPLATE)
+        return template
+
+    @property
+    def workers(self) -> list[psutil.Process]:
+        return below(self.pid, WORKER)
+
     def terminate(self) -> None:
         """Send SIGTERM."""
         self.signal(signal.SIGTERM)
+
+
+def below(pid: int, name: str) -> list[psutil.Process]:
+    """The descendants of a process that run and have this name."""
+    found = []
+    for process in psutil.Process(pid).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if process.status() != psutil.STATUS_ZOMBIE and process.name() == name:
+                found.append(process)
+    return found
 
 
 def app_command(pool: Pool | str, port: int, *options: str) -> list[str]:

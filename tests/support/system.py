@@ -157,7 +157,7 @@ class Family:
 
     def __init__(self) -> None:
         self._mark = f"SLOWPOOL_TEST_{uuid.uuid4().hex}"
-        self._sessions: set[int] = set()
+        self._leaders: dict[int, psutil.Process | None] = {}  # of each session; None: it has gone
 
     @property
     def environment(self) -> dict[str, str]:
@@ -172,8 +172,12 @@ class Family:
             if process.info["status"] != psutil.STATUS_ZOMBIE
         ]
         marked = [process for process in running if self._mark in (process.info["environ"] or {})]
-        self._sessions |= {session(process.pid) for process in marked} - {0, session(0)}
-        return [process for process in running if process in marked or session(process.pid) in self._sessions]
+        for number, known in list(self._leaders.items()):
+            if leader(number) not in (None, known):
+                del self._leaders[number]  # of other processes by now: the kernel gives pids again
+        for number in {session(process.pid) for process in marked} - {0, session(0)}:
+            self._leaders.setdefault(number, leader(number))
+        return [process for process in running if process in marked or session(process.pid) in self._leaders]
 
     def assert_gone(self) -> None:
         """Raise AssertionError, naming them, when processes are left; one may be just ending."""
@@ -184,6 +188,14 @@ class Family:
         for process in self.note_sessions():
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
+
+
+def leader(number: int) -> psutil.Process | None:
+    """The process that began a session; None when it has gone."""
+    try:
+        return psutil.Process(number)
+    except psutil.NoSuchProcess:
+        return None
 
 
 def session(pid: int) -> int:

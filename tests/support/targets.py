@@ -17,6 +17,7 @@ import psutil
 from tests.support.basics import ROOT, Entered, wait_until
 from tests.support.compose import Compose, address, docker
 from tests.support.load import Client, Load
+from tests.support.process import TEMPLATE, WORKER, below
 from tests.support.stack import BROKEN, POOLS, REPLICAS, Stack
 from tests.support.system import System, is_ready
 
@@ -32,6 +33,8 @@ UPSTREAM_KEPT_SECONDS = 3.0
 
 LONGEST_CLIENT_SECONDS = 2.0
 """The longest that a client of the schedule asks for, and some time."""
+
+NAMES = {"worker": WORKER, "template": TEMPLATE}
 
 FIRST_PORTS = {"fast": 8001, "slow": 8101}
 
@@ -65,7 +68,7 @@ class Target(Entered):
         self.kills: list[Kill] = []
 
     def signal(self, pool: str, what: str, number: signal.Signals) -> Callable[[signal.Signals], None]:
-        """Send a signal to an instance, or a worker, of a pool; returns what sends the same one another."""
+        """Send a signal to an instance, worker or template; returns what sends the same one another."""
         raise NotImplementedError
 
     def wait_until_whole(self) -> None:
@@ -89,6 +92,10 @@ class Target(Entered):
 
     def kill_worker(self, load: Load) -> None:
         self.kill("slow", "worker")
+
+    def kill_template(self, load: Load) -> None:
+        """Its workers go on, so it costs no request: it is none of the kills."""
+        self.signal("slow", "template", signal.SIGKILL)
 
     def freeze_instance(self, load: Load) -> None:
         again = self.signal("fast", "instance", signal.SIGSTOP)
@@ -123,8 +130,8 @@ class Local(Target):
 
     def signal(self, pool: str, what: str, number: signal.Signals) -> Callable[[signal.Signals], None]:
         process = psutil.Process(self.system.pid_of(pool, self.chance.choice(self.system.instances(pool))))
-        if what == "worker":
-            process = self.chance.choice(process.children())
+        if what != "instance":
+            process = self.chance.choice(below(process.pid, NAMES[what]))
         process.send_signal(number)
         return process.send_signal
 
@@ -160,6 +167,7 @@ class Local(Target):
         "reload nginx": (Target.nothing, reload),
         "kill -9 instance": (start_all, Target.kill_instance),
         "kill -9 worker": (start_all, Target.kill_worker),
+        "kill -9 template": (start_all, Target.kill_template),
         "SIGSTOP, SIGCONT": (start_all, Target.freeze_instance),
         "SIGSTOP": (start_all, Target.hang_instance),
         "full slow pool": (start_all, Target.fill_slow_pool),
@@ -187,7 +195,7 @@ class Docker(Target):
 
     def signal(self, pool: str, what: str, number: signal.Signals) -> Callable[[signal.Signals], None]:
         container = self.one(pool)
-        mark = "slowpool.workers.child" if what == "worker" else f"--port={FIRST_PORTS[pool]}"
+        mark = NAMES.get(what, f"--port={FIRST_PORTS[pool]}")
         found = docker("exec", container, "python", "-S", "-c", SEND, mark, str(int(number)))
         pid = found.split()[-1]
 
@@ -244,6 +252,7 @@ class Docker(Target):
         "reload nginx": (Target.nothing, reload),
         "kill -9 instance": (Target.nothing, Target.kill_instance),
         "kill -9 worker": (Target.nothing, Target.kill_worker),
+        "kill -9 template": (Target.nothing, Target.kill_template),
         "SIGSTOP, SIGCONT": (Target.nothing, Target.freeze_instance),
         "SIGSTOP": (Target.nothing, Target.hang_instance),
         "docker kill": (two, docker_kill),
@@ -348,12 +357,13 @@ ENVIRONMENTS: dict[str, type[Local] | type[Docker] | type[OnSwarm]] = {
     "swarm": OnSwarm,
 }
 
-# Inside a container, which has neither ps nor pgrep: sends a signal to the first process with the mark.
+# Inside a container, which has neither ps nor pgrep: sends a signal to the first process that has the mark in
+# its command or name.
 SEND = """
 import os, sys
 for pid in sorted(filter(str.isdigit, os.listdir("/proc")), key=int):
     try:
-        command = open(f"/proc/{pid}/cmdline", "rb").read()
+        command = open(f"/proc/{pid}/cmdline", "rb").read() + open(f"/proc/{pid}/comm", "rb").read()
     except OSError:
         continue
     if sys.argv[1].encode() in command and int(pid) != os.getpid():

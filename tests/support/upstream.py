@@ -97,12 +97,16 @@ class Upstream:
         self._listener = socket.create_server(("127.0.0.1", self.port), backlog=128)
         threading.Thread(target=self._accept, args=[self._listener], daemon=True).start()
 
-    def stop(self) -> None:
-        """Refuse connections, and close those that there are; nginx has noticed that for the idle ones."""
+    def refuse(self) -> None:
+        """Refuse new connections."""
         if self._listener:
             self._listener.shutdown(socket.SHUT_RDWR)
             self._listener.close()
             self._listener = None
+
+    def stop(self) -> None:
+        """Refuse connections, and close those that there are; nginx has noticed that for the idle ones."""
+        self.refuse()
         for connection in list(self._connections):
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_WR)

@@ -1,5 +1,6 @@
 """What nginx makes of bodies of requests and headers of answers, before instances that a request can kill."""
 
+import itertools
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -49,17 +50,16 @@ class Edge:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
     """nginx and an instance of each pool, which no test harms."""
-    with edge(tmp_path_factory.mktemp("nginx"), 1) as whole:
+    with edge(tmp_path_factory.mktemp("nginx"), 1, *POOLS) as whole:
         yield whole.nginx
 
 
 @pytest.fixture
-def frail_edge(tmp_path: Path) -> Iterator[Edge]:
-    """nginx and instances for one test to kill, to which nginx keeps connections."""
-    with edge(tmp_path / "nginx", INSTANCES) as frail:
-        for prefix in POOLS.values():
-            for _ in range(3 * INSTANCES):
-                assert request(frail.nginx.port, f"{prefix}/seen").status == 200
+def frail_edge(tmp_path: Path, pool: Pool) -> Iterator[Edge]:
+    """nginx and instances of the test's pool for it to kill, to which nginx keeps connections."""
+    with edge(tmp_path / "nginx", INSTANCES, pool) as frail:
+        for _ in range(3 * INSTANCES):
+            assert request(frail.nginx.port, f"{POOLS[pool]}/seen").status == 200
         yield frail
 
 
@@ -70,22 +70,23 @@ def frail(frail_edge: Edge) -> Nginx:
 
 
 @contextmanager
-def edge(folder: Path, count: int) -> Iterator[Edge]:
-    """nginx and so many instances of each pool."""
+def edge(folder: Path, count: int, *pools: Pool) -> Iterator[Edge]:
+    """nginx, and so many instances of these pools; those of another do not run."""
     folder.mkdir(exist_ok=True)
+    first = {pool: free_ports(count) for pool in POOLS}
     settings: dict[str, object] = {}
+    for pool, port in first.items():
+        settings |= {f"{pool.upper()}_PORT": port, f"{pool.upper()}_PROCESSES": count}
     instances: dict[Pool, list[Process]] = {}
     with ExitStack() as stack:
-        for pool in POOLS:
-            first = free_ports(count)
-            settings |= {f"{pool.upper()}_PORT": first, f"{pool.upper()}_PROCESSES": count}
+        for pool in pools:
             instances[pool] = [
                 stack.enter_context(
                     Process(app_command(pool, port), APPS, app_environment(APPS, {"APP": APP}))
                 )
-                for port in range(first, first + count)
+                for port in range(first[pool], first[pool] + count)
             ]
-        for instance in [*instances[Pool.FAST], *instances[Pool.SLOW]]:
+        for instance in itertools.chain(*instances.values()):
             instance.wait_for_output(" is ready$")
         yield Edge(stack.enter_context(nginx(folder, settings)), instances)
 
@@ -173,28 +174,28 @@ def test_a_body_that_waits_for_100_continue_is_asked_for(whole: Nginx, prefix: s
     assert exchange(whole.port, data.encode(), then=b"x").text == f"{method} {prefix}/seen 1"
 
 
-@pytest.mark.parametrize("prefix", POOLS.values(), ids=POOLS)
+@pytest.mark.parametrize("pool", POOLS)
 @pytest.mark.parametrize(
     ("method", "body"),
     [("GET", "length"), ("GET", "chunked"), ("HEAD", "length"), ("PUT", "length"), ("DELETE", "chunked"),
      ("OPTIONS", "length"), ("POST", "length"), ("POST", "empty")],
 )  # fmt: skip
 def test_a_request_with_a_body_ends_one_instance_at_most(
-    frail: Nginx, tmp_path: Path, prefix: str, method: str, body: str
+    frail: Nginx, tmp_path: Path, pool: Pool, method: str, body: str
 ) -> None:
     gate = Gate(tmp_path / "gate")
-    response = ask(frail, gate(f"{prefix}/die"), method, body)
+    response = ask(frail, gate(f"{POOLS[pool]}/die"), method, body)
     assert response.status == 502
     if method != "HEAD":
         assert response.problem()["detail"] == "the instance ended while it had the request"
     assert len(gate.entered) == 1
 
 
-@pytest.mark.parametrize("prefix", POOLS.values(), ids=POOLS)
+@pytest.mark.parametrize("pool", POOLS)
 @pytest.mark.parametrize("body", ["none", "empty"])
-def test_a_get_without_a_body_is_tried_again(frail: Nginx, tmp_path: Path, prefix: str, body: str) -> None:
+def test_a_get_without_a_body_is_tried_again(frail: Nginx, tmp_path: Path, pool: Pool, body: str) -> None:
     gate = Gate(tmp_path / "gate")
-    assert ask(frail, gate(f"{prefix}/die"), "GET", body).status == 502
+    assert ask(frail, gate(f"{POOLS[pool]}/die"), "GET", body).status == 502
     assert len(gate.entered) > 1
 
 

@@ -152,13 +152,18 @@ def test_an_instance_that_grows_too_large_is_drained_and_replaced() -> None:
         assert system.pid_of("fast", other) == before[other]
 
 
-def test_ctrl_c_while_it_starts_leaves_nothing() -> None:
+def test_ctrl_c_while_it_starts_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys, time\nif 'serve' in sys.orig_argv: time.sleep(1000)  # before it can handle a signal\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     system = System(harmed=True)
     try:
         socket_of_supervisor = ROOT / ".run" / str(system.port) / "supervisor.sock"
         wait_until(socket_of_supervisor.exists, 110)
         system.family.note_sessions()
         assert system.stop() == 0
+        assert " is EXITED" not in system.output
     finally:
         system.__exit__(None, None, None)
 
@@ -179,9 +184,7 @@ def test_a_terminal_that_is_closed_ends_everything() -> None:
 @pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0"])
 def test_a_port_that_is_taken_is_one_line_and_nothing_starts(name: str, address: str) -> None:
     port = free_ports(2)
-    with socket.socket() as taken:
-        taken.bind((address, port))
-        taken.listen()
+    with socket.create_server((address, port)):
         done = run_to_its_end(ROOT, **{name: port})
     assert done.returncode == 2
     assert done.stdout == ""

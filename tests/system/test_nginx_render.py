@@ -89,6 +89,9 @@ GIXY_EXCEPTIONS = {
     "worker_rlimit_nofile_vs_connections",
     # The path after a Unix socket is $request_uri, as it was sent.
     "proxy_pass_normalized",
+    # $taker is the address of an instance that has answered (templates/asked.conf).
+    "ssrf",
+    "missing_resolver",
 }
 
 

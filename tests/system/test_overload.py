@@ -11,6 +11,7 @@ import pytest
 from tests.support.basics import wait_until
 from tests.support.crowd import Crowd
 from tests.support.load import Client, Load, Outcome
+from tests.support.process import WORKER, below
 from tests.support.system import System
 
 pytestmark = pytest.mark.alone
@@ -99,7 +100,7 @@ def test_a_slow_instance_that_can_start_no_worker_starts_one_as_soon_as_it_can(c
     with Crowd(crowded.port, 10, "/slow/record?id={}") as crowd:
         with few_open_files(instances, 8):
             for instance in instances:
-                for worker in instance.children():
+                for worker in below(instance.pid, WORKER):
                     worker.kill()
             crowded.wait_for_output("cannot start a worker, next try in 0.8 s: .*Too many open files")
             crowd.send()

@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.basics import wait_until
 from tests.support.client import exchange
+from tests.support.process import TEMPLATE, WORKER, below
 from tests.support.system import System
 
 
@@ -57,9 +58,9 @@ def test_the_request_id_of_the_edge_stands_in_the_workers_lines(zoo: System) -> 
 def test_an_instance_that_is_killed_leaves_no_worker_and_comes_back(zoo: System) -> None:
     (port,) = zoo.instances("slow")
     pid = zoo.pid_of("slow", port)
-    workers = psutil.Process(pid).children()
+    processes = [*below(pid, WORKER), *below(pid, TEMPLATE)]
     os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: not any(runs(worker.pid) for worker in workers))
+    wait_until(lambda: not any(runs(process.pid) for process in processes))
     wait_until(lambda: zoo.get("/slow/zoo/own_pid").status == 200)
     assert zoo.pid_of("slow", port) != pid
 

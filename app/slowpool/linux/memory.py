@@ -17,6 +17,17 @@ def resident_bytes() -> int:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
+def limit(allocated_bytes: int) -> None:
+    """Have this process allocate no more than this beyond what it has: RLIMIT_DATA, setrlimit(2)."""
+    with contextlib.suppress(OSError), open("/proc/self/statm", "rb") as statm:
+        allocated_bytes += int(statm.read().split()[5]) * resource.getpagesize()
+    most = min(allocated_bytes, MOST_BYTES)
+    resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+
+
+MOST_BYTES = 2**63 - 1
+"""setrlimit takes no more."""
+
 OOM_SCORE_ADJ = "/proc/self/oom_score_adj"
 
 FIRST_FOR_OOM_KILLER = 1000

@@ -1,12 +1,15 @@
 """The processes below this one: adopt them, list them, and end them. Standard library only."""
 
 import contextlib
-import ctypes
 import os
 import signal
+import socket
+import stat
 import sys
 from collections.abc import Collection
 from pathlib import Path
+
+from slowpool.linux.libc import libc
 
 # linux/prctl.h
 PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 15, 36
@@ -15,7 +18,7 @@ PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 15, 36
 def set_name(name: str) -> None:
     """Set the name that ``ps -o comm`` and ``top`` show for this process, at most 15 characters."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_NAME, name.encode(), 0, 0, 0)
+        libc.prctl(PR_SET_NAME, name.encode(), 0, 0, 0)
 
 
 def adopt_orphans() -> None:
@@ -24,7 +27,7 @@ def adopt_orphans() -> None:
     A process leaves neither by a session nor by an environment of its own.
     """
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def children() -> set[int]:
@@ -38,13 +41,13 @@ def children() -> set[int]:
     return {pid for pid in _all_pids() if _stat(pid)[1] == str(os.getpid())}
 
 
-def has_living_child() -> bool:
-    """Whether a child of this process lives."""
+def has_living_child(spared: Collection[int] = ()) -> bool:
+    """Whether a child of this process lives, except ``spared``."""
     try:
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except (ChildProcessError, AttributeError):
         return False
-    return any(_stat(pid)[0] not in "ZX" for pid in children())
+    return any(_stat(pid)[0] not in "ZX" for pid in children() - {*spared})
 
 
 def kill_children(spared: Collection[int] = ()) -> bool:
@@ -72,6 +75,19 @@ def count_threads() -> int:
         return len(os.listdir("/proc/self/task"))
     except OSError:
         return 1
+
+
+def count_connections() -> int:
+    """The stream sockets of this process that are connected; 0 where there is no /proc."""
+    count = 0
+    with contextlib.suppress(OSError):
+        for fd in map(int, os.listdir("/proc/self/fd")):
+            with contextlib.suppress(OSError):  # not connected; or the folder's own
+                if stat.S_ISSOCK(os.fstat(fd).st_mode):
+                    with socket.socket(fileno=os.dup(fd)) as found:
+                        found.getpeername()
+                        count += found.type == socket.SOCK_STREAM
+    return count
 
 
 def open_pidfd(pid: int) -> int | None:

@@ -16,6 +16,8 @@ import socket
 import struct
 import sys
 
+from slowpool.linux.libc import libc
+
 # linux/prctl.h, linux/seccomp.h, linux/landlock.h
 PR_SET_SECCOMP, SECCOMP_MODE_FILTER, PR_SET_NO_NEW_PRIVS = 22, 2, 38
 ALLOW, REFUSE = 0x7FFF0000, 0x00050000  # SECCOMP_RET_ALLOW, SECCOMP_RET_ERRNO
@@ -63,18 +65,27 @@ def enter() -> bool:
 
     Raises OSError where Linux refuses. Does nothing on other systems and other processors.
     """
-    if sys.platform != "linux" or platform.machine() not in SYSTEM_CALLS:
+    if not _is_known_system():
         return False
-    libc = ctypes.CDLL(None, use_errno=True)
     _check(libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))  # without it only root may do the rest
-    scoped = _scope(libc)
+    scoped = _scope()
     instructions = _filter(*SYSTEM_CALLS[platform.machine()])
     code = ctypes.create_string_buffer(b"".join(instructions))
     program = struct.pack("HP", len(instructions), ctypes.addressof(code))  # struct sock_fprog
     _check(libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, program, 0, 0))
-    _drop_capabilities(libc)
+    _drop_capabilities()
     avoid_unix_sockets()
     return scoped
+
+
+def part() -> None:
+    """Separate this process, whose parent has entered the sandbox, from its parent and its siblings.
+
+    All else it has from its parent. Raises OSError where Linux refuses.
+    """
+    if _is_known_system():
+        _scope()
+    avoid_unix_sockets()
 
 
 def avoid_unix_sockets() -> None:
@@ -84,6 +95,10 @@ def avoid_unix_sockets() -> None:
 
         if multiprocessing.get_start_method(allow_none=True) in (None, "forkserver"):
             multiprocessing.set_start_method("spawn", force=True)
+
+
+def _is_known_system() -> bool:
+    return sys.platform == "linux" and platform.machine() in SYSTEM_CALLS
 
 
 def _filter(
@@ -140,7 +155,7 @@ def _instruction(code: int, value: int, skip_if_true: int = 0, skip_if_false: in
     return struct.pack("HBBI", code, skip_if_true, skip_if_false, value)
 
 
-def _scope(libc: ctypes.CDLL) -> bool:
+def _scope() -> bool:
     """Have Landlock forbid this process to signal or trace any but its descendants: landlock(7)."""
     if libc.syscall(LANDLOCK_CREATE_RULESET, None, 0, 1) < LANDLOCK_ABI_WITH_SCOPES:
         return False  # an older kernel, or the engine's own filter refuses
@@ -152,7 +167,7 @@ def _scope(libc: ctypes.CDLL) -> bool:
     return True
 
 
-def _drop_capabilities(libc: ctypes.CDLL) -> None:
+def _drop_capabilities() -> None:
     """Drop all capabilities of this process but KEPT_CAPABILITIES: capabilities(7)."""
     for number in set(range(64)) - KEPT_CAPABILITIES:
         # If it is not permitted, PR_SET_NO_NEW_PRIVS has the same effect.

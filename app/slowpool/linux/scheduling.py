@@ -4,12 +4,13 @@ Worker processes import this: standard library only.
 """
 
 import contextlib
-import ctypes
 import errno
 import os
 import platform
 import struct
 from collections.abc import Collection
+
+from slowpool.linux.libc import libc
 
 SHORT_SLICE_SECONDS = 0.0001
 """The shortest slice that Linux grants. A process with short slices gets the CPU sooner."""
@@ -31,7 +32,7 @@ def request_slice(seconds: float) -> None:
         return
     # struct sched_attr: size, policy (SCHED_OTHER), flags, nice, priority, runtime, deadline, period.
     attributes = struct.pack("IIQiIQQQ", 48, 0, 0, os.nice(0), 0, int(seconds * 1e9), 0, 0)
-    ctypes.CDLL(None).syscall(number, 0, attributes, 0)
+    libc.syscall(number, 0, attributes, 0)
 
 
 def run_delay_seconds(thread_id: int) -> float:

@@ -10,6 +10,7 @@ import re
 import sys
 from typing import Any, TextIO
 
+from pythonjsonlogger.core import RESERVED_ATTRS
 from pythonjsonlogger.json import JsonFormatter
 
 from slowpool.config import Config
@@ -21,7 +22,8 @@ JSON_NAMES = {"levelname": "level", "name": "logger", "exc_info": "exception"}
 def set_up(config: Config, pool: str, instance: str, stream: TextIO = sys.stdout) -> None:
     """Log to the stream from now on, in the format and from the level of the settings.
 
-    A line has what its call gives as ``extra``: ``request_id``, ``route``, ``seconds`` and the like.
+    A line has what its call gives as ``extra``: ``request_id``, ``route``, ``seconds`` and the like, but for
+    the names that each line has.
     """
     if isinstance(stream, io.TextIOWrapper):
         stream.reconfigure(encoding="utf-8")  # the locale may have another encoding
@@ -35,6 +37,7 @@ def set_up(config: Config, pool: str, instance: str, stream: TextIO = sys.stdout
                 rename_fields=JSON_NAMES,
                 static_fields={"pool": pool, "instance": instance},
                 timestamp="time",
+                reserved_attrs=[*RESERVED_ATTRS, *JSON_NAMES.values(), "pool", "instance", "time"],
             )
         )
     else:
@@ -66,6 +69,11 @@ class _Json(JsonFormatter):
 
 class _Console(logging.Formatter):
     """A line for each event, and after it the lines of its traceback."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        if record.exc_text:  # of a worker's record, or kept by another formatter
+            record.exc_text = loggable(record.exc_text, keep="\t\n")
+        return super().format(record)
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         return loggable(super().formatMessage(record), keep="\t")

@@ -68,6 +68,12 @@ class Metrics:
             ["http_route"],
             registry=registry,
         )
+        self._asks = Counter(
+            "slow_asks_total",
+            "Requests for which nginx asked the slow instances for an idle worker or a place in a queue.",
+            ["ask"],
+            registry=registry,
+        )
         self._blocked = Histogram(
             "event_loop_blocked_seconds",
             "How long a handler held up all other requests, where that was over FAST_BLOCK_BUDGET_SECONDS.",
@@ -96,6 +102,10 @@ class Metrics:
     def handed_over(self, route: str) -> None:
         """A request has been handed over to the slow pool."""
         self._handed_over.labels(route).inc()
+
+    def asked(self, ask: str) -> None:
+        """nginx asks the slow instances which one takes a request."""
+        self._asks.labels(ask).inc()
 
     def job(self, outcome: str) -> None:
         """A job has ended, or was refused: one of OUTCOMES."""

@@ -53,3 +53,8 @@ class RequestTracker:
         """Count a request that the slow pool answers; its instance there logs it."""
         self.active -= 1
         self._metrics.handed_over(route)
+
+    def ask(self, ask: str) -> None:
+        """Count a request that comes back, here or to another slow instance, after an ask."""
+        self.active -= 1
+        self._metrics.asked(ask)

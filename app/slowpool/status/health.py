@@ -2,6 +2,8 @@
 
 from slowpool.instance import State
 from slowpool.status.handlers import Handler
+from slowpool.web.exchange import ASKED, Exchange
+from slowpool.workers.asks import IDLE, PLACE
 
 
 class LivezHandler(Handler):
@@ -20,7 +22,21 @@ class ReadyzHandler(Handler):
         self.text(self.application.runtime.state.value)
 
 
+class AskHandler(Handler):
+    """Tells nginx to send this instance the request for which it asks, or 404."""
+
+    def get(self, ask: str) -> None:
+        runtime = self.application.runtime
+        takes = runtime.workers.has_idle_worker if ask == IDLE else runtime.workers.has_room
+        exchange = self.request.connection
+        if runtime.state is State.READY and takes and isinstance(exchange, Exchange):
+            exchange.hand_over(ASKED)
+        else:
+            self.send_error(404)
+
+
 routes = [
     (r"/-/livez", LivezHandler),
     (r"/-/readyz", ReadyzHandler),
+    (rf"/-/ask/({IDLE}|{PLACE})", AskHandler),
 ]

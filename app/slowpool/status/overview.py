@@ -158,7 +158,7 @@ class Overview:
             "active": sum(instance["active"] for instance in answering),
             "waiting": sum(instance["waiting"] for instance in answering),
             "running": sum(len(instance["running"]) for instance in answering),
-            "workers": len(answering) * self._config.slow_workers if slow else 0,
+            "workers": sum(instance["workers"] or 0 for instance in answering),
             "places": len(answering) * self._config.slow_queue if slow else 0,
             **_figures(total(seen.minute() for seen in self._seen.values() if seen.pool is pool)),
         }

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from slowpool.config import Pool
 from slowpool.instance import Runtime
 from slowpool.linux.memory import resident_bytes
 from slowpool.observe.history import Step
@@ -29,11 +30,16 @@ def report(runtime: Runtime, since: int) -> dict[str, Any]:
         "waiting": len(runtime.workers.waiting_jobs),
         "running": [
             {
+                "job": job.id,
+                "task": job.task[:MAX_TEXT],
                 "route": job.route[:MAX_TEXT],
                 "request_id": job.request_id[:MAX_TEXT],
+                "worker": job.worker_pid,
                 "age_seconds": job.run_seconds,
+                "progress": progress.fraction if progress else None,
+                "message": progress.message[:MAX_TEXT] if progress else "",
             }
-            for job in jobs
+            for job, progress in ((job, job.progress) for job in jobs)
         ],
         "learned": [
             {
@@ -44,6 +50,9 @@ def report(runtime: Runtime, since: int) -> dict[str, Any]:
             }
             for route, learned in list(runtime.learned.current().items())[:MOST_LEARNED]
         ],
+        "workers": runtime.workers.size if runtime.instance.pool is not Pool.FAST else 0,
+        "template": runtime.workers.template_pid,
+        "forks": runtime.workers.forks,
         "worker_restarts": runtime.metrics.worker_restarts,
         "resident_bytes": resident_bytes(),
         "steps": runtime.metrics.history.since(since),
@@ -57,11 +66,17 @@ class _Received(BaseModel):
 
 
 class RunningJob(_Received):
-    """A job that runs in a worker."""
+    """A job that runs in a worker; ``worker`` is its pid, ``progress`` a fraction, None if it told none."""
 
     route: Text
     request_id: Text
     age_seconds: Seconds
+    # An older instance sends none of these.
+    job: Text = ""
+    task: Text = ""
+    worker: Count = 0
+    progress: Annotated[float, Field(ge=0, le=1)] | None = None
+    message: Text = ""
 
 
 class LearnedRoute(_Received):
@@ -82,6 +97,9 @@ class Report(_Received):
     waiting: Count
     running: Annotated[list[RunningJob], Field(max_length=1000)]
     learned: Annotated[list[LearnedRoute], Field(max_length=MOST_LEARNED)]
+    workers: Count | None = None  # an older instance does not tell
+    template: Count = 0
+    forks: bool = True
     worker_restarts: Count
     resident_bytes: Count
     steps: dict[int, Step]

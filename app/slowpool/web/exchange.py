@@ -25,11 +25,18 @@ log = logging.getLogger("slowpool")
 
 # nginx sets or clears these for each request, and the application sees none of them.
 PUBLIC = "X-Slowpool-Public"  # the request came through the public server
-ELAPSED = "X-Slowpool-Elapsed"  # seconds since a fast instance received the request, which it handed over
+ELAPSED = "X-Slowpool-Elapsed"  # seconds since the first instance received the request, which it sent on
 STREAMED = "X-Slowpool-Streamed"  # nginx does not keep the body, so it cannot be sent to the slow pool
+ASKS = "X-Slowpool-Asks"  # what nginx can still ask the slow instances for, see Asks
 
 HANDED_OVER = "@handed_over"
 """nginx's location for requests that are handed over to the slow pool."""
+
+ASK = "@ask_"
+"""With what is asked for: nginx's location for requests that another slow instance may take."""
+
+ASKED = "@asked"
+"""nginx's location for requests that this instance takes after an ask."""
 
 CLIENT_CLOSED_REQUEST = 499
 """nginx's status for a client that did not wait for the answer."""
@@ -42,7 +49,7 @@ class Exchange(httputil.HTTPConnection):
     """Is between the application and the HTTP server's connection, ``inner``, for one request.
 
     All that slowpool does for a request is done here, around the application: it counts it, completes the
-    headers of its answer, answers slowpool's errors, hands it over to the slow pool, and gives up its jobs
+    headers of its answer, answers slowpool's errors, sends it on to the slow pool, and gives up its jobs
     when the client has gone. What is not here is that of ``inner``. ``route`` is None for a system route,
     which is neither counted nor logged.
     """
@@ -54,12 +61,13 @@ class Exchange(httputil.HTTPConnection):
         self.request_id = request_id(headers)
         self.is_public = headers.pop(PUBLIC, "") == "1"
         self.is_streamed = headers.pop(STREAMED, "") == "1"
+        self.asks: list[str] = headers.pop(ASKS, "").split()
         self.arrived_at = asyncio.get_running_loop().time() - _seconds(headers.pop(ELAPSED, ""))
         self.route: str | None = None
         self.handler: RequestHandler | None = None
         self.received = False  # the whole body
         self.gone = False  # the client
-        self.handed_over = False
+        self.handed_over = ""  # nginx's location that gets the request
         self.upgraded = False  # to a WebSocket
         self.ended = False
         self.jobs: set[Job[Any]] = set()
@@ -67,6 +75,7 @@ class Exchange(httputil.HTTPConnection):
         self.answer_headers: dict[str, str] = {}
         self._inner = inner
         self._status = 0
+        self._tells_error = False
         self._close_callback: Callable[[], None] | None = None
 
     def __getattr__(self, name: str) -> Any:
@@ -95,6 +104,7 @@ class Exchange(httputil.HTTPConnection):
             return _done()
         status = self._status = start_line.code
         error = sys.exc_info()[1]
+        self._tells_error = error is not None and _is_called_by(RequestHandler.send_error)
         if isinstance(error, RequestError) and error.status == status:
             self.log(error)
             chunk = self._completed(error, headers, chunk)
@@ -117,6 +127,10 @@ class Exchange(httputil.HTTPConnection):
 
     def finish(self) -> None:
         if self.handed_over:
+            return
+        if sys.exc_info()[1] and not self._tells_error and _is_called_by(RequestHandler.send_error):
+            self._close_callback = None  # the client has not gone
+            self.cut()  # the handler has failed half-way: the answer must not look complete
             return
         self._inner.finish()
         if self._status == 101:
@@ -178,8 +192,8 @@ class Exchange(httputil.HTTPConnection):
         self.write_headers(start_line, headers, b"" if self.method == "HEAD" else body)
         self.finish()
 
-    def hand_over(self) -> None:
-        """Have nginx give the request to the slow pool; drop all that the application writes from now on.
+    def hand_over(self, location: str = HANDED_OVER) -> None:
+        """Have nginx send the request on; drop all that the application writes from now on.
 
         Raises CannotHandOver when it is too late for that. A second call does nothing.
         """
@@ -194,7 +208,7 @@ class Exchange(httputil.HTTPConnection):
             )
         if self.is_streamed:
             raise CannotHandOver("nginx does not keep bodies of STREAM_PATHS: add the path to SLOW_PATHS too")
-        self.handed_over = True
+        self.handed_over = location
         if self.received:
             self.redirect()
 
@@ -203,7 +217,7 @@ class Exchange(httputil.HTTPConnection):
         if self.gone:
             return
         elapsed_seconds = asyncio.get_running_loop().time() - self.arrived_at
-        headers = HTTPHeaders({"X-Accel-Redirect": HANDED_OVER, ELAPSED: f"{elapsed_seconds:.3f}"})
+        headers = HTTPHeaders({"X-Accel-Redirect": self.handed_over, ELAPSED: f"{elapsed_seconds:.3f}"})
         headers["X-Served-By"] = str(self.runtime.instance)
         headers["Content-Length"] = "0"
         if self.runtime.state is State.DRAINING:
@@ -226,7 +240,7 @@ class Exchange(httputil.HTTPConnection):
             job.cancel()
 
     def _end(self, status: int) -> None:
-        """Count the answer, unless that has been done; status 0 is a request that is handed over."""
+        """Count the answer, unless that has been done; status 0 is a request that is sent on."""
         self.runtime.streams.discard(self.cut)
         if status != 101:
             self.handler = None  # the task of a kept-alive connection has this exchange
@@ -234,7 +248,10 @@ class Exchange(httputil.HTTPConnection):
             return
         self.ended = True
         if not status:
-            self.runtime.requests.hand_over(self.route)
+            if self.handed_over == HANDED_OVER:
+                self.runtime.requests.hand_over(self.route)
+            else:
+                self.runtime.requests.ask(self.handed_over.removeprefix(ASK))
             return
         seconds = asyncio.get_running_loop().time() - self.arrived_at
         times = self.job_seconds if "Server-Timing" in self.answer_headers else {}

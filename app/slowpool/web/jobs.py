@@ -7,6 +7,7 @@ import functools
 import inspect
 import logging
 import re
+import threading
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from typing import Any, NoReturn, TypeVar
 
@@ -17,8 +18,8 @@ from slowpool.config import Pool
 from slowpool.errors import CannotHandOver, ClientGone, RequestError
 from slowpool.instance import Runtime
 from slowpool.observe import tracing
-from slowpool.web.exchange import Exchange, current
-from slowpool.workers.job import Job
+from slowpool.web.exchange import ASK, HANDED_OVER, Exchange, current
+from slowpool.workers.job import Job, check_kind
 from slowpool.workers.progress import Listener, Progress, listener
 
 log = logging.getLogger("slowpool")
@@ -36,14 +37,12 @@ async def run(
     exchange = current.get()
     runtime = await _slow_runtime(exchange)
     if runtime is None:
-        return await _run_in_thread(functools.partial(task, *args, **kwargs), on_progress)
-    with _job(runtime, exchange, task, args, kwargs) as job:
-        telling = asyncio.ensure_future(_tell(job, on_progress)) if on_progress else None
-        try:
-            result: T = await job.result()
-        finally:
-            if telling:
-                await telling
+        return await _run_in_thread(task, args, kwargs, on_progress)
+    async with (
+        _job(runtime, exchange, task, args, kwargs) as job,
+        _telling(on_progress, lambda: job.progress, job.outcome),
+    ):
+        result: T = await job.result()
     return result
 
 
@@ -54,15 +53,17 @@ async def stream(
     exchange = current.get()
     runtime = await _slow_runtime(exchange)
     if runtime is None:
-        items = _iterate_in_thread(functools.partial(task, *args, **kwargs))
+        items = _iterate_in_thread(task, args, kwargs)
         async with contextlib.aclosing(items):
             async for item in items:
                 yield item
         return
-    with _job(runtime, exchange, task, args, kwargs, streamed=True) as job:
-        async with contextlib.aclosing(job.items()) as items:
-            async for item in items:
-                yield item
+    async with (
+        _job(runtime, exchange, task, args, kwargs, streamed=True) as job,
+        contextlib.aclosing(job.items()) as items,
+    ):
+        async for item in items:
+            yield item
 
 
 async def _slow_runtime(exchange: Exchange | None) -> Runtime | None:
@@ -75,8 +76,8 @@ async def _slow_runtime(exchange: Exchange | None) -> Runtime | None:
     return runtime
 
 
-@contextlib.contextmanager
-def _job(
+@contextlib.asynccontextmanager
+async def _job(
     runtime: Runtime,
     exchange: Exchange | None,
     task: Callable[..., Any],
@@ -84,7 +85,7 @@ def _job(
     kwargs: dict[str, Any],
     *,
     streamed: bool = False,
-) -> Iterator[Job[Any]]:
+) -> AsyncGenerator[Job[Any], None]:
     """A job of the request, or of no request; at the end of the block it is over."""
     try:
         if exchange is None:
@@ -93,8 +94,14 @@ def _job(
             return
         if exchange.gone:
             raise ClientGone("the client closed the connection")
+        if exchange.handed_over:
+            await _hand_over(exchange)
         if exchange.ended and not exchange.upgraded:
             raise RuntimeError("slowpool: the request has been answered, and its jobs end with it")
+        runtime.asks.add(exchange.route or "")
+        if not exchange.has_begun and (ask := runtime.asks.before_job(exchange.asks)):
+            await _hand_over(exchange, ASK + ask)
+        exchange.asks = []  # a request that has run a job stays here
         job = runtime.workers.submit(
             task,
             *args,
@@ -138,12 +145,29 @@ def _note_times(exchange: Exchange, job: Job[Any]) -> None:
     tracing.job(job.submitted_at, job.submitted_at + job.wait_seconds, job.run_seconds, job.worker_pid)
 
 
-async def _tell(job: Job[Any], on_progress: Listener) -> None:
-    """Call ``on_progress`` when the job has made progress, until it has ended."""
+@contextlib.asynccontextmanager
+async def _telling(
+    on_progress: Listener | None, read: Callable[[], Progress | None], outcome: "asyncio.Future[Any]"
+) -> AsyncGenerator[None, None]:
+    """Tell ``on_progress`` what ``read`` returns, until there is an outcome; also the newest before that."""
+    if on_progress is None:
+        yield
+        return
+    telling = asyncio.create_task(_tell(on_progress, read, outcome))
+    try:
+        yield
+        await telling
+    finally:  # it must not hold up an error or a cancellation
+        telling.cancel()
+
+
+async def _tell(
+    on_progress: Listener, read: Callable[[], Progress | None], outcome: "asyncio.Future[Any]"
+) -> None:
     told: Progress | None = None
     while True:
-        ended = job.outcome.done()
-        if (now := job.progress) and now != told:
+        ended = outcome.done()
+        if (now := read()) and now != told:
             told = now
             try:
                 answer = on_progress(*now)
@@ -154,41 +178,61 @@ async def _tell(job: Job[Any], on_progress: Listener) -> None:
                 return
         if ended:
             return
-        await asyncio.wait([job.outcome], timeout=PROGRESS_SECONDS)
+        await asyncio.wait([outcome], timeout=PROGRESS_SECONDS)
 
 
-async def _run_in_thread(call: Callable[[], T], on_progress: Listener | None) -> T:
-    loop = asyncio.get_running_loop()
+async def _run_in_thread(
+    task: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any], on_progress: Listener | None
+) -> T:
+    check_kind(task, streamed=False)
+    newest: Progress | None = None
+
+    def note(*told: Any) -> None:
+        nonlocal newest
+        newest = Progress(*told)
+
+    def call() -> T:
+        listener.set(note)
+        return task(*args, **kwargs)
+
     context = contextvars.copy_context()
-    if on_progress:
-        context.run(listener.set, lambda *told: loop.call_soon_threadsafe(on_progress, *told))
-    return await loop.run_in_executor(None, context.run, call)
+    outcome = asyncio.get_running_loop().run_in_executor(None, context.run, call)
+    async with _telling(on_progress, lambda: newest, outcome):
+        return await outcome
 
 
-async def _iterate_in_thread(call: Callable[[], Iterable[T]]) -> AsyncGenerator[T, None]:
-    loop = asyncio.get_running_loop()
-    iterator = iter(await loop.run_in_executor(None, call))
+async def _iterate_in_thread(
+    task: Callable[..., Iterable[T]], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> AsyncGenerator[T, None]:
+    check_kind(task, streamed=True)
+    one_at_a_time = threading.Lock()  # the thread of an iteration that is cancelled goes on to the next item
     end: Any = object()
+
+    def call(function: Callable[..., Any], *arguments: Any) -> Any:
+        with one_at_a_time:
+            return function(*arguments)
+
+    loop = asyncio.get_running_loop()
+    iterator = iter(await loop.run_in_executor(None, call, functools.partial(task, *args, **kwargs)))
     try:
-        while (item := await loop.run_in_executor(None, next, iterator, end)) is not end:
+        while (item := await loop.run_in_executor(None, call, next, iterator, end)) is not end:
             yield item
     finally:
-        close = getattr(iterator, "close", lambda: None)
-        await loop.run_in_executor(None, close)
+        await loop.run_in_executor(None, call, getattr(iterator, "close", lambda: None))
 
 
-async def _hand_over(exchange: Exchange) -> NoReturn:
-    """Hand the request over and end its handler here, which runs again from its start in the slow pool.
+async def _hand_over(exchange: Exchange, location: str = HANDED_OVER) -> NoReturn:
+    """Send the request on and end its handler here, which runs again from its start in the slow pool.
 
     The handler's task is cancelled, which ``except Exception`` does not catch; its on_finish is called.
     """
     handler = exchange.handler
-    exchange.hand_over()
+    exchange.hand_over(location)
     if handler:
         _end_quietly(handler)
     for task in {asyncio.current_task(), _task_of(handler)}:
         if task:
-            task.cancel("handed over to the slow pool")
+            task.cancel("sent on to the slow pool")
     await asyncio.get_running_loop().create_future()  # the cancellation comes here
     raise AssertionError("unreachable")
 

@@ -13,7 +13,7 @@ from tornado.websocket import WebSocketHandler
 from slowpool.errors import NotFound, RequestError
 from slowpool.http.forms import Form, form
 from slowpool.instance import Runtime
-from slowpool.web.exchange import Exchange, current
+from slowpool.web.exchange import ASK, HANDED_OVER, Exchange, current
 from slowpool.web.templates import RouteTemplates
 
 SYSTEM_PREFIX = "/-/"
@@ -115,7 +115,9 @@ class Receiver(HTTPMessageDelegate):
         self._exchange.begin(route)
         is_websocket = handler_class is not None and issubclass(handler_class, WebSocketHandler)
         if route in self._runtime.learned and not is_websocket and not self._exchange.is_streamed:
-            self._exchange.handed_over = True
+            self._exchange.handed_over = HANDED_OVER
+        elif ask := self._runtime.asks.before_handler(route, self._exchange.asks):
+            self._exchange.handed_over = ASK + ask
 
     def _handler(self) -> RequestHandler | None:
         """The handler, once there is one; where the application routes itself, its router has it."""

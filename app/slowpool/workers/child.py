@@ -4,14 +4,13 @@ import contextlib
 import faulthandler
 import os
 import pickle
-import resource
 import socket
 import sys
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple, NoReturn
 
-from slowpool.linux import lifeline, processes, sandbox
+from slowpool.linux import lifeline, memory, processes, sandbox
 from slowpool.linux.memory import resident_bytes, volunteer_for_oom_killer
 from slowpool.linux.scheduling import Priority
 from slowpool.workers import progress, records, stack, warm
@@ -47,6 +46,8 @@ def main(ends: tuple[int, int, int], options: tuple[Any, ...], modules: Sequence
 
 def run(ends: Ends, options: Options, modules: Sequence[str] = ()) -> None:
     """Run the jobs that come on the channel, until the instance closes it."""
+    volunteer_for_oom_killer()  # until it has, the process is in its template's group: see end_strays
+    os.setsid()
     lifeline.hold(ends.lifeline)
     processes.set_name("slow-worker")
     processes.adopt_orphans()  # so that what a task starts never leaves it
@@ -54,20 +55,19 @@ def run(ends: Ends, options: Options, modules: Sequence[str] = ()) -> None:
     if options.cpus:
         os.sched_setaffinity(0, options.cpus)
     if options.memory_bytes:
-        resource.setrlimit(resource.RLIMIT_DATA, (options.memory_bytes, options.memory_bytes))
-    volunteer_for_oom_killer()
+        memory.limit(options.memory_bytes)
     if options.sandboxed:
-        sandbox.enter()
-    faulthandler.enable()
+        sandbox.part()
+    faulthandler.enable(2)  # sys.stderr may be the application's own object
     stack.answer_signal(ends.shared)
-    records.install(options.log_level)
     if modules:
+        records.install(options.log_level)
         warm.warm_up([*modules])
     page = progress.open_page(ends.shared)
     # The instance ends a worker that is still starting by breaking the connection.
     with contextlib.suppress(ConnectionError), socket.socket(fileno=ends.channel) as channel:
         _keep_to_this_process(channel)
-        sender = _Sender(channel, options.max_result_bytes)
+        sender = _Sender(channel, options.max_result_bytes, processes.children())
         sender.send(READY, [])
         while header := _receive(channel, REQUEST.size):
             sender.number, streamed, size = REQUEST.unpack(header)
@@ -77,7 +77,7 @@ def run(ends: Ends, options: Options, modules: Sequence[str] = ()) -> None:
                 request = _receive(channel, size)
             except MemoryError as error:  # nothing has been read yet
                 _discard(channel, size)
-                kind, body = _raised(error)
+                kind, body = _raised(error, options.max_result_bytes)
             else:
                 kind, body = _run_task(request, sender, streamed)
                 del request
@@ -92,10 +92,11 @@ def run(ends: Ends, options: Options, modules: Sequence[str] = ()) -> None:
 class _Sender:
     """Sends the frames of the job with this number."""
 
-    def __init__(self, channel: socket.socket, max_result_bytes: int) -> None:
+    def __init__(self, channel: socket.socket, max_result_bytes: int, own: Collection[int]) -> None:
         self.number = 0
+        self._own = own  # children that warming up has started
         self._channel = channel
-        self._max_result_bytes = max_result_bytes
+        self.max_result_bytes = max_result_bytes
         self._pid = os.getpid()
 
     def is_own_process(self) -> bool:
@@ -106,7 +107,7 @@ class _Sender:
         """Send a frame; ``body`` is in pieces."""
         size = sum(map(len, body))
         final = kind != ITEM
-        has_children = final and processes.has_living_child()
+        has_children = final and processes.has_living_child(self._own)
         header = REPLY.pack(kind, has_children, self.number, resident_bytes() if final else 0, size)
         if size <= JOINED_BYTES:
             self._channel.sendall(b"".join([header, *body]))
@@ -124,7 +125,7 @@ class _Sender:
 
     def pickled(self, what: str, value: object) -> list[bytes]:
         """The pickle of a value in pieces. Raises _Refused."""
-        pieces = _Pieces(self._max_result_bytes)
+        pieces = _Pieces(self.max_result_bytes)
         try:
             pickle.Pickler(pieces, pickle.HIGHEST_PROTOCOL).dump(value)
         except _TooLarge:
@@ -209,10 +210,10 @@ def _run_task(request: bytearray, sender: _Sender, streamed: bool) -> tuple[byte
         kind, content = refused.args
         return kind, [pickle.dumps(content)]
     except Exception as error:
-        return _raised(error)
+        return _raised(error, sender.max_result_bytes)
 
 
-def _raised(error: Exception) -> tuple[bytes, list[bytes]]:
+def _raised(error: Exception, max_bytes: int) -> tuple[bytes, list[bytes]]:
     text = "".join(traceback.format_exception(error))
     try:
         pickled = pickle.dumps(error, pickle.HIGHEST_PROTOCOL)
@@ -220,7 +221,10 @@ def _raised(error: Exception) -> tuple[bytes, list[bytes]]:
     except Exception as why:
         reason = f"the exception, of type {_type_name(error)}, cannot be pickled: {why}"
         return NOT_PICKLABLE, [pickle.dumps((reason, text))]
-    return RAISED, [pickle.dumps((pickled, text))]
+    body = pickle.dumps((pickled, text))
+    if len(body) > max_bytes:
+        return TOO_LARGE, [pickle.dumps(f"the exception, of type {_type_name(error)},")]
+    return RAISED, [body]
 
 
 def _type_name(value: object) -> str:

@@ -58,6 +58,7 @@ class WorkerHandle(asyncio.Protocol):
         self._reader = ReplyReader(0, {READY}, 0)
         self._job: Job[Any] | None = None
         self._fault = ""
+        self._stack_lock = asyncio.Lock()
 
     async def start(self) -> None:
         """Start the process and wait until it takes jobs. Raises OSError when it does not."""
@@ -89,8 +90,8 @@ class WorkerHandle(asyncio.Protocol):
             raise OSError(f"worker {self.pid} did not become ready: it {self.exited.result()}")
 
     def has_died(self) -> bool:
-        """Whether the process has ended or been killed, even if the event loop has not noticed yet."""
-        return self.killed or self._process is None or self._process.has_ended()
+        """Whether the process ends, has ended or been killed, even if the event loop has not noticed yet."""
+        return self.killed or not self._process or self._channel.is_closing() or self._process.has_ended()
 
     def send(self, job: Job[Any]) -> None:
         """Start a job."""
@@ -117,16 +118,21 @@ class WorkerHandle(asyncio.Protocol):
         The other value is whether they are all; a process that does not run writes none in time. The task
         goes on undisturbed.
         """
-        stack.prepare(self._shared)
-        if self._process:
-            self._process.send(stack.SIGNAL)
-        loop = asyncio.get_running_loop()
-        until = loop.time() + STACK_TIMEOUT_SECONDS
-        while True:
-            frames, whole = stack.read(self._shared)
-            if whole or loop.time() > until or self.exited.done():
+        frames: list[str] = []
+        whole = False
+        async with self._stack_lock:  # the file has room for one
+            if not self._process or self.exited.done():
                 return frames, whole
-            await asyncio.sleep(0.001)
+            stack.prepare(self._shared)
+            self._process.send(stack.SIGNAL)
+            loop = asyncio.get_running_loop()
+            until = loop.time() + STACK_TIMEOUT_SECONDS
+            while not self.exited.done():  # then the file is closed
+                frames, whole = stack.read(self._shared)
+                if whole or loop.time() > until:
+                    break
+                await asyncio.sleep(0.001)
+        return frames, whole
 
     async def kill(self) -> None:
         """Kill the process and everything it started; returns when the process is gone."""

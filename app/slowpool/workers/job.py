@@ -16,6 +16,9 @@ from slowpool.workers.wire import RAISED, RESULT, TOO_LARGE, Reply
 MAX_BUFFERED_BYTES = 256 * 1024
 """Up to this size items wait in the instance for their reader; then the task waits."""
 
+ITEM_BYTES = 200
+"""What an item takes besides its body."""
+
 T = TypeVar("T")
 
 
@@ -96,7 +99,7 @@ class Job(Generic[T]):
         """Take an item of a streamed job; returns whether more may come before some have been read."""
         if not self.outcome.done():
             self._items.append(item)
-            self._buffered_bytes += item.size
+            self._buffered_bytes += item.size + ITEM_BYTES
             self._changed.set()
         return self._buffered_bytes < MAX_BUFFERED_BYTES
 
@@ -131,7 +134,7 @@ class Job(Generic[T]):
                 self._changed.clear()
                 while self._items:
                     item = self._items.popleft()
-                    self._buffered_bytes -= item.size
+                    self._buffered_bytes -= item.size + ITEM_BYTES
                     if self._buffered_bytes < MAX_BUFFERED_BYTES / 2:
                         self._resume()
                     yield await unpickle(item.body)
@@ -185,7 +188,7 @@ def pickle_request(
 
     Raises NotPicklable, which names what cannot be pickled, and WrongTask.
     """
-    _check_kind(task, streamed)
+    check_kind(task, streamed=streamed)
     name = getattr(task, "__qualname__", "")
     if "<" in name or getattr(task, "__module__", "") == "__main__":
         raise NotPicklable(
@@ -206,7 +209,7 @@ def pickle_request(
         raise NotPicklable(f"the arguments of {name} cannot be pickled: {error}") from error
 
 
-def _check_kind(task: Callable[..., object], streamed: bool) -> None:
+def check_kind(task: Callable[..., object], *, streamed: bool) -> None:
     """Raise WrongTask for a function that cannot be a task."""
     if inspect.iscoroutinefunction(task) or inspect.isasyncgenfunction(task):
         kind = "asynchronous generator" if inspect.isasyncgenfunction(task) else "coroutine"

@@ -1,12 +1,14 @@
-"""What a worker prints, as log lines."""
+"""The output of a worker, in the log."""
 
 import asyncio
 import logging
 import os
 
+from slowpool.workers import records
+
 log = logging.getLogger("slowpool.worker")
 
-MAX_BYTES_PER_JOB = 64 * 1024
+MAX_BYTES_PER_JOB = 2 * records.MAX_BYTES
 """How much of the output of a job is logged: a task that prints without end must not fill the log."""
 
 PIPE_BYTES = 256 * 1024
@@ -14,11 +16,16 @@ PIPE_BYTES = 256 * 1024
 
 
 class OutputLog:
-    """Logs what comes through a pipe, line by line, with the worker's pid and the request's id."""
+    """Logs the lines and log records that arrive on a pipe, with the request's id and the writer's pid.
+
+    A record keeps its level and logger; it is logged if that logger logs this level here too.
+    ``label`` names the writer in a line, and the field with its pid.
+    """
 
     def __init__(self, fd: int, pid: int, label: str = "worker") -> None:
         self._fd: int | None = fd
         self._pid = pid
+        self._label = label
         self._line = b""
         self.begin("")
         os.set_blocking(fd, False)
@@ -69,8 +76,37 @@ class OutputLog:
             lines.append(self._line)
             self._line = b""
         for line in filter(None, lines):
-            self._log(logging.INFO, line.decode(errors="backslashreplace"))
+            self._log_line(line)
+
+    def _log_line(self, line: bytes) -> None:
+        text, start, rest = line.rpartition(records.START)  # the task may have left its last line unfinished
+        record = records.decode(start + rest)
+        if record is None:
+            text = line
+        if text:
+            self._log(logging.INFO, text.decode(errors="backslashreplace"))
+        if record is not None:
+            self._log_record(record)
+
+    def _log_record(self, record: logging.LogRecord) -> None:
+        logger = _known_logger(record.name)
+        record.__dict__.update(self._extra())
+        try:
+            if logger.isEnabledFor(record.levelno):
+                logger.handle(record)
+        except Exception:  # of a filter or a handler of the application's
+            log.exception("a record of %s cannot be logged", record.name, extra=self._extra())
 
     def _log(self, level: int, text: str) -> None:
-        extra = {"request_id": self._request_id, "worker": self._pid}
-        log.log(level, "worker %d: %s", self._pid, text, extra=extra)
+        log.log(level, "%s %d: %s", self._label, self._pid, text, extra=self._extra())
+
+    def _extra(self) -> dict[str, object]:
+        return {"request_id": self._request_id, self._label: self._pid}
+
+
+def _known_logger(name: str) -> logging.Logger:
+    """The logger of that name, or of its nearest parent that exists: a new one would never be freed."""
+    known = logging.root.manager.loggerDict
+    while name and not isinstance(known.get(name), logging.Logger):
+        name = name.rpartition(".")[0]
+    return logging.getLogger(name)

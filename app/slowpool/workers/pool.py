@@ -92,6 +92,15 @@ class WorkerPool:
         self.waiting_jobs.append(job)
         return job
 
+    @property
+    def has_idle_worker(self) -> bool:
+        return any(not slot.done() for slot in self._idle)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a job could run or wait now."""
+        return self.has_idle_worker or len(self.waiting_jobs) < self._config.slow_queue
+
     def retry_after_seconds(self) -> int:
         """When a job that is refused now could start, in whole seconds, at least 1.
 
@@ -107,6 +116,16 @@ class WorkerPool:
         seconds = service_seconds * (len(self.waiting_jobs) + 1) / self.size
         return min(max(1, math.ceil(seconds)), math.ceil(self._config.slow_timeout_seconds))
 
+    @property
+    def template_pid(self) -> int:
+        """The process that starts the workers; 0 before there is one."""
+        return self._spawner.template_pid
+
+    @property
+    def forks(self) -> bool:
+        """Whether workers are forked from the template; otherwise it starts each afresh."""
+        return self._spawner.forks
+
     async def close(self) -> None:
         """Stop the workers. Waiting jobs fail with Draining, running ones with CutOff."""
         self._closed = True
@@ -121,8 +140,11 @@ class WorkerPool:
         await self._spawner.close()
 
     async def stack(self, job: Job[Any]) -> tuple[list[str], bool]:
-        """Where a running job is: see WorkerHandle.stack. Raises KeyError when it does not run."""
-        return await self.running_jobs[job].stack()
+        """Where a running job is: see WorkerHandle.stack. Raises KeyError for one that does not run."""
+        found = await self.running_jobs[job].stack()
+        if job not in self.running_jobs:  # it may be the stack of the next one
+            raise KeyError(job)
+        return found
 
     def _give_to_idle_slot(self, job: Job[Any]) -> bool:
         """Give the job to an idle slot; returns whether there was one."""
@@ -198,7 +220,7 @@ class WorkerPool:
             return
         if worker.has_died():  # while it was idle: the job has not started
             self._pass_on(job)
-            await asyncio.wait([worker.exited])
+            await worker.stop(STOP_TIMEOUT_SECONDS)
             return
         job.started_at = asyncio.get_running_loop().time()
         if job.started_at >= job.deadline:
@@ -214,6 +236,9 @@ class WorkerPool:
             done, _ = await asyncio.wait(ends, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
             if not done:
                 where, _ = await worker.stack()
+        except Exception:  # a fault of ours must cost neither the client its answer nor the pool the slot
+            log.exception("worker %d cannot run a job", worker.pid, extra={"worker": worker.pid})
+            job.fail(WorkerDied("the worker could not run the job"))
         finally:  # also when close() cancels this slot
             unfinished = not worker.reply.done() and not worker.exited.done()
             if unfinished:

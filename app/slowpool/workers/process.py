@@ -58,7 +58,7 @@ class Process:
         loop = asyncio.get_running_loop()
         if self.pidfd is not None:
             loop.add_reader(self.pidfd, self._on_pidfd, self.pidfd)
-        elif _exists(self.pid):
+        elif exists(self.pid):
             loop.call_later(POLL_SECONDS, self.watch_as_orphan)
         else:
             self._wait()
@@ -76,7 +76,7 @@ class Process:
         else:
             how = describe(os.waitstatus_to_exitcode(status))
         spared.discard(self.pid)
-        kill_strays()
+        _kill_strays()
         self.end(how)
 
 
@@ -84,10 +84,23 @@ spared: set[int] = set()
 """Pids of templates, and of workers whose template has ended: children of the instance that are no strays."""
 
 
-def kill_strays() -> None:
-    """Kill what templates and such workers have left to the instance, and nothing that is the application's.
+def end_strays(template_pid: int) -> None:
+    """Wait for what a template has left to the instance beside workers that the instance knows.
 
-    A worker, and a template that warms up, volunteers for the OOM killer, and what it starts inherits that.
+    It is in the template's process group, which has been killed, or a worker of which nobody has been told.
+    """
+    _kill_strays()
+    with contextlib.suppress(ChildProcessError, AttributeError):
+        while os.waitid(os.P_PGID, template_pid, os.WEXITED | os.WNOHANG):
+            pass
+        asyncio.get_running_loop().call_later(POLL_SECONDS, end_strays, template_pid)
+
+
+def _kill_strays() -> None:
+    """Kill what such workers have left to the instance, and nothing that the application has started in it.
+
+    A worker volunteers for the OOM killer before it leaves its template's group, and a template does while it
+    warms up; what they start inherits that.
     """
     if has_volunteered():
         return
@@ -97,7 +110,7 @@ def kill_strays() -> None:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, os.WNOHANG)
     if strays:  # what they leave comes to the instance too
-        asyncio.get_running_loop().call_later(POLL_SECONDS, kill_strays)
+        asyncio.get_running_loop().call_later(POLL_SECONDS, _kill_strays)
 
 
 def describe(status: int) -> str:
@@ -110,7 +123,7 @@ def describe(status: int) -> str:
     return f"exited with status {status}"
 
 
-def _exists(pid: int) -> bool:
+def exists(pid: int) -> bool:
     """Whether the process is there and no zombie, which a parent has to wait for."""
     try:
         return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None

@@ -13,10 +13,11 @@ from collections.abc import Sequence
 
 from slowpool.config import Config
 from slowpool.errors import AppError
+from slowpool.linux import processes
 from slowpool.workers import warm
 from slowpool.workers.child import Options
 from slowpool.workers.output import OutputLog
-from slowpool.workers.process import POLL_SECONDS, Process, describe, kill_strays, spared
+from slowpool.workers.process import POLL_SECONDS, Process, describe, end_strays, exists, spared
 from slowpool.workers.template import (
     AFRESH,
     EXITED,
@@ -150,7 +151,7 @@ class _Template:
         self._ready: asyncio.Future[None] = loop.create_future()
         self._gone: asyncio.Future[None] = loop.create_future()
         self._received = bytearray()
-        self._fds: list[int] = []
+        self._fds: list[int | None] = []
         self._is_closing = False
 
     async def start(self) -> None:
@@ -205,8 +206,9 @@ class _Template:
         return process
 
     def kill(self) -> None:
-        """Kill the process, unless it has ended."""
-        self._process.kill()
+        """Kill the process and what warming up has started, unless it has been waited for."""
+        if self._process.returncode is None:  # workers have groups of their own
+            processes.kill_group(self.pid)
 
     async def close(self) -> None:
         """Have the process end: it kills its workers. Returns when it has."""
@@ -245,15 +247,18 @@ class _Template:
         fds = array.array("i")
         space = socket.CMSG_LEN(MAX_FDS * fds.itemsize)
         flags = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
-        data, ancillary, _, _ = self._control.recvmsg(65536, space, flags)
+        data, ancillary, received, _ = self._control.recvmsg(65536, space, flags)
         for level, kind, content in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
         self._fds += fds
+        if received & socket.MSG_CTRUNC:  # this process had no file descriptor left
+            self._fds.append(None)
         return data
 
     def _take(self, kind: bytes, number: int, value: int, text: str) -> None:
         if kind == READY:
+            self._output.end()  # what comes later is not left out for what warming up has printed
             self._ready.set_result(None)
         elif kind == AFRESH:
             self._spawner.say_why_afresh(text)
@@ -261,6 +266,7 @@ class _Template:
             line, _, traceback = text.partition("\n")
             what = f"APP={self._config.app} has a function marked with @slowpool.warm that fails: {line}"
             self._ready.set_exception(AppError(what, traceback))
+            self._is_closing = True
         elif kind == STARTED:
             process = self._running[number] = Process(value, self._fds.pop(0) if text == WITH_PIDFD else None)
             self._spawner.add(process)
@@ -278,20 +284,21 @@ class _Template:
 
     def _wait(self) -> None:
         """Wait for the end of the process. Only then its children are the instance's."""
-        if self._process.poll() is None:
+        if exists(self.pid):
             asyncio.get_running_loop().call_later(POLL_SECONDS, self._wait)
             return
         spared.discard(self.pid)
+        how = describe(self._process.wait())
         self._output.close()
-        how = describe(self._process.returncode)
         for started in self._starting.values():
             if not started.done():
                 started.set_exception(OSError(f"template {self.pid} {how}"))
         for fd in self._fds:
-            os.close(fd)
+            if fd is not None:
+                os.close(fd)
         for process in self._running.values():
             process.watch_as_orphan()
-        kill_strays()
+        end_strays(self.pid)
         if not self._ready.done():
             self._ready.set_exception(OSError(f"template {self.pid} {how}"))
             self._ready.exception()  # start() may have been cancelled

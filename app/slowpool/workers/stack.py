@@ -17,7 +17,10 @@ SIGNAL = signal.SIGRTMAX - 1 if hasattr(signal, "SIGRTMAX") else signal.SIGUSR2
 
 MAX_BYTES = 64 * 1024
 
-FRAME = re.compile(rb'^  File "(.*)", line (\d+) in (.+)$', re.MULTILINE)
+MAX_FRAMES = 100
+"""How many faulthandler writes. Not every Python says that there are more."""
+
+FRAME = re.compile(rb'^  File "(.*)", line (\d{1,9}) in (.+)$', re.MULTILINE)
 
 OWN = os.path.join("slowpool", "workers", "child.py")
 """The file that calls the task: the frames from there on are slowpool's own."""
@@ -48,4 +51,4 @@ def read(fd: int) -> tuple[list[str], bool]:
         if name.endswith(OWN):
             return frames, True
         frames.append(f"{name}:{int(line)} in {function.decode(errors='replace')}")
-    return frames, data.endswith(b"\n  ...\n")  # faulthandler shows 100 frames
+    return frames, len(frames) == MAX_FRAMES

@@ -26,7 +26,7 @@ from typing import Any
 
 from slowpool.linux import lifeline, processes, sandbox
 from slowpool.linux.memory import volunteering_for_oom_killer
-from slowpool.linux.scheduling import LOWEST_NICE, set_group_nice
+from slowpool.linux.scheduling import set_group_nice
 from slowpool.workers import child, records, warm
 from slowpool.workers.child import Ends, Options
 
@@ -45,6 +45,9 @@ EXITED = b"X"  # value: exit status, negative for a signal
 
 WITH_PIDFD = "with a pidfd"
 
+WARM_UP_NICE = 10
+"""Highest niceness of the template's group while it warms up: it gives way, and never starves."""
+
 BOOTSTRAP = (
     "import sys; from ast import literal_eval; sys.path[:] = literal_eval(sys.argv[2]); "
     "from slowpool.workers.{module} import main; main(*literal_eval(sys.argv[1]))"
@@ -60,13 +63,17 @@ def main(control_fd: int, options: tuple[Any, ...], modules: list[str], fork: bo
     """Start workers as the instance asks for them on ``control_fd``, until it closes it."""
     processes.set_name("slow-template")
     processes.adopt_orphans()
-    template = _Template(socket.socket(fileno=control_fd), Options(*options), modules, fork)
+    control = socket.socket(fileno=control_fd)
+    # What warming up starts must not have it: the instance would not see the end of this process.
+    control.set_inheritable(False)
+    os.register_at_fork(after_in_child=control.close)
+    template = _Template(control, Options(*options), modules, fork)
     records.install(template.options.log_level)
-    if template.options.sandboxed:  # that of the instance
-        sandbox.avoid_unix_sockets()
-    if fork and not template.warm_up():
-        return
-    template.serve()
+    if template.options.sandboxed:
+        sandbox.enter()  # for the workers too
+    with contextlib.closing(template):
+        if not fork or template.warm_up():
+            template.serve()
 
 
 class _Template:
@@ -77,6 +84,7 @@ class _Template:
         self._control = control
         self._modules = modules
         self._fork = fork
+        self._has_priority = True
         self._wake = socket.socketpair()  # a signal wakes the loop up by it
         self._workers: dict[int, int] = {}  # pid -> number
         self._own: set[int] = set()  # children that warming up has started
@@ -87,20 +95,21 @@ class _Template:
         Does not return where a fork would not be safe: the process then runs a new program.
         """
         lifeline.hold(self._control.fileno())  # a model may take minutes to load
-        set_group_nice(LOWEST_NICE)
+        set_group_nice(min(WARM_UP_NICE, self.options.nice))
         failure = ""
+        connections = processes.count_connections()
         try:
             with volunteering_for_oom_killer():  # the instance knows what this starts by that: process.py
                 warm.warm_up(self._modules)
         except (Exception, SystemExit) as error:
             *_, last = traceback.format_exception_only(error)
             failure = f"{last.strip()}\n{traceback.format_exc()}"
-        set_group_nice(0)
+        self._has_priority = set_group_nice(0)
         lifeline.release(self._control.fileno())
         if failure:
             self._report(FAILED, text=failure)
             return False
-        if why := self._why_not_fork():
+        if why := self._why_not_fork(processes.count_connections() - connections):
             self._report(AFRESH, text=why)
             # A new program in this process: without the threads, and without the application's memory.
             child.flush()
@@ -118,6 +127,7 @@ class _Template:
             end.setblocking(False)
         wake, wake_there = self._wake
         signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
         signal.set_wakeup_fd(wake_there.fileno(), warn_on_full_buffer=False)
         poll = select.poll()
         poll.register(self._control, select.POLLIN)
@@ -129,13 +139,22 @@ class _Template:
                     if fd == wake.fileno():
                         with contextlib.suppress(BlockingIOError):
                             wake.recv(4096)
+                        self._reap()
                     elif not self._start_one():
                         self._end()
                         return
-                self._reap()
         self._end()
 
-    def _why_not_fork(self) -> str:
+    def close(self) -> None:
+        """Close its sockets, before Python ends and says that they are open."""
+        signal.set_wakeup_fd(-1)
+        for sock in (self._control, *self._wake):
+            sock.close()
+
+    def _why_not_fork(self, connections: int) -> str:
+        if connections > 0:  # workers would get each other's answers. An event loop has a connection too.
+            return f"warming up has left connections open ({connections}), and workers must not share them"
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # the application may ignore it
         # Some libraries, such as OpenBLAS, end their threads at a fork, and start others later.
         pid = _fork()
         if not pid:
@@ -153,11 +172,12 @@ class _Template:
         message, fds, _, _ = socket.recv_fds(self._control, START.size, len(Ends._fields) + 1, flags)
         if not message:
             return False
+        self._has_priority = self._has_priority or set_group_nice(0)
         (number,) = START.unpack(message)
         try:
             *ends, output = fds
             pid = self._fork_worker(Ends(*ends), output) if self._fork else self._start_fresh(ends, output)
-        except (OSError, ValueError) as error:  # ValueError: this process had no file descriptors left
+        except (OSError, TypeError, ValueError) as error:  # not all fds have come: this process had no room
             self._report(REFUSED, number, getattr(error, "errno", None) or errno.EMFILE)
         else:
             self._workers[pid] = number
@@ -179,7 +199,6 @@ class _Template:
             stdout=output,
             stderr=output,
             pass_fds=ends,
-            start_new_session=True,
         )
         process.returncode = 0  # this module waits for it
         return process.pid
@@ -191,10 +210,8 @@ class _Template:
             return pid
         status = 1
         try:
-            os.setsid()
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            self._control.close()
             for end in self._wake:
                 end.close()
             for fd in (1, 2):
@@ -215,9 +232,8 @@ class _Template:
     def _reap(self) -> None:
         """Wait for the children that have ended; kill what they leave, and report the workers among them."""
         ended = []
-        while pid := _ended_child():
-            processes.kill_group(pid)
-            _, status = os.waitpid(pid, 0)
+        while child_and_status := _wait_for_one():
+            pid, status = child_and_status
             if pid in self._workers:
                 ended.append((self._workers.pop(pid), os.waitstatus_to_exitcode(status)))
         processes.kill_children({*self._workers, *self._own})
@@ -247,20 +263,29 @@ def _fork() -> int:
         return os.fork()
 
 
-def _ended_child() -> int | None:
-    """A child that has ended, which is left a zombie; None when there is none."""
+def _wait_for_one() -> tuple[int, int] | None:
+    """Kill the group of a child that has ended; returns its pid and status, None when there is none."""
     try:
+        if not hasattr(os, "waitid"):  # macOS, before Python 3.13
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if not pid:
+                return None
+            processes.kill_group(pid)
+            return pid, status
         found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if not found:
+            return None
+        processes.kill_group(found.si_pid)
+        return os.waitpid(found.si_pid, 0)
     except ChildProcessError:
         return None
-    return found.si_pid if found else None
 
 
 def _reseed() -> None:
     """Give this process random numbers of its own. Python's own generator does that itself."""
-    numpy = sys.modules.get("numpy")
-    if numpy:
-        numpy.random.seed()
+    for name in ("numpy.random", "torch"):
+        if module := sys.modules.get(name):
+            module.seed()
 
 
 def _exit_status(error: SystemExit) -> int:

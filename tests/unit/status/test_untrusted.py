@@ -102,6 +102,9 @@ REFUSED: dict[str, str | bytes] = {
     "a long route": json.dumps(job(route="a" * (MAX_TEXT + 1))),
     "a surrogate": json.dumps(job(route="\ud800")),
     "an endless age": json.dumps(job(age_seconds=math.inf)),
+    "more than all of it": json.dumps(job(progress=1.5)),
+    "progress that is NaN": json.dumps(job(progress=math.nan)),
+    "a long message": json.dumps(job(message="a" * (MAX_TEXT + 1))),
     "steps that are no numbers": json.dumps(said(steps={"x": step()})),
     "a list of steps": json.dumps(said(steps=[step()])),
     "a bucket that overflows": json.dumps(one_step(latency={"1000000": 1})),
@@ -128,20 +131,34 @@ def test_no_field_of_another_type_does_harm(field: str, value: object) -> None:
     assert_harmless(seen(json.dumps(said(**{field: value})))[0])
     without = said()
     del without[field]
-    assert seen(json.dumps(without))[1].state == "unreadable"
+    is_known = Report.model_fields[field].is_required()  # an older instance does not tell the others
+    assert seen(json.dumps(without))[1].state == ("unreadable" if is_known else "ready")
 
 
 @pytest.mark.parametrize("text", [ESCAPES, "a" * MAX_TEXT, "<img src=x>", "%s%n", "ü€😀", "\u0301" * 99])
 def test_every_text_of_a_report_is_shown_as_text(text: str) -> None:
     overview, liar = seen(
-        json.dumps(job(route=text, request_id=text)), json.dumps(one_step(blocks={text: 1.0}))
+        json.dumps(job(route=text, request_id=text, task=text, message=text)),
+        json.dumps(one_step(blocks={text: 1.0})),
     )
     assert liar.state == "ready"
     assert_harmless(overview)
-    overview, _ = seen(json.dumps(job(route=text, request_id=text)))
+    overview, _ = seen(json.dumps(job(route=text, request_id=text, task=text, message=text, job=text)))
     assert_harmless(overview)
     assert printable("ü€😀 <b>") == "ü€😀 <b>"
     assert printable("a\u200db\u00ad\ufeff") == r"a\u200db\xad\ufeff"
+
+
+def test_a_report_of_an_older_instance_without_progress_and_workers_is_shown() -> None:
+    older = said()
+    for name in ("workers", "template", "forks"):
+        del older[name]
+    (running,) = older["running"]
+    for name in ("job", "task", "worker", "progress", "message"):
+        del running[name]
+    overview, one = seen(json.dumps(older))
+    assert one.state == "ready"
+    assert_harmless(overview)
 
 
 def test_fields_of_a_newer_release_are_ignored_and_name_nobody_else() -> None:
@@ -198,7 +215,13 @@ STEP = st.fixed_dictionaries(
     st.dictionaries(st.text(max_size=20), st.floats(-1, 1e11), max_size=5),
 )
 JOB = st.fixed_dictionaries(
-    {"route": st.text(), "request_id": st.text(), "age_seconds": st.floats(-1, 1e11) | st.integers()}
+    {"route": st.text(), "request_id": st.text(), "age_seconds": st.floats(-1, 1e11) | st.integers()},
+    optional={
+        "task": st.text(),
+        "message": st.text(),
+        "progress": st.none() | st.floats() | st.integers(),
+        "worker": st.integers(),
+    },
 )
 SAID = st.builds(
     lambda changes, steps, running: said(steps=steps, running=running) | changes,

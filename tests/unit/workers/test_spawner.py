@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from slowpool.errors import WorkerDied
-from tests.apps import families, warm_tasks, zoo
+from tests.apps import dies_at_fork, families, warm_tasks, zoo
 from tests.support.basics import wait_until
 from tests.support.pool import Pool, all_dead, idle_workers, is_alive, is_dead, until
 from tests.support.pool_host import PoolHost, template_of, wait_until_dead
@@ -194,6 +194,26 @@ def test_what_a_template_that_is_killed_has_started_ends_with_it(
     monkeypatch.setenv("WARMED", f"child:{path}")
     monkeypatch.setenv("WARMED_BY", str(tmp_path / "warmed by"))
     with PoolHost(a_template_leaves_what_it_started, str(path), app="tests.apps.warmed:model"):
+        pass
+
+
+async def templates_die_just_after_a_fork(pool: Pool, path: str) -> None:
+    folder = Path(path)
+    folder.mkdir()
+    while len([*folder.iterdir()]) < dies_at_fork.FORKS:
+        await pool.run(zoo.add, 1, 1)
+        for process in psutil.Process().children(recursive=True):
+            process.kill()
+    await check_no_child_is_left(pool)
+
+
+def test_a_template_that_dies_before_it_has_told_of_a_fork_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = str(tmp_path / "dies")
+    monkeypatch.setenv("DIES_AT_FORK", path)
+    app = "tests.apps.dies_at_fork:model"
+    with PoolHost(templates_die_just_after_a_fork, path, slow_workers=2, app=app):
         pass
 
 

@@ -17,7 +17,7 @@ from slowpool.errors import (
     WrongTask,
 )
 from slowpool.workers.job import MAX_BUFFERED_BYTES, Job
-from tests.apps import forks, rows, zoo
+from tests.apps import forks, generators, zoo
 from tests.support.pool import Pool, is_dead, until, with_pool
 from tests.support.pool_host import PoolHost
 
@@ -43,10 +43,10 @@ async def collect(job: Job[Any], found: list[Any] | None = None) -> list[Any]:
 def test_items_come_in_their_order_and_the_worker_goes_on(fork: bool) -> None:
     async def scenario(pool: Pool) -> None:
         pid = await pool.run(zoo.own_pid)
-        assert await collect(submit(pool, rows.rows, 10_000)) == [*range(10_000)]
-        assert await collect(submit(pool, rows.rows, 0)) == []
-        assert await collect(submit(pool, rows.a_list)) == [1, 2, 3]
-        assert await collect(submit(pool, rows.ends_with_a_value)) == [1]
+        assert await collect(submit(pool, generators.rows, 10_000)) == [*range(10_000)]
+        assert await collect(submit(pool, generators.rows, 0)) == []
+        assert await collect(submit(pool, generators.a_list)) == [1, 2, 3]
+        assert await collect(submit(pool, generators.ends_with_a_value)) == [1]
         assert await pool.run(zoo.own_pid) == pid
 
     with_pool(scenario, slow_fork=fork)
@@ -54,7 +54,7 @@ def test_items_come_in_their_order_and_the_worker_goes_on(fork: bool) -> None:
 
 def test_an_item_comes_as_soon_as_it_is_yielded(tmp_path: Path) -> None:
     async def scenario(pool: Pool) -> None:
-        items = submit(pool, rows.rows_at_a_gate, str(tmp_path / "gate"), 5).items()
+        items = submit(pool, generators.rows_at_a_gate, str(tmp_path / "gate"), 5).items()
         for number in range(5):
             (tmp_path / f"gate.{number}").touch()
             assert await anext(items) == number
@@ -68,7 +68,7 @@ def test_a_task_waits_for_a_reader_that_is_slow(tmp_path: Path) -> None:
     count = 400
 
     async def scenario(pool: Pool) -> None:
-        job = submit(pool, rows.blocks, count, BLOCK)
+        job = submit(pool, generators.blocks, count, BLOCK)
         items = job.items()
         for number in range(0, count, 50):
             last = await yielded_when_it_waits(job)
@@ -100,7 +100,7 @@ def test_a_gigabyte_passes_through_a_process_that_stays_small(pytestconfig: pyte
 
 async def stream_much(pool: Pool, megabytes: str) -> None:
     before, received = peak_mb(), 0
-    async for item in submit(pool, rows.blocks, int(megabytes), 1 << 20).items():
+    async for item in submit(pool, generators.blocks, int(megabytes), 1 << 20).items():
         received += len(item)
     assert received == int(megabytes) << 20
     print(f"{before} MB became {peak_mb()} MB")
@@ -114,7 +114,7 @@ def peak_mb() -> int:
     return int(kb) // 1024
 
 
-@pytest.mark.parametrize("task", [rows.rows_for_ever, rows.rows_and_hang])
+@pytest.mark.parametrize("task", [generators.rows_for_ever, generators.rows_and_hang])
 def test_closing_the_iterator_kills_the_worker_at_once_and_the_next_job_is_right(
     task: Callable[[], Iterator[int]],
 ) -> None:
@@ -135,7 +135,7 @@ def test_an_exception_after_the_tenth_item_arrives_after_the_tenth_item() -> Non
         pid = await pool.run(zoo.own_pid)
         found: list[int] = []
         with pytest.raises(ValueError, match=r"^after the last$") as raised:
-            await collect(submit(pool, rows.rows_and_then_an_exception, 10), found)
+            await collect(submit(pool, generators.rows_and_then_an_exception, 10), found)
         assert found == [*range(10)]
         assert isinstance(raised.value.__cause__, WorkerTraceback)
         assert await pool.run(zoo.own_pid) == pid
@@ -146,18 +146,24 @@ def test_an_exception_after_the_tenth_item_arrives_after_the_tenth_item() -> Non
 @pytest.mark.parametrize(
     ("task", "args", "items", "error", "text"),
     [
-        (rows.one_that_cannot_be_pickled, (), [1], NotPicklable, "an item, of type _thread.lock, cannot be"),
         (
-            rows.one_that_is_too_large,
+            generators.one_that_cannot_be_pickled,
+            (),
+            [1],
+            NotPicklable,
+            "an item, of type _thread.lock, cannot be",
+        ),
+        (
+            generators.one_that_is_too_large,
             (1 << 20,),
             [b"small"],
             ResultTooLarge,
             "an item, of type builtins.bytes, is larger than SLOW_MAX_RESULT_BYTES",
         ),
-        (rows.no_iterable, (), [], TypeError, "slowpool.stream returned builtins.int: use yield"),
+        (generators.no_iterable, (), [], TypeError, "slowpool.stream returned builtins.int: use yield"),
         (zoo.raises, (), [], ValueError, "on purpose"),
         (zoo.exits, (), [], WorkerDied, "died"),
-        (rows.rows_and_hang, (), [0], DeadlinePassed, "deadline"),
+        (generators.rows_and_hang, (), [0], DeadlinePassed, "deadline"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
@@ -170,7 +176,7 @@ def test_what_goes_wrong_in_a_stream_is_raised_after_the_items_before_it(
         with pytest.raises(error, match=text):
             await collect(submit(pool, task, *args, timeout=timeout), found)
         assert found == items
-        assert await collect(submit(pool, rows.rows, 3)) == [0, 1, 2]
+        assert await collect(submit(pool, generators.rows, 3)) == [0, 1, 2]
 
     with_pool(scenario, slow_max_result_bytes=1 << 20)
 
@@ -180,7 +186,7 @@ def test_a_generator_is_closed_when_an_item_of_it_cannot_be_sent(tmp_path: Path)
 
     async def scenario(pool: Pool) -> None:
         with pytest.raises(ZeroDivisionError):
-            await collect(submit(pool, rows.closes_with_a_note, str(path)))
+            await collect(submit(pool, generators.closes_with_a_note, str(path)))
         assert path.exists()
 
     with_pool(scenario)
@@ -190,7 +196,7 @@ def test_a_generator_is_closed_when_an_item_of_it_cannot_be_sent(tmp_path: Path)
 def test_a_process_that_a_generator_forks_sends_no_items(by: str) -> None:
     async def scenario(pool: Pool) -> None:
         expected = ["before", "parent 0", "parent 1", "parent 2"]
-        assert await collect(submit(pool, rows.rows_and_a_fork, by)) == expected
+        assert await collect(submit(pool, generators.rows_and_a_fork, by)) == expected
         assert await pool.run(zoo.add, 1, 1) == 2
 
     with_pool(scenario)
@@ -198,7 +204,7 @@ def test_a_process_that_a_generator_forks_sends_no_items(by: str) -> None:
 
 def test_streams_run_beside_each_other_and_beside_other_jobs() -> None:
     async def scenario(pool: Pool) -> None:
-        streams = [collect(submit(pool, rows.rows, 1000 + number)) for number in range(6)]
+        streams = [collect(submit(pool, generators.rows, 1000 + number)) for number in range(6)]
         sums = [pool.run(zoo.add, number, 10) for number in range(6)]
         *found, one, two, three, four, five, six = await asyncio.gather(*streams, *sums)
         assert found == [[*range(1000 + number)] for number in range(6)]
@@ -209,10 +215,10 @@ def test_streams_run_beside_each_other_and_beside_other_jobs() -> None:
 
 def test_a_reader_that_does_not_read_holds_up_no_other_job() -> None:
     async def scenario(pool: Pool) -> None:
-        job = submit(pool, rows.rows_for_ever)
+        job = submit(pool, generators.rows_for_ever)
         items = job.items()
         assert await anext(items) == 0
-        assert await collect(submit(pool, rows.rows, 1000)) == [*range(1000)]
+        assert await collect(submit(pool, generators.rows, 1000)) == [*range(1000)]
         assert await pool.run(zoo.add, 1, 1) == 2
         await items.aclose()
 
@@ -233,7 +239,7 @@ async def generator() -> AsyncIterator[int]:
         (coroutine, True, "coroutine is a coroutine function, .* or call asyncio.run"),
         (generator, False, "generator is a asynchronous generator function, .* or call asyncio.run"),
         (generator, True, "generator is a asynchronous generator function, .* or call asyncio.run"),
-        (rows.rows, False, r"rows is a generator function: iterate over slowpool.stream\(rows, …\)"),
+        (generators.rows, False, r"rows is a generator function: iterate over slowpool.stream\(rows, …\)"),
     ],
 )
 def test_a_function_that_cannot_be_a_task_is_refused_with_a_text_that_says_what_to_do(

@@ -64,7 +64,7 @@ const INSTANCES = [
   ["state", state],
   ["up", (one) => seconds(one.uptime_seconds)],
   ["active", (one) => one.active ?? "–"],
-  ["running", (one) => one.running?.length ?? "–"],
+  ["running", (one) => (one.workers ? `${one.running.length} of ${one.workers}` : one.running?.length ?? "–")],
   ["waiting", (one) => one.waiting ?? "–"],
   ["requests", (one) => one.requests],
   ["p50", (one) => seconds(one.p50_seconds)],
@@ -77,10 +77,19 @@ const INSTANCES = [
 ];
 const JOBS = [
   ["instance", (job) => job.instance.name],
+  ["task", (job) => job.task],
+  ["progress", progress],
+  ["age", (job) => seconds(job.age_seconds)],
+  ["worker", (job) => job.worker || "–"],
   ["route", (job) => job.route],
   ["request id", (job) => job.request_id],
-  ["age", (job) => seconds(job.age_seconds)],
 ];
+
+const percent = (job) => (job.progress == null ? null : `${Math.floor(job.progress * 100)} %`);
+
+function progress(job) {
+  return [percent(job), job.message].filter(Boolean).join(" · ") || "–";
+}
 
 const lost = (one) => one.lost_seconds != null && one.lost_seconds < LOST_SECONDS;
 
@@ -121,7 +130,7 @@ function draw(table, columns, rows, keyOf, classOf) {
         const cell = document.createElement(place ? "td" : "th");
         if (!place) cell.scope = "row";
         cell.dataset.label = title;
-        if (title === "state") cell.className = "state";
+        if (title === "state" || title === "progress") cell.className = title;
         row.append(cell);
       }
     }
@@ -316,7 +325,12 @@ function show(content) {
     .sort((one, other) => other.age_seconds - one.age_seconds);
   $("jobs").hidden = jobs.length === 0;
   $("no-jobs").hidden = jobs.length > 0;
-  draw($("jobs"), JOBS, jobs, (job) => `${job.instance.address} ${job.instance.name} ${job.request_id} ${job.route}`, () => "slow");
+  draw($("jobs"), JOBS, jobs, (job) => `${job.instance.address} ${job.instance.name} ${job.job} ${job.request_id}`, () => "slow");
+  for (const [index, job] of jobs.entries()) {
+    const bar = $("jobs").tBodies[0].rows[index].querySelector(".progress").style;
+    bar.setProperty("--done", `${(job.progress ?? 0) * 100}%`);
+    bar.setProperty("--all", job.progress == null ? "0%" : "100%");
+  }
   plotAll(content);
 }
 
