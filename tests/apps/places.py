@@ -1,7 +1,6 @@
 """Tasks that are at a known place for a long time, and that tell their progress."""
 
 import os
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -76,12 +75,3 @@ def tells_from_a_child(by: str) -> str:
         return "the parent's"
     progress(2, 2, "the child's")
     os._exit(0)
-
-
-def leaves_a_thread_that_tells() -> None:
-    def tell() -> None:
-        while True:
-            progress(7, 7, "an earlier job's")
-            time.sleep(0.001)
-
-    threading.Thread(target=tell, daemon=True).start()

@@ -24,13 +24,9 @@ def model() -> list[int]:
         _start_thread_that_ends_at_a_fork()
     elif how == "fails" and os.path.exists(path):
         raise ValueError("no model there")
-    elif how == "hangs":
-        subprocess.Popen(["env", "-i", "setsid", "sleep", "1000"])
-        while os.path.exists(path):
-            time.sleep(0.01)
     elif how == "child":
-        child = subprocess.Popen(["sleep", "1000"])
-        Path(path).write_text(str(child.pid))
+        child = subprocess.Popen(["env", "-i", "setsid", "sleep", "1000"])
+        Path(path).write_text(f"{child.pid}\n")
     return list(range(100_000))
 
 

@@ -5,6 +5,7 @@ Worker processes import this: standard library only.
 
 import contextlib
 import resource
+from collections.abc import Iterator
 
 
 def resident_bytes() -> int:
@@ -27,15 +28,33 @@ def limit(allocated_bytes: int) -> None:
 MOST_BYTES = 2**63 - 1
 """setrlimit takes no more."""
 
+OOM_SCORE_ADJ = "/proc/self/oom_score_adj"
+
 FIRST_FOR_OOM_KILLER = 1000
-"""The highest oom_score_adj, which all descendants inherit: proc(5)."""
+"""The highest value of OOM_SCORE_ADJ, which all descendants inherit: proc(5)."""
 
 
 def volunteer_for_oom_killer() -> None:
     """Have the kernel kill this process first when memory runs out."""
     # Not Linux, or not allowed: the kernel then chooses by size.
-    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+    with contextlib.suppress(OSError), open(OOM_SCORE_ADJ, "w") as file:
         file.write(str(FIRST_FOR_OOM_KILLER))
+
+
+@contextlib.contextmanager
+def volunteering_for_oom_killer() -> Iterator[None]:
+    """Do so for the block; what is started in it goes on with that."""
+    try:
+        with open(OOM_SCORE_ADJ) as file:
+            before = file.read()
+    except OSError:
+        before = ""
+    volunteer_for_oom_killer()
+    yield
+    with contextlib.suppress(OSError):
+        if before:
+            with open(OOM_SCORE_ADJ, "w") as file:
+                file.write(before)
 
 
 def has_volunteered(pid: int | str = "self") -> bool:

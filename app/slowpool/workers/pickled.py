@@ -19,13 +19,16 @@ async def unpickle(pieces: list[bytes]) -> Any:
         pieces.clear()
         return pickle.loads(data)  # nosec B301  # see Job.result
     pieces.reverse()
-    return await asyncio.get_running_loop().run_in_executor(None, _load, pieces)
+    found: list[Any] = []  # the executor's future is part of a cycle, and would keep the object for a while
+    await asyncio.get_running_loop().run_in_executor(None, _load, pieces, found)
+    return found.pop()
 
 
-def _load(pieces: list[bytes]) -> Any:
+def _load(pieces: list[bytes], found: list[Any]) -> None:
     # The unpickler reads frames of 64 kB through Python code, where the thread can give up the interpreter's
     # lock.
-    return pickle.Unpickler(io.BufferedReader(_Pieces(pieces), STEP_BYTES)).load()  # nosec B301  # likewise
+    reader = io.BufferedReader(_Pieces(pieces), STEP_BYTES)
+    found.append(pickle.Unpickler(reader).load())  # nosec B301  # likewise
 
 
 class _Pieces(io.RawIOBase):

@@ -54,7 +54,7 @@ class Process:
 
         It is then a child of the instance, if that adopts orphans. Otherwise how it ended is not known.
         """
-        _orphans.add(self.pid)
+        spared.add(self.pid)
         loop = asyncio.get_running_loop()
         if self.pidfd is not None:
             loop.add_reader(self.pidfd, self._on_pidfd, self.pidfd)
@@ -75,13 +75,13 @@ class Process:
             how = "ended, and how is not known, since its template had ended"
         else:
             how = describe(os.waitstatus_to_exitcode(status))
-        _orphans.discard(self.pid)
+        spared.discard(self.pid)
         _kill_strays()
         self.end(how)
 
 
-_orphans: set[int] = set()
-"""Pids of workers whose template has ended."""
+spared: set[int] = set()
+"""Pids of templates, and of workers whose template has ended: children of the instance that are no strays."""
 
 
 def end_strays(template_pid: int) -> None:
@@ -99,12 +99,12 @@ def end_strays(template_pid: int) -> None:
 def _kill_strays() -> None:
     """Kill what such workers have left to the instance, and nothing that the application has started in it.
 
-    A worker volunteers for the OOM killer before it leaves its template's group, and what it starts inherits
-    that.
+    A worker volunteers for the OOM killer before it leaves its template's group, and a template does while it
+    warms up; what they start inherits that.
     """
     if has_volunteered():
         return
-    strays = [pid for pid in processes.children() - _orphans if has_volunteered(pid)]
+    strays = [pid for pid in processes.children() - spared if has_volunteered(pid)]
     for pid in strays:
         with contextlib.suppress(ProcessLookupError, ChildProcessError):
             os.kill(pid, signal.SIGKILL)

@@ -17,7 +17,7 @@ from slowpool.linux import processes
 from slowpool.workers import warm
 from slowpool.workers.child import Options
 from slowpool.workers.output import OutputLog
-from slowpool.workers.process import POLL_SECONDS, Process, describe, end_strays, exists
+from slowpool.workers.process import POLL_SECONDS, Process, describe, end_strays, exists, spared
 from slowpool.workers.template import (
     AFRESH,
     EXITED,
@@ -182,6 +182,7 @@ class _Template:
             there.close()
             os.close(output_there)
         self.pid = self._process.pid
+        spared.add(self.pid)
         self._output = OutputLog(output, self.pid, "template")
         asyncio.get_running_loop().add_reader(self._control, self._on_readable)
         try:
@@ -286,6 +287,7 @@ class _Template:
         if exists(self.pid):
             asyncio.get_running_loop().call_later(POLL_SECONDS, self._wait)
             return
+        spared.discard(self.pid)
         how = describe(self._process.wait())
         self._output.close()
         for started in self._starting.values():

@@ -25,6 +25,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from slowpool.linux import lifeline, processes, sandbox
+from slowpool.linux.memory import volunteering_for_oom_killer
 from slowpool.linux.scheduling import set_group_nice
 from slowpool.workers import child, records, warm
 from slowpool.workers.child import Ends, Options
@@ -98,7 +99,8 @@ class _Template:
         failure = ""
         connections = processes.count_connections()
         try:
-            warm.warm_up(self._modules)
+            with volunteering_for_oom_killer():  # the instance knows what this starts by that: process.py
+                warm.warm_up(self._modules)
         except (Exception, SystemExit) as error:
             *_, last = traceback.format_exception_only(error)
             failure = f"{last.strip()}\n{traceback.format_exc()}"

@@ -1,5 +1,6 @@
 """What a task may do to its worker, and how the worker runs."""
 
+import asyncio
 import os
 import threading
 from collections.abc import Callable
@@ -76,15 +77,15 @@ def test_a_worker_is_reused_and_keeps_the_state_of_its_modules() -> None:
 
 def test_a_worker_gives_way_in_a_session_of_its_own_and_inherits_no_socket() -> None:
     async def scenario(pool: Pool) -> None:
-        policy, nice, autogroup, cpus, leads = await pool.run(zoo.priority)
-        while "nice 0" in autogroup:  # too many such writes on this machine
-            _, _, autogroup, *_ = await pool.run(zoo.priority)
+        async with asyncio.timeout(30):
+            while True:
+                policy, nice, autogroup, cpus, leads = await pool.run(zoo.priority)
+                if not autogroup or autogroup.endswith("nice 19\n"):  # Linux allows ten such writes a second
+                    break
         assert nice == 19
         assert policy == (os.SCHED_IDLE if has_cgroup_weight() else os.SCHED_OTHER)
         assert leads
         assert cpus == {0}
-        if autogroup:
-            assert autogroup.endswith("nice 19\n")
         sockets = [name for name in await pool.run(zoo.open_files) if name.startswith("socket:")]
         assert len(sockets) == 2, "the channel and the lifeline"
 
