@@ -134,7 +134,9 @@ class Config(BaseSettings):
     )
     slow_max_jobs: Size = Field(0, description="jobs after which a worker is replaced; 0: never")
     slow_max_rss_bytes: Size = Field(
-        0, description="resident memory above which a worker is replaced after its job; 0: never"
+        0,
+        description="resident memory, beyond that at its start, above which a worker is replaced after its "
+        "job; 0: never",
     )
     slow_max_memory_bytes: int = Field(
         0,

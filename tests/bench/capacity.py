@@ -23,6 +23,7 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import mean
 from typing import Any
+from unittest import mock
 
 from slowpool import capacity
 from slowpool.capacity import Wait
@@ -196,7 +197,7 @@ def section(content: Json) -> str:
     """What the document shows of these figures."""
     figures = content["figures"]
     output = io.StringIO()
-    with contextlib.redirect_stdout(output):
+    with contextlib.redirect_stdout(output), mock.patch.dict(os.environ, SLOW_WORKERS="1"):
         capacity.main(COMMAND.split())
     exact = [figures[f"one queue/20/{load}"]["mean_wait"] for load in LOADS]
     formula = [expected(20, load, 0).mean_seconds for load in LOADS]
@@ -210,7 +211,7 @@ def section(content: Json) -> str:
     )
     return f"""
 ```console
-$ slowpool capacity {COMMAND}
+$ SLOW_WORKERS=1 slowpool capacity {COMMAND}
 {output.getvalue()}```
 
 The times of a fast request are those of the reference machine of [the benchmark](../tests/bench/REPORT.md), in

@@ -196,7 +196,7 @@ def test_a_full_tmpfs_of_the_instances_changes_nothing_not_even_for_a_restart(st
 
 def test_a_worker_gives_way_to_all_else(stack: Compose) -> None:
     """In this stack SLOW_NICE is 0, so this process takes a worker's priority."""
-    take = "import os; from slowpool.linux.scheduling import Priority; Priority(19); "
+    take = "import os; from slowpool.linux.scheduling import give_way; give_way(19); "
     take += "print(os.sched_getscheduler(0))"
     (container,) = stack.containers("slow")
     assert int(docker("exec", container["Id"], "python", "-c", take)) == os.SCHED_IDLE

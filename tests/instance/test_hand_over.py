@@ -19,7 +19,7 @@ from tests.support.websocket import websocket
 
 ANYWHERE = "tests.apps.anywhere:make_app"
 UNUSUAL = "tests.apps.unusual:make_app"
-OUTCOMES = r"Uncaught exception|CannotHandOver|^Traceback| 50[024] "
+OUTCOMES = r"whose job is late|Uncaught exception|CannotHandOver|^Traceback| 50[024] "
 """What the log of an instance may have whose handlers fail."""
 
 

@@ -118,7 +118,12 @@ def test_a_websocket_gets_rows_and_its_worker_ends_with_it(slow: Instance, gate:
         for number in range(2):
             allow(gate, number)
             assert await client.read_message() == f"row {number}\n"
-        client.close()
+        assert client.protocol
+        stream = client.protocol.stream
+        assert stream
+        client.close()  # sends a close frame, as a browser does whose page is left
+        await asyncio.to_thread(slow.get, "/-/livez")  # the instance has that frame now
+        stream.close()
 
     asyncio.run(talk())
     (worker,) = gate.entered

@@ -47,38 +47,29 @@ def run_delay_seconds(thread_id: int) -> float:
         return 0.0
 
 
-class Priority:
-    """The niceness of this process and of its scheduling group.
+def give_way(nice: int) -> None:
+    """Set the niceness of this process. Its scheduling group has one too: set_group_nice.
+
+    In a cgroup with a weight, as in a container, there are no autogroups. There a process at the lowest
+    niceness is SCHED_IDLE, since Linux treats a CPU that runs only such processes as idle. With autogroups
+    SCHED_IDLE makes fast requests slower: their p99 with slow work on every core was 2.5 times the p99
+    without it, instead of 1.4 times (300/s, medians of nine alternating rounds, 2 cores).
+    """
+    os.nice(max(0, nice - os.nice(0)))
+    if nice == LOWEST_NICE and has_cgroup_weight():
+        with contextlib.suppress(OSError):  # a sandbox around the system may refuse
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+
+
+def set_group_nice(nice: int, pid: int | str = "self") -> bool:
+    """Set the niceness of the autogroup of a process; returns False when it should be tried again.
 
     With CONFIG_SCHED_AUTOGROUP each session is one scheduling group, and nice counts only within it:
-    sched(7), "The autogroup feature". A worker leads a session, so both are set. In a cgroup with a weight,
-    as in a container, there are no autogroups. There a worker at the lowest niceness is SCHED_IDLE, since
-    Linux treats a CPU that runs only such processes as idle. With autogroups SCHED_IDLE makes fast requests
-    slower: their p99 with slow work on every core was 2.5 times the p99 without it, instead of 1.4 times
-    (300/s, medians of nine alternating rounds, 2 cores).
-    """
-
-    def __init__(self, nice: int) -> None:
-        os.nice(max(0, nice - os.nice(0)))
-        if nice == LOWEST_NICE and has_cgroup_weight():
-            with contextlib.suppress(OSError):  # a sandbox around the system may refuse
-                os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-        self._group_nice: int | None = nice
-        self.apply()
-
-    def apply(self) -> None:
-        """Set the niceness of the group, unless it is set. Linux allows ten such writes a second in all."""
-        if self._group_nice is not None and set_group_nice(self._group_nice):
-            self._group_nice = None
-
-
-def set_group_nice(nice: int) -> bool:
-    """Set the niceness of this session's autogroup; returns False when it should be tried again.
-
-    A process may lower it again, unlike its own niceness.
+    sched(7), "The autogroup feature". Unlike its own niceness, a process may lower that of its group again.
+    Linux allows ten such writes a second in all.
     """
     try:
-        with open("/proc/self/autogroup", "w") as file:
+        with open(f"/proc/{pid}/autogroup", "w") as file:
             file.write(str(nice))
     except OSError as error:
         return error.errno != errno.EAGAIN  # too many writes

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import select
 import sys
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -37,6 +38,9 @@ ASK = "@ask_"
 
 ASKED = "@asked"
 """nginx's location for requests that this instance takes after an ask."""
+
+LOOK_SECONDS = 1.0
+"""How often the connection of a WebSocket with a job is looked at."""
 
 CLIENT_CLOSED_REQUEST = 499
 """nginx's status for a client that did not wait for the answer."""
@@ -161,7 +165,22 @@ class Exchange(httputil.HTTPConnection):
 
         stream.set_close_callback = set_both  # type: ignore[method-assign]
         stream.set_close_callback(None)
+        self._look(stream)
         return stream
+
+    def _look(self, stream: IOStream) -> None:
+        """Give up the jobs of a WebSocket whose client has gone.
+
+        While a handler works on a message, Tornado reads nothing, and does not notice the end of a connection
+        behind a close frame, as a browser sends it.
+        """
+        if stream.closed():
+            return
+        if self.jobs and _has_hung_up(stream.fileno()):
+            self.gone = True
+            self._give_up_jobs()
+            return
+        asyncio.get_running_loop().call_later(LOOK_SECONDS, self._look, stream)
 
     def on_close(self) -> None:
         """The client has gone: give up its jobs, and tell the handler."""
@@ -264,6 +283,13 @@ def _is_called_by(function: Callable[..., Any]) -> bool:
     while frame and frame.f_code is not function.__code__:
         frame = frame.f_back
     return frame is not None
+
+
+def _has_hung_up(fd: int | Any) -> bool:
+    """Whether the other side has closed the connection, even if there is data before that."""
+    poll = select.poll()
+    poll.register(fd, getattr(select, "POLLRDHUP", 0))
+    return bool(poll.poll(0))
 
 
 def _done() -> "asyncio.Future[None]":

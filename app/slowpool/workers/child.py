@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from slowpool.linux import lifeline, memory, processes, sandbox
 from slowpool.linux.memory import resident_bytes, volunteer_for_oom_killer
-from slowpool.linux.scheduling import Priority
+from slowpool.linux.scheduling import give_way
 from slowpool.workers import progress, records, stack, warm
 from slowpool.workers.wire import ITEM, NOT_PICKLABLE, RAISED, READY, REPLY, REQUEST, RESULT, TOO_LARGE
 
@@ -51,7 +51,7 @@ def run(ends: Ends, options: Options, modules: Sequence[str] = ()) -> None:
     lifeline.hold(ends.lifeline)
     processes.set_name("slow-worker")
     processes.adopt_orphans()  # so that what a task starts never leaves it
-    priority = Priority(options.nice)
+    give_way(options.nice)
     if options.cpus:
         os.sched_setaffinity(0, options.cpus)
     if options.memory_bytes:
@@ -72,7 +72,6 @@ def run(ends: Ends, options: Options, modules: Sequence[str] = ()) -> None:
         sender.send(READY, [])
         while header := _receive(channel, REQUEST.size):
             sender.number, streamed, size = REQUEST.unpack(header)
-            priority.apply()
             page.begin(sender.number)
             try:
                 request = _receive(channel, size)
@@ -99,6 +98,7 @@ class _Sender:
         self._channel = channel
         self.max_result_bytes = max_result_bytes
         self._pid = os.getpid()
+        self._bytes_at_start = resident_bytes()  # of a forked worker, those that it shares with the others
 
     def is_own_process(self) -> bool:
         """Whether this is the worker, and not a process that a task has forked."""
@@ -109,7 +109,8 @@ class _Sender:
         size = sum(map(len, body))
         final = kind != ITEM
         has_children = final and processes.has_living_child(self._own)
-        header = REPLY.pack(kind, has_children, self.number, resident_bytes() if final else 0, size)
+        added_bytes = max(0, resident_bytes() - self._bytes_at_start) if final else 0
+        header = REPLY.pack(kind, has_children, self.number, added_bytes, size)
         if size <= JOINED_BYTES:
             self._channel.sendall(b"".join([header, *body]))
             return

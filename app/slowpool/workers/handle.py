@@ -9,6 +9,7 @@ import socket
 from typing import Any
 
 from slowpool.config import Config
+from slowpool.linux.scheduling import set_group_nice
 from slowpool.workers import progress, stack
 from slowpool.workers.job import Job
 from slowpool.workers.output import OutputLog
@@ -23,6 +24,9 @@ START_TIMEOUT_SECONDS = 30.0
 
 STACK_TIMEOUT_SECONDS = 0.05
 """How long a worker may take to write its stack."""
+
+GROUP_NICE_SECONDS = 0.1
+"""When the niceness of a worker's group is set again, where Linux refused it for now."""
 
 EXIT_SECONDS = 0.5
 """How long a worker that has closed its channel may take to exit."""
@@ -47,7 +51,7 @@ class WorkerHandle(asyncio.Protocol):
         self.pid = 0
         self.killed = False
         self.jobs = 0
-        self.resident_bytes = 0
+        self.added_bytes = 0
         self.has_children = False
         self.has_begun_job = False
         self.reply: asyncio.Future[Reply] = loop.create_future()
@@ -88,6 +92,7 @@ class WorkerHandle(asyncio.Protocol):
         if not self.reply.done():
             await self.kill()
             raise OSError(f"worker {self.pid} did not become ready: it {self.exited.result()}")
+        self._set_group_nice()
 
     def has_died(self) -> bool:
         """Whether the process ends, has ended or been killed, even if the event loop has not noticed yet."""
@@ -159,7 +164,7 @@ class WorkerHandle(asyncio.Protocol):
         try:
             for reply in self._reader.feed(data):
                 if reply.kind != ITEM:
-                    self.resident_bytes, self.has_children = reply.resident_bytes, reply.has_children
+                    self.added_bytes, self.has_children = reply.added_bytes, reply.has_children
                     self.reply.set_result(reply)
                 elif self._job and not self._job.add_item(reply):
                     self._channel.pause_reading()
@@ -174,6 +179,11 @@ class WorkerHandle(asyncio.Protocol):
         if not self.exited.done() and not self.killed:  # a thread may keep it alive
             self._fault = " after it closed its channel"
             self._end_process()
+
+    def _set_group_nice(self) -> None:
+        """Have the worker's session give way; while a job runs, the worker itself could not try again."""
+        if not self.exited.done() and not set_group_nice(self._config.slow_nice, self.pid):
+            asyncio.get_running_loop().call_later(GROUP_NICE_SECONDS, self._set_group_nice)
 
     def _resume(self) -> None:
         self._channel.resume_reading()

@@ -190,7 +190,7 @@ class WorkerPool:
         return worker.jobs > 0 and bool(
             worker.has_children  # what a job has started ends with it
             or (config.slow_max_jobs and worker.jobs >= config.slow_max_jobs)
-            or (config.slow_max_rss_bytes and worker.resident_bytes > config.slow_max_rss_bytes)
+            or (config.slow_max_rss_bytes and worker.added_bytes > config.slow_max_rss_bytes)
         )
 
     async def _next_job(self, worker: WorkerHandle) -> Job[Any] | None:

@@ -13,8 +13,8 @@ REQUEST = struct.Struct("!Q?Q")
 """Number of the job, whether its items are sent one by one, size of the pickled ``(task, args, kwargs)``."""
 
 REPLY = struct.Struct("!c?QQQ")
-"""Kind of the frame, whether processes of the task's are left, number of the job, resident bytes of the
-worker, size of the body that follows."""
+"""Kind of the frame, whether processes of the task's are left, number of the job, resident bytes that the
+worker has added since its start, size of the body that follows."""
 
 READY = b"S"  # sent once at the start, with number 0 and no body
 ITEM = b"I"  # pickle of an item of a stream
@@ -31,7 +31,7 @@ class Reply(NamedTuple):
 
     kind: bytes
     body: list[bytes]
-    resident_bytes: int
+    added_bytes: int
     has_children: bool
 
     @property
@@ -76,12 +76,12 @@ class ReplyReader:
                 self._missing -= len(piece)
                 view = view[len(piece) :]
             if not self._missing:
-                kind, has_children, _, resident_bytes, _ = REPLY.unpack(self._head)
+                kind, has_children, _, added_bytes, _ = REPLY.unpack(self._head)
                 self._complete = kind != ITEM
                 if self._complete and view:
                     raise ValueError(f"{len(view)} bytes after its reply")
                 body, self._head, self._body = self._body, b"", []
-                yield Reply(kind, body, resident_bytes, has_children)
+                yield Reply(kind, body, added_bytes, has_children)
 
     def _begin(self) -> None:
         kind, _, number, _, self._missing = REPLY.unpack(self._head)

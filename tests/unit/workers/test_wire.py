@@ -19,7 +19,7 @@ def test_a_reply_is_complete_with_its_last_byte_however_it_is_cut(size: int) -> 
     *first, last = [FRAME[at : at + size] for at in range(0, len(FRAME), size)]
     assert [reply for part in first for reply in read.feed(part)] == []
     (reply,) = read.feed(last)
-    assert (reply.kind, b"".join(reply.body), reply.resident_bytes) == (RESULT, BODY, 4096)
+    assert (reply.kind, b"".join(reply.body), reply.added_bytes) == (RESULT, BODY, 4096)
 
 
 def test_a_reply_may_be_empty() -> None:
