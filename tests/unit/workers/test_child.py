@@ -83,9 +83,7 @@ def test_a_worker_gives_way_in_a_session_of_its_own_and_inherits_no_socket() -> 
         assert policy == (os.SCHED_IDLE if has_cgroup_weight() else os.SCHED_OTHER)
         assert leads
         assert cpus == {0}
-        while autogroup and not autogroup.endswith(
-            "nice 19\n"
-        ):  # at most ten writes a second
+        while autogroup and not autogroup.endswith("nice 19\n"):  # at most ten writes a second
             _, _, autogroup, _, _ = await pool.run(zoo.priority)
         sockets = [name for name in await pool.run(zoo.open_files) if name.startswith("socket:")]
         assert len(sockets) == 2, "the channel and the lifeline"
