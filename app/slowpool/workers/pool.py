@@ -94,6 +94,7 @@ class WorkerPool:
 
     @property
     def has_idle_worker(self) -> bool:
+        """Whether a job could run now."""
         return any(not slot.done() for slot in self._idle)
 
     @property
@@ -289,5 +290,5 @@ def _log_kill(worker: WorkerHandle, job: Job[Any], where: list[str] | None) -> N
         log.info("killing worker %d, whose job was given up", worker.pid, extra=extra)
         return
     extra["stack"] = "\n".join(where)
-    place = where[0] if where else "a place that it did not tell in time"
+    place = where[0] if where else "no line of its own: it waited for its reader, or did not tell in time"
     log.warning("killing worker %d, whose job is late: it was at %s", worker.pid, place, extra=extra)

@@ -132,6 +132,8 @@ class Spawner:
                 log.error("cannot start a template, next try in %g s: %s\n%s", delay, error, error.traceback)
             except OSError as error:
                 log.error("cannot start a template, next try in %g s: %s", delay, error)
+            except Exception:  # a fault of ours must not leave the instance without workers
+                log.exception("cannot start a template, next try in %g s", delay)
             await asyncio.sleep(delay)
             delay = min(2 * delay, longest)
 
