@@ -30,6 +30,7 @@ from slowpool.observe.loop_watch import LoopWatch
 from slowpool.status.system import system_application
 from slowpool.web.host import Host
 from slowpool.web.load import lifespan, load
+from slowpool.workers import warm
 
 log = logging.getLogger("slowpool")
 
@@ -76,7 +77,7 @@ async def serve(config: Config, own: Instance, *, reload: bool = False) -> None:
                 app.settings.setdefault("serve_traceback", True)
             if own.pool is not Pool.FAST:
                 adopt_orphans()  # workers, should their template end
-                await runtime.workers.start()
+                await runtime.workers.start(warm.modules())
             await resources.enter_async_context(lifespan(config.app, app))
         if not stop.requested.is_set():
             await _serve_until_stopped(runtime, app, stop, reload)

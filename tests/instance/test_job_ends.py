@@ -37,7 +37,7 @@ def test_when_one_of_two_jobs_at_once_fails_the_other_ends_with_the_request(
     slow.wait_for_output("ValueError: one of two")
     (worker,) = gate.entered
     wait_until(lambda: is_dead(worker))
-    assert value(slow, "slow_jobs_running") == 0
+    wait_until(lambda: value(slow, "slow_jobs_running") == 0)
     gate.open()
     assert slow.get("/slow/breaks?catch=1").status == 200
 

@@ -89,7 +89,7 @@ def test_a_setting_that_has_changed_is_refused_and_named(controlled: System) -> 
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
         "rolling-restart: nothing was touched: settings differ from those that ./deploy/local was "
-        "started with, restart it: SLOW_WORKERS=1 (now: 2), SLOW_TIMEOUT_SECONDS=60 (now: 30)\n"
+        "started with, restart it: SLOW_WORKERS=0 (now: 2), SLOW_TIMEOUT_SECONDS=60 (now: 30)\n"
     )
     assert pids(controlled) == before
 
@@ -118,7 +118,7 @@ def test_a_change_of_the_file_env_is_refused_until_it_is_taken_back(tmp_path: Pa
             status = (clone / ".venv" / "bin" / "python", "-m", "slowpool", "status", "--json")
             assert ask(*status).stderr == ""
             file.write_text("SLOW_QUEUE=6\nLOG_LEVEL=debug\n")
-            changes = "SLOW_WORKERS=2 (now: 1), SLOW_QUEUE=5 (now: 6), LOG_LEVEL=info (now: debug)"
+            changes = "SLOW_WORKERS=2 (now: 0), SLOW_QUEUE=5 (now: 6), LOG_LEVEL=info (now: debug)"
             done = ask(clone / "deploy" / "rolling-restart")
             assert (done.returncode, done.stdout) == (1, "")
             assert done.stderr.endswith(f"restart it: {changes}\n")

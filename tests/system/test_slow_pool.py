@@ -18,7 +18,9 @@ from tests.support.system import System
 
 @pytest.fixture(scope="module")
 def zoo() -> Iterator[System]:
-    with System(APP="tests.apps.misbehaving:make_app", SLOW_PROCESSES=1, SLOW_QUEUE=2) as system:
+    with System(
+        APP="tests.apps.misbehaving:make_app", SLOW_PROCESSES=1, SLOW_WORKERS=1, SLOW_QUEUE=2
+    ) as system:
         yield system
 
 

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import math
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar, TypeVarTuple
 
 from slowpool.config import Config
@@ -53,8 +53,12 @@ class WorkerPool:
         self._has_cut_jobs_off = False
         self._closed = False
 
-    async def start(self) -> None:
-        """Start the workers; returns when all are ready. Raises AppError when a warm function fails."""
+    async def start(self, modules: Sequence[str] = ()) -> None:
+        """Start the workers; returns when all are ready. Raises AppError when a warm function fails.
+
+        They have the module of APP, and these, from their start.
+        """
+        self._spawner.modules += modules
         await self._spawner.start()
         ready = [asyncio.Event() for _ in range(self.size)]
         self._slots = [asyncio.create_task(self._run_slot(event)) for event in ready]

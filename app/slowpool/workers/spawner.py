@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from slowpool.config import Config
 from slowpool.errors import AppError
 from slowpool.linux import processes
-from slowpool.workers import warm
 from slowpool.workers.child import Options
 from slowpool.workers.output import OutputLog
 from slowpool.workers.process import POLL_SECONDS, Process, describe, end_strays, exists, spared
@@ -49,12 +48,15 @@ CLOSE_TIMEOUT_SECONDS = 5.0
 class Spawner:
     """Starts worker processes by a template, which it replaces when it ends; the workers go on.
 
+    ``modules`` are those that a template imports.
+
     The instance should adopt orphans, or how a worker ended is not known once its template has ended.
     """
 
     def __init__(self, config: Config) -> None:
         self.template_pid = 0
         self.forks = True
+        self.modules = [config.app.partition(":")[0]]
         self._config = config
         self._template: _Template | None = None
         self._is_ready = asyncio.Event()
@@ -159,8 +161,6 @@ class _Template:
     async def start(self) -> None:
         """Start the process; returns when it takes requests. Raises OSError and AppError."""
         config = self._config
-        module = config.app.partition(":")[0]
-        modules = [module, *(name for name in warm.modules() if name != module)]
         forks = config.slow_fork and sys.platform == "linux"
         if not forks:
             self._spawner.say_why_afresh("SLOW_FORK=0" if not config.slow_fork else "this is not Linux")
@@ -169,7 +169,7 @@ class _Template:
         output, output_there = os.pipe()
         try:
             self._process = subprocess.Popen(  # noqa: ASYNC220  # takes as long as a fork
-                command("template", there.fileno(), tuple(self._options), modules, forks),
+                command("template", there.fileno(), tuple(self._options), self._spawner.modules, forks),
                 stdin=subprocess.DEVNULL,
                 stdout=output_there,
                 stderr=output_there,
