@@ -5,6 +5,7 @@ import contextlib
 import functools
 import os
 import signal
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -66,16 +67,14 @@ def test_the_children_of_one_job_end_and_those_of_another_go_on(tmp_path: Path) 
 @pytest.mark.parametrize("fork", [True, False], ids=["forked", "afresh"])
 def test_no_descriptor_of_another_worker_or_of_the_instance_reaches_a_worker(fork: bool) -> None:
     async def scenario(pool: Pool) -> None:
-        server = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1")
-        address = server.sockets[0].getsockname()
-        _, client = await asyncio.open_connection(*address[:2])
         own = {name for name, *_ in families.descriptors().values() if name.startswith("socket:")}
-        for _ in range(2):  # forked before and after there was a client
+        for _ in range(2):  # the second time, workers that have replaced others
             await until(lambda: idle_workers(pool) == 3)
             by_worker: dict[int, set[tuple[str, int, int]]] = {}
             while len(by_worker) < 3:  # a quick worker may run several
                 jobs = [pool.submit(families.descriptors) for _ in range(3)]
-                by_worker |= {job.worker_pid: {*(await job.result()).values()} for job in jobs}
+                found = [{*(await job.result()).values()} for job in jobs]
+                by_worker |= {job.worker_pid: files for job, files in zip(jobs, found, strict=True)}
             for files in by_worker.values():  # channel, lifeline, output, and the file with the progress
                 assert sorted(name.partition(":")[0] for name, *_ in files) == KINDS
                 assert not own & {name for name, *_ in files}
@@ -84,10 +83,13 @@ def test_no_descriptor_of_another_worker_or_of_the_instance_reaches_a_worker(for
             for pid in by_worker:
                 os.kill(pid, signal.SIGKILL)
             await until(functools.partial(all_dead, by_worker))
-        client.close()
-        server.close()
 
-    with_pool(scenario, slow_workers=3, slow_fork=fork)
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        socket.create_connection(server.getsockname()),
+        server.accept()[0],
+    ):
+        with_pool(scenario, slow_workers=3, slow_fork=fork)
 
 
 @pytest.mark.parametrize("fork", [True, False], ids=["forked", "afresh"])
