@@ -16,6 +16,7 @@ from tornado.iostream import IOStream
 from tornado.web import RequestHandler
 from tornado.websocket import WebSocketHandler
 
+from slowpool.config import Pool
 from slowpool.errors import CannotHandOver, RequestError
 from slowpool.http.request import request_id
 from slowpool.instance import Runtime, State
@@ -165,7 +166,8 @@ class Exchange(httputil.HTTPConnection):
 
         stream.set_close_callback = set_both  # type: ignore[method-assign]
         stream.set_close_callback(None)
-        self._look(stream)
+        if self.runtime.instance.pool is not Pool.FAST:  # where there are jobs
+            self._look(stream)
         return stream
 
     def _look(self, stream: IOStream) -> None:
