@@ -187,6 +187,9 @@ class WorkerPool:
                 log.error("cannot start a worker, next try in %g s: %s", delay, error)
                 await asyncio.sleep(delay)
                 delay = min(2 * delay, longest)
+            except Exception:  # a fault of ours must not cost the pool a slot
+                log.exception("a worker failed, next try in %g s", longest)
+                await asyncio.sleep(longest)
             finally:
                 await worker.stop(STOP_TIMEOUT_SECONDS)
 

@@ -80,11 +80,11 @@ class Spawner:
 
     async def spawn(self, fds: Sequence[int]) -> Process:
         """Start a worker with these file descriptors: those of Ends, and its output. Raises OSError."""
-        await self._is_ready.wait()
-        assert self._template
+        while (template := self._template) is None:  # it may be gone again before this task goes on
+            await self._is_ready.wait()
         try:
             async with asyncio.timeout(START_TIMEOUT_SECONDS):
-                return await self._template.spawn(fds)
+                return await template.spawn(fds)
         except TimeoutError:
             self.replace_template()
             raise
@@ -102,6 +102,7 @@ class Spawner:
         if self._template:
             await self._template.close()
             self._template = None
+            self._is_ready.clear()
         for process in self._processes:
             process.kill()
         if self._processes:

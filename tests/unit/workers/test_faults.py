@@ -198,3 +198,24 @@ def test_the_memory_that_a_worker_may_allocate_does_not_include_what_warming_up_
 
 def _children(pid: int) -> set[int]:
     return {int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
+
+
+def test_a_worker_waits_on_when_the_template_is_gone_again_before_it_is_asked() -> None:
+    async def scenario(pool: Pool) -> None:
+        spawner = pool._spawner
+        template, spawner._template = spawner._template, None
+        spawner._is_ready.clear()
+        spawning = asyncio.create_task(spawner.spawn([]))
+        await asyncio.sleep(0)
+        spawner._is_ready.set()
+        spawner._is_ready.clear()
+        for _ in range(5):  # turns of the loop
+            await asyncio.sleep(0)
+        assert not spawning.done()
+        spawning.cancel()
+        await asyncio.wait([spawning])
+        spawner._template = template
+        spawner._is_ready.set()
+        assert await pool.run(zoo.add, 1, 2) == 3
+
+    with_pool(scenario)
