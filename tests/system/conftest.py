@@ -36,3 +36,9 @@ def sturdy(controlled: System) -> System:
     """The system with ``tests.apps.controlled``, whole again for each test, which may harm it."""
     wait_until_whole(controlled, fast="/echo", slow="/slow/echo")
     return controlled
+
+
+@pytest.fixture(scope="module", params=[0, 50], ids=["direct", "counted"])
+def connections(request: pytest.FixtureRequest) -> int:
+    """CLIENT_CONNECTIONS: with it a request that is handed over takes another way in nginx."""
+    return int(request.param)

@@ -36,12 +36,6 @@ def handed(seen: Seen) -> bytes | None:
     return who(seen)
 
 
-@pytest.fixture(scope="module", params=[0, 50], ids=["direct", "counted"])
-def connections(request: pytest.FixtureRequest) -> int:
-    """CLIENT_CONNECTIONS: with it a request that is handed over takes another way in nginx."""
-    return int(request.param)
-
-
 @pytest.fixture(scope="module")
 def shared(connections: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
     with Edge(
