@@ -1,7 +1,7 @@
 """progress: how far a job is, from the task to whoever looks.
 
 A worker and its instance share a file in memory. The task writes the newest values into its first bytes,
-which takes a microsecond and wakes nobody; the instance reads them when somebody asks. Behind them is room
+which takes two microseconds and wakes nobody; the instance reads them when somebody asks. Behind them is room
 for the stack of the running task, see stack.py. Standard library only.
 """
 
@@ -133,8 +133,8 @@ def _close_page() -> None:
 def progress(done: float, total: float | None = None, message: str = "") -> None:
     """Tell how far the running task is: ``done`` of ``total``, in any unit; ``message`` has up to 200 bytes.
 
-    It costs about a microsecond, so it can be called for each row. Whoever looks sees the newest values: the
-    status page, ``slowpool status`` and ``run(..., on_progress=f)``. Outside of a task it does nothing.
+    It costs about two microseconds, so it can be called for each row. Whoever looks sees the newest values:
+    the status page, ``slowpool status`` and ``run(..., on_progress=f)``. Outside of a task it does nothing.
     """
     if _page:
         _page.write(done, total, message)
