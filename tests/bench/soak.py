@@ -67,9 +67,9 @@ async def soak(seconds: float, seed: int) -> Counter[str]:
         await asyncio.gather(*(_client(pool, end, outcomes) for _ in range(CLIENTS)), _killer(end, outcomes))
         bytes_then = bytes_then or _memory()
     assert not errors, f"the event loop saw an error: {errors[0]}"
-    assert not [*pool.waiting_jobs, *pool.running_jobs], "a job is left"
-
     async with asyncio.timeout(HANG_SECONDS):
+        while pool.waiting_jobs or pool.running_jobs:  # a client that leaves does not wait for the kill
+            await asyncio.sleep(0.05)
         printed, _ = await instances.communicate()
     assert instances.returncode == 0, "an instance that was killed left processes"
     outcomes["kill -9 of an instance"] = int(printed)
