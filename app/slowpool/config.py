@@ -190,6 +190,11 @@ class Config(BaseSettings):
         description="largest body of a request; nginx collects bodies in `/tmp`, which has 256 MB in a "
         "container",
     )
+    http_server: Literal["slowpool", "tornado"] = Field(
+        "slowpool",
+        description="HTTP server of an instance: `slowpool`, or `tornado`, which is Tornado's own and takes "
+        "twice the CPU time",
+    )
     fast_timeout_seconds: int = Field(
         60,
         ge=1,

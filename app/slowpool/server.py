@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import errno
 import gc
 import logging
 import signal
@@ -11,18 +10,16 @@ from collections.abc import Coroutine, Iterator
 from typing import Any
 
 from tornado import autoreload
-from tornado.httpserver import HTTPServer
-from tornado.httputil import HTTPConnection, HTTPMessageDelegate
-from tornado.ioloop import IOLoop
-from tornado.iostream import IOStream
 from tornado.netutil import bind_sockets
 from tornado.web import Application
 
 from slowpool import instance
 from slowpool.config import Config, Instance, Pool
 from slowpool.errors import ConfigError
+from slowpool.http.connection import Limits
 from slowpool.http.forms import limit_parsing
-from slowpool.http.guard import RequestGuard
+from slowpool.http.server import BACKLOG, Server
+from slowpool.http.tornado_server import TornadoServer
 from slowpool.instance import Runtime, State
 from slowpool.linux.processes import adopt_orphans
 from slowpool.linux.scheduling import SHORT_SLICE_SECONDS, request_slice
@@ -34,18 +31,12 @@ from slowpool.workers import warm
 
 log = logging.getLogger("slowpool")
 
-BACKLOG = 1024
-"""Connections that the kernel holds for an instance that is busy for a moment."""
-
 IDLE_CONNECTION_SECONDS = 60
 """When an idle connection is closed. Far above nginx's upstream ``keepalive_timeout`` of 3 s: nginx
 closes first, and never sends a request on a connection that is being closed here."""
 
-BUFFER_BYTES = 100 * 1024 * 1024
-"""How much a connection may buffer at least: Tornado's own default."""
-
-ACCEPT_PAUSE_SECONDS = 0.5
-"""Time until the next try when there are no open files or memory left to accept a connection."""
+SERVERS = {"slowpool": Server, "tornado": TornadoServer}
+"""HTTP_SERVER -> the class."""
 
 LAST_ANSWERS_SECONDS = 1.0
 """Time for the answers to jobs that the drain timeout has cut off."""
@@ -102,11 +93,17 @@ def release_signals() -> None:
 
 async def _serve_until_stopped(runtime: Runtime, app: Application, stop: "_Stop", reload: bool) -> None:
     config, own = runtime.config, runtime.instance
-    server = _ConnectionCountingServer(runtime, app)
+    # A handler may block the loop for as long as a job may take; no connection is idle meanwhile.
+    limits = Limits(
+        body_bytes=config.max_body_bytes,
+        detached_bytes=max(Limits.detached_bytes, _largest_message(app)),
+        idle_seconds=config.slow_timeout_seconds + IDLE_CONNECTION_SECONDS,
+    )
+    server = SERVERS[config.http_server](Host(runtime, app), limits)
     gc.collect()
     gc.freeze()  # these objects stay; each later collection of them would stop the loop for 6 ms
-    sockets = _bind(own)  # last: the port accepts connections only once the instance is ready
-    server.add_sockets(sockets)
+    for listener in _bind(own):  # last: the port accepts connections only once the instance is ready
+        await server.listen(listener)
     runtime.state = State.READY
     # A slow instance may block.
     budget_seconds = 0 if own.pool is Pool.SLOW else config.fast_block_budget_seconds
@@ -117,18 +114,15 @@ async def _serve_until_stopped(runtime: Runtime, app: Application, stop: "_Stop"
 
     await stop.requested.wait()
     loop_watch.close()
-    await _drain(runtime, server, sockets, stop)
+    await _drain(runtime, server, stop)
 
 
-async def _drain(
-    runtime: Runtime, server: "_ConnectionCountingServer", sockets: list[socket.socket], stop: "_Stop"
-) -> None:
+async def _drain(runtime: Runtime, server: Server | TornadoServer, stop: "_Stop") -> None:
     """Accept nothing new and finish what was accepted, until the timeout or a second signal."""
     timeout_seconds = runtime.config.drain_timeout_seconds
     runtime.state = State.DRAINING
     log.info("%s drains %d connections", runtime.instance, server.connections)
-    _accept_pending(server, sockets)
-    server.stop()
+    await server.stop_listening()
     _end_streams(runtime)
     await _first(_all_gone(runtime, server), stop.forced.wait(), timeout_seconds=timeout_seconds)
     if server.connections:
@@ -136,8 +130,8 @@ async def _drain(
         log.warning("%s cuts %d connections after %s", runtime.instance, server.connections, reason)
     await runtime.workers.close()  # a job that is cut off here is still answered
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(server.idle.wait(), LAST_ANSWERS_SECONDS)
-    await server.close_all_connections()
+        await asyncio.wait_for(server.wait_until_idle(), LAST_ANSWERS_SECONDS)
+    await server.close_all()
 
 
 def _end_streams(runtime: Runtime) -> None:
@@ -163,8 +157,8 @@ def _cut_streams(runtime: Runtime) -> None:
     asyncio.get_running_loop().call_later(again_seconds, _cut_streams, runtime)
 
 
-async def _all_gone(runtime: Runtime, server: "_ConnectionCountingServer") -> None:
-    await server.idle.wait()
+async def _all_gone(runtime: Runtime, server: Server | TornadoServer) -> None:
+    await server.wait_until_idle()
     while runtime.websockets:  # each ends within the 5 s that Tornado gives its client to answer
         runtime.close_websockets()  # also those whose jobs are done by now
         await asyncio.sleep(0.05)
@@ -182,42 +176,9 @@ async def _first(*waits: Coroutine[Any, Any, Any], timeout_seconds: float | None
 
 def _bind(own: Instance) -> list[socket.socket]:
     try:
-        bound = bind_sockets(own.port, own.address, family=socket.AF_INET, backlog=BACKLOG)
+        return bind_sockets(own.port, own.address, family=socket.AF_INET, backlog=BACKLOG)
     except OSError as error:
         raise ConfigError(f"cannot listen on {own.address}:{own.port}: {error.strerror}") from error
-    return [_Listener(fileno=sock.detach()) for sock in bound]
-
-
-def _accept_pending(server: HTTPServer, sockets: list[socket.socket]) -> None:
-    """Accept the connections in the backlog: closing the socket would reset them."""
-    for sock in sockets:
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                connection, address = sock.accept()
-                connection.setblocking(False)
-                server.handle_stream(IOStream(connection), address)
-
-
-class _Listener(socket.socket):
-    """Pauses when no connection can be accepted: Tornado would retry at once, and log each try."""
-
-    def accept(self) -> tuple[socket.socket, Any]:
-        try:
-            return super().accept()
-        except OSError as error:
-            if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
-                raise
-            log.error(
-                "cannot accept a connection, next try in %g s: %s", ACCEPT_PAUSE_SECONDS, error.strerror
-            )
-            loop = IOLoop.current()
-            loop.update_handler(self, 0)
-            loop.call_later(ACCEPT_PAUSE_SECONDS, self._resume)
-            raise BlockingIOError from error
-
-    def _resume(self) -> None:
-        if self.fileno() >= 0:  # not closed meanwhile
-            IOLoop.current().update_handler(self, IOLoop.READ)
 
 
 class _Stop:
@@ -253,38 +214,6 @@ class _Stop:
 
     def _on_signal(self) -> None:
         (self.forced if self.requested.is_set() else self.requested).set()
-
-
-class _ConnectionCountingServer(HTTPServer):
-    """Counts its open connections; ``idle`` is set while there is none."""
-
-    def initialize(self, runtime: Runtime, app: Application) -> None:  # type: ignore[override]  # Tornado's constructor
-        config = runtime.config
-        super().initialize(
-            Host(runtime, app),
-            xheaders=True,
-            # A handler may block the loop for as long as a job may take; no connection is idle meanwhile.
-            idle_connection_timeout=config.slow_timeout_seconds + IDLE_CONNECTION_SECONDS,
-            max_body_size=config.max_body_bytes,
-            max_buffer_size=max(BUFFER_BYTES, config.max_body_bytes, _largest_message(app)),
-        )
-        self.connections = 0
-        self.idle = asyncio.Event()
-        self.idle.set()
-
-    def handle_stream(self, stream: IOStream, address: tuple[str, int]) -> None:
-        self.connections += 1
-        self.idle.clear()
-        super().handle_stream(stream, address)
-
-    def start_request(self, server_conn: object, request_conn: HTTPConnection) -> HTTPMessageDelegate:
-        return RequestGuard(super().start_request(server_conn, request_conn))
-
-    def on_close(self, server_conn: object) -> None:
-        super().on_close(server_conn)
-        self.connections -= 1
-        if not self.connections:
-            self.idle.set()
 
 
 def _largest_message(app: Application) -> int:

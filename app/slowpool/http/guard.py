@@ -1,5 +1,6 @@
 """RequestGuard: drops headers in which a client claims an address or scheme."""
 
+import functools
 from collections.abc import Awaitable
 
 from tornado.httputil import HTTPHeaders, HTTPMessageDelegate, RequestStartLine, ResponseStartLine
@@ -24,12 +25,14 @@ class RequestGuard(HTTPMessageDelegate):
         self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders
     ) -> Awaitable[None] | None:
         for name in list(headers):
-            if _is_claim(name):
+            if is_claim(name):
                 del headers[name]
         return self._delegate.headers_received(start_line, headers)
 
 
-def _is_claim(name: str) -> bool:
+@functools.lru_cache(1000)
+def is_claim(name: str) -> bool:
+    """Whether a header of this name claims an address or a scheme, and nginx has not set it."""
     name = name.lower()
     if name in BELIEVED:
         return False

@@ -1,0 +1,166 @@
+"""Answer: the answer to one request, as its application writes it."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from tornado.escape import native_str
+from tornado.http1connection import parse_int
+from tornado.httputil import HTTPConnection, HTTPHeaders, HTTPOutputError, RequestStartLine, ResponseStartLine
+from tornado.iostream import IOStream
+
+from slowpool.http.peer import Peer
+
+
+class Line(Protocol):
+    """The connection that an answer is written to."""
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing can be written any more."""
+        ...
+
+    def send(self, data: bytes) -> "asyncio.Future[None]":
+        """Write the data; done when the client has taken enough of what was written."""
+        ...
+
+    def on_answered(self) -> None:
+        """The answer is complete."""
+        ...
+
+    def close(self) -> None:
+        """Close the connection at once."""
+        ...
+
+    def detach(self, head: bytes) -> IOStream:
+        """Give the socket to the caller, with ``head`` written to it."""
+        ...
+
+
+class Answer(HTTPConnection):
+    """What Tornado calls the connection of a request: its methods and attributes are HTTP1Connection's."""
+
+    def __init__(self, line: Line, peer: Peer, start_line: RequestStartLine, headers: HTTPHeaders) -> None:
+        self.context = peer
+        self.max_body_bytes = 0
+        self.body_timeout_seconds: float | None = None
+        self.has_begun = False
+        self.is_finished = False
+        self.close_callback: Callable[[], None] | None = None
+        self._line = line
+        self._is_http_1_1 = start_line.version == "HTTP/1.1"
+        self._is_head = start_line.method == "HEAD"
+        connection = headers.get("Connection", "").lower()
+        # A connection of HTTP/1.0 is only kept where the end of the request is clear.
+        has_end = start_line.method in ("HEAD", "GET") or "Content-Length" in headers
+        self._wants_keep_alive = not self._is_http_1_1 and connection == "keep-alive"
+        self.keeps_alive = connection != "close" if self._is_http_1_1 else self._wants_keep_alive and has_end
+        self._chunked = False
+        self._left: int | None = None  # of Content-Length
+        self._upgrade = b""  # the head of a 101, for detach()
+
+    def set_max_body_size(self, max_body_size: int) -> None:
+        """Limit the body of this request, in bytes."""
+        self.max_body_bytes = max_body_size
+
+    def set_body_timeout(self, timeout: float) -> None:
+        """Limit the time in which the body of this request must arrive, in seconds."""
+        self.body_timeout_seconds = timeout
+
+    def set_close_callback(self, callback: Callable[[], None] | None) -> None:
+        """Set what is called when the client closes the connection before the end of the answer."""
+        self.close_callback = callback
+
+    def write_headers(  # type: ignore[override]  # of an answer
+        self, start_line: ResponseStartLine, headers: HTTPHeaders, chunk: bytes | None = None
+    ) -> "asyncio.Future[None]":
+        """Write the head, and the first part of the body.
+
+        Raises ValueError when a header has a line end in it, and HTTPOutputError as write() does.
+        """
+        self.has_begun = True
+        code = start_line.code
+        if headers.get("Connection", "").lower() == "close":
+            self.keeps_alive = False
+        has_body = code >= 200 and code not in (204, 304)
+        self._chunked = (
+            self._is_http_1_1 and not self._is_head and has_body and "Content-Length" not in headers
+        )
+        if self._chunked:
+            headers["Transfer-Encoding"] = "chunked"
+        if self._is_http_1_1 and not self.keeps_alive:
+            headers["Connection"] = "close"
+        elif self._wants_keep_alive:
+            headers["Connection"] = "Keep-Alive"
+        if self._is_head or code == 304:
+            self._left = 0
+        elif "Content-Length" in headers:
+            self._left = parse_int(headers["Content-Length"])
+        lines = [f"HTTP/1.1 {code} {start_line.reason}".encode()]
+        for name, value in headers.get_all():
+            lines.append(f"{native_str(name)}: {native_str(value)}".encode("latin-1"))
+        head = b"\r\n".join([*lines, b"", b""])
+        if not head.count(b"\r") == head.count(b"\n") == len(lines) + 1:
+            wrong = next(line for line in lines if b"\r" in line or b"\n" in line)
+            raise ValueError(f"Illegal characters (CR or LF) in header: {wrong!r}")
+        if code == 101:
+            self._upgrade = head
+            return done()
+        return self._line.send(head + self._framed(chunk) if chunk else head)
+
+    def write(self, chunk: bytes) -> "asyncio.Future[None]":
+        """Write a part of the body.
+
+        Raises HTTPOutputError, and closes the connection, when that is more than Content-Length.
+        """
+        return self._line.send(self._framed(chunk))
+
+    def finish(self) -> None:
+        """End the answer. Raises HTTPOutputError, and closes the connection, when a part of it is missing."""
+        if self._left and not self._line.is_closed:
+            self.close()
+            raise HTTPOutputError(f"Tried to write {self._left} bytes less than Content-Length")
+        if self._chunked:
+            self._line.send(b"0\r\n\r\n")
+        self.is_finished = True
+        self.close_callback = None
+        if self._upgrade:
+            asyncio.get_running_loop().call_soon(self._end_upgrade)
+        else:
+            self._line.on_answered()
+
+    def close(self) -> None:
+        """Close the connection at once."""
+        self.close_callback = None
+        self._line.close()
+
+    def detach(self) -> IOStream:
+        """Give the connection to the caller, who speaks another protocol on it.
+
+        Raises StreamClosedError when the client has closed it.
+        """
+        self.close_callback = None
+        head, self._upgrade = self._upgrade, b""
+        return self._line.detach(head)
+
+    def _end_upgrade(self) -> None:
+        """Send the head of a 101 that was not followed by detach()."""
+        if self._upgrade:
+            self._line.send(self._upgrade)
+
+    def _framed(self, chunk: bytes) -> bytes:
+        if self._left is not None:
+            self._left -= len(chunk)
+            if self._left < 0:
+                self.close()
+                raise HTTPOutputError("Tried to write more data than Content-Length")
+        if self._chunked and chunk:  # an empty one would be the end
+            return b"%x\r\n%b\r\n" % (len(chunk), chunk)
+        return chunk
+
+
+def done() -> "asyncio.Future[None]":
+    """A future that is done."""
+    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    future.set_result(None)
+    return future

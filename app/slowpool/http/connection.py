@@ -1,0 +1,313 @@
+"""Connection: one connection of a client, on which requests come one after the other."""
+
+import asyncio
+import contextvars
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any
+
+from tornado.httputil import HTTPInputError, HTTPServerConnectionDelegate
+from tornado.iostream import IOStream, StreamClosedError
+from tornado.log import app_log, gen_log
+
+from slowpool.http.answer import Answer, done
+from slowpool.http.body import Body, body
+from slowpool.http.detached import DetachedStream
+from slowpool.http.head import END, read_head
+from slowpool.http.peer import peer
+from slowpool.http.turns import Turns
+
+PART_BYTES = 65536
+"""How much of a body is read in one step."""
+
+READ_AHEAD_BYTES = 65536
+"""Reading pauses when so much has arrived that is not for now."""
+
+BAD_REQUEST = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n"
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Limits of a connection: sizes in bytes, times in seconds."""
+
+    head_bytes: int = 65536
+    body_bytes: int = 100 * 1024 * 1024
+    detached_bytes: int = 100 * 1024 * 1024  # that a stream may keep, once it is detached
+    idle_seconds: float = 3600  # without a request; a head may take as long
+
+
+class State(Enum):
+    """What a connection waits for."""
+
+    HEAD = auto()  # of the next request
+    BODY = auto()
+    APPLICATION = auto()  # before it takes more of the body
+    TURN = auto()  # to handle a request that is complete
+    ANSWER = auto()
+    CLOSED = auto()  # nothing
+
+
+class Connection(asyncio.Protocol):
+    """Reads requests, gives them to ``delegate``, and sends their answers.
+
+    A request begins when the one before it has been answered; until then its bytes wait. Each has a context
+    of its own (contextvars).
+    """
+
+    def __init__(
+        self,
+        delegate: HTTPServerConnectionDelegate,
+        limits: Limits,
+        turns: Turns,
+        on_open: Callable[["Connection"], None],
+        on_close: Callable[["Connection"], None],
+    ) -> None:
+        self._delegate = delegate
+        self._limits = limits
+        self._turns = turns
+        self._on_open = on_open
+        self._on_close = on_close
+        self._state = State.HEAD
+        self._data = b""  # that has been read and not used
+        self._searched = 0  # how much of it has no end of a head
+        self._client_ended = False
+        self._reads = True
+        self._writes: list[asyncio.Future[None]] = []  # that wait for the client to read
+        self._is_full = False
+        self._body_timer: asyncio.TimerHandle | None = None
+
+    # The transport calls these.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._transport: Any = transport
+        self._address = transport.get_extra_info("peername")
+        self._idle_since = self._loop.time()
+        self._idle_timer = self._loop.call_later(self._limits.idle_seconds, self._check_idle)
+        self._on_open(self)
+
+    def data_received(self, data: bytes) -> None:
+        self._data = self._data + data if self._data else data
+        self._go_on()
+
+    def eof_received(self) -> bool:
+        """The client sends no more, so it has gone, once there is no answer that can be given at once.
+
+        A client that ends only its side of the connection looks the same as one that has closed it.
+        """
+        self._client_ended = True
+        self._go_on()
+        return self._state in (State.HEAD, State.TURN) and not self._transport.is_closing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._leave()
+        self._idle_timer.cancel()
+        for write in self._writes:
+            if not write.done():
+                _fail(write)
+        self._on_close(self)
+
+    def pause_writing(self) -> None:
+        self._is_full = True
+
+    def resume_writing(self) -> None:
+        self._is_full = False
+        writes, self._writes = self._writes, []
+        for write in writes:
+            if not write.done():
+                write.set_result(None)
+        self._go_on()
+
+    # An Answer calls these.
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing can be sent any more."""
+        return bool(self._transport.is_closing())
+
+    def send(self, data: bytes) -> "asyncio.Future[None]":
+        """Send data; done when there is room for more, and StreamClosedError when the connection is closed."""
+        if self._transport.is_closing():
+            return _fail(self._loop.create_future())
+        self._transport.write(data)
+        if not self._is_full:
+            return done()
+        write: asyncio.Future[None] = self._loop.create_future()
+        self._writes.append(write)
+        return write
+
+    def on_answered(self) -> None:
+        """The answer is complete. If the request is not, nobody wants the rest of it."""
+        if self._state is not State.ANSWER or not self._answer.keeps_alive:
+            self._end()
+            return
+        self._state = State.HEAD
+        self._idle_since = self._loop.time()
+        if self._data or self._client_ended:
+            self._loop.call_soon(self._go_on)
+
+    def close(self) -> None:
+        """Close the connection at once."""
+        self._transport.abort()
+        self._leave()
+
+    def detach(self, head: bytes) -> IOStream:
+        """Give the socket to the caller, with ``head`` sent on it. Raises StreamClosedError."""
+        if self._transport.is_closing():
+            raise StreamClosedError
+        stream = DetachedStream(self._transport, self._data, self._limits.detached_bytes)
+        self._state = State.CLOSED
+        if head:
+            stream.write(head)
+        return stream
+
+    # Reading.
+
+    def _go_on(self, taken: "asyncio.Future[None] | None" = None) -> None:
+        """Use what has arrived, as far as that is possible now, unless what the application took failed."""
+        try:
+            if taken:
+                taken.result()
+            while self._step():
+                pass
+        except HTTPInputError as error:
+            self._refuse(error)
+        except (Exception, asyncio.CancelledError):
+            app_log.error("Uncaught exception", exc_info=True)
+            self.close()
+        if self._client_ended and self._state in (State.BODY, State.APPLICATION, State.ANSWER):
+            self.close()
+        if self._reads != (len(self._data) <= READ_AHEAD_BYTES) and not self._transport.is_closing():
+            self._reads = not self._reads
+            (self._transport.resume_reading if self._reads else self._transport.pause_reading)()
+
+    def _step(self) -> bool:
+        """Use what has arrived for one step; whether another one may follow at once."""
+        if self._state is State.HEAD and not self._is_full:
+            return self._read_head()
+        if self._state is State.BODY:
+            if self._body is None:
+                return self._begin_body()
+            if self._body.is_complete:
+                return self._complete()
+            return self._read_body(self._body)
+        return False
+
+    def _read_head(self) -> bool:
+        found = END.search(self._data, max(0, self._searched - 3))
+        self._searched = found.end() if found else len(self._data)
+        if self._searched > self._limits.head_bytes:
+            raise HTTPInputError(f"the head of a request may have {self._limits.head_bytes} bytes")
+        if not found:
+            if self._client_ended:
+                self._end()
+            return False
+        head, self._data = self._data[: self._searched], self._data[self._searched :]
+        self._searched = 0
+        start_line, self._headers = read_head(head)
+        self._answer = Answer(self, peer(self._address, self._headers), start_line, self._headers)
+        self._answer.set_max_body_size(self._limits.body_bytes)
+        self._context = contextvars.copy_context()
+        self._message = self._delegate.start_request(self, self._answer)
+        self._body: Body | None = None
+        self._state = State.BODY
+        return self._give(self._message.headers_received, start_line, self._headers)
+
+    def _begin_body(self) -> bool:
+        self._body = body(self._headers, self._answer.max_body_bytes)
+        if self._body is None:
+            return self._complete()
+        if self._headers.get("Expect", "").lower() == "100-continue" and not self._answer.is_finished:
+            self._transport.write(CONTINUE)
+        if seconds := self._answer.body_timeout_seconds:
+            self._body_timer = self._loop.call_later(seconds, self._on_late_body)
+        return True
+
+    def _read_body(self, body: Body) -> bool:
+        given = self._data[:PART_BYTES]
+        part, rest = body.feed(given)
+        self._data = rest + self._data[PART_BYTES:]
+        if part:
+            return self._give(self._message.data_received, part)
+        return len(rest) < len(given)
+
+    def _give(self, take: Callable[..., Awaitable[None] | None], *what: object) -> bool:
+        """Give the application a part of the request; whether it has taken it."""
+        ready = self._context.run(take, *what)
+        if ready is None:
+            return self._state is State.BODY
+        self._state = State.APPLICATION
+        self._context.run(asyncio.ensure_future, ready).add_done_callback(self._on_taken)
+        return False
+
+    def _on_taken(self, taken: "asyncio.Future[None]") -> None:
+        if self._state is State.APPLICATION:
+            self._state = State.BODY
+            self._go_on(taken)
+        elif not taken.cancelled():  # the connection was closed meanwhile
+            taken.exception()
+
+    def _complete(self) -> bool:
+        """The request is complete: have it handled when it is its turn."""
+        self._state = State.TURN
+        if self._body_timer:
+            self._body_timer.cancel()
+        self._turns.take(self._handle)
+        return False
+
+    def _handle(self) -> None:
+        if self._state is not State.TURN:  # closed meanwhile
+            return
+        self._state = State.ANSWER
+        try:
+            self._context.run(self._message.finish)
+        except Exception:
+            app_log.error("Uncaught exception", exc_info=True)
+            self._state = State.TURN
+            self.close()
+        if self._client_ended and self._state is State.ANSWER:
+            self.close()
+
+    # Ends.
+
+    def _refuse(self, error: HTTPInputError) -> None:
+        gen_log.info("Malformed HTTP message from %s: %s", self._address[0], error)
+        if self._state is State.HEAD or not self._answer.has_begun:
+            self._transport.write(BAD_REQUEST)
+        self._end()
+
+    def _end(self) -> None:
+        """Close the connection when all has been sent."""
+        self._leave()
+        self._transport.close()
+
+    def _leave(self) -> None:
+        """Read nothing any more, and tell the application if it does not know."""
+        state, self._state = self._state, State.CLOSED
+        if self._body_timer:
+            self._body_timer.cancel()
+        if state in (State.BODY, State.APPLICATION, State.TURN):
+            self._loop.call_soon(self._context.run, self._message.on_connection_close)
+        elif state is State.ANSWER and self._answer.close_callback:
+            self._loop.call_soon(self._context.run, self._answer.close_callback)
+
+    def _check_idle(self) -> None:
+        left_seconds = self._limits.idle_seconds
+        if self._state is State.HEAD:
+            left_seconds -= self._loop.time() - self._idle_since
+        if left_seconds <= 0:
+            self.close()
+        else:
+            self._idle_timer = self._loop.call_later(left_seconds, self._check_idle)
+
+    def _on_late_body(self) -> None:
+        gen_log.info("Timeout reading body from %s", self._address[0])
+        self.close()
+
+
+def _fail(write: "asyncio.Future[None]") -> "asyncio.Future[None]":
+    write.set_exception(StreamClosedError())
+    write.exception()  # not everybody waits for it
+    return write

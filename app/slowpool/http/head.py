@@ -1,0 +1,59 @@
+"""The head of a request: its start line and its headers, read by llhttp."""
+
+import re
+
+import httptools
+from tornado.httputil import HTTPHeaders, HTTPInputError, RequestStartLine
+
+from slowpool.http.guard import is_claim
+
+END = re.compile(rb"\n\r?\n")
+"""Where a head ends, for Tornado. llhttp refuses a line that ends with a bare line feed."""
+
+REQUEST_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([\x21-\x7e\x80-\xff]+) (HTTP/1\.[01])")
+"""As in Tornado: the method is a token (RFC 9110, 5.6.2), and the target any characters that are seen.
+
+llhttp knows some methods only, and refuses targets that browsers send; an application may have routes for both.
+"""
+
+ANY_LINE = b"GET / HTTP/1.1\r\n"
+
+
+def read_head(data: bytes) -> tuple[RequestStartLine, HTTPHeaders]:
+    """The start line and the headers in ``data``, which ends with END; without those that nginx has not set.
+
+    Raises HTTPInputError when it is not the head of exactly one request.
+    """
+    line, _, lines = data.lstrip(b"\r\n").partition(b"\r\n")
+    found = REQUEST_LINE.fullmatch(line)
+    if not found:
+        raise HTTPInputError("Malformed HTTP request line")
+    head = _Head()
+    try:
+        httptools.HttpRequestParser(head).feed_data(ANY_LINE + lines)
+    except httptools.HttpParserUpgrade:
+        pass
+    except httptools.HttpParserError as error:
+        raise HTTPInputError(str(error.__context__ or error)) from error
+    if not head.is_complete:
+        raise HTTPInputError("Malformed HTTP headers")
+    method, target, version = (part.decode("latin-1") for part in found.groups())
+    return RequestStartLine(method, target, version), head.headers
+
+
+class _Head:
+    """What llhttp has found."""
+
+    def __init__(self) -> None:
+        self.headers = HTTPHeaders()
+        self.is_complete = False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        text = name.decode("latin-1")
+        if not is_claim(text):
+            self.headers.add(text, value.decode("latin-1").strip(" \t"))
+
+    def on_headers_complete(self) -> None:
+        if self.is_complete:
+            raise HTTPInputError("there are two heads in one")
+        self.is_complete = True
