@@ -4,8 +4,10 @@ import argparse
 import asyncio
 import logging
 import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
 from slowpool import capacity, reload, server
 from slowpool.config import Config, Instance, Pool
@@ -67,7 +69,7 @@ def run_instance(arguments: Sequence[str]) -> int:
         if config.slow_sandbox and instance.pool is not Pool.FAST and not options.reload:
             config = _enter_sandbox(config)  # a thread that is already running would stay outside
         tracing.set_up(config, instance)
-        asyncio.run(server.serve(config, instance, reload=options.reload))
+        _run(server.serve(config, instance, reload=options.reload))
         server.release_signals()
     except ConfigError as error:
         if options.reload and config:
@@ -85,7 +87,7 @@ def check(arguments: Sequence[str]) -> int:
     try:
         config = Config.load()
         export_file()
-        asyncio.run(load(config.app))
+        _run(load(config.app))
     except ConfigError as error:
         print(_text(error), file=sys.stderr, flush=True)
         status = ConfigError.exit_status
@@ -98,6 +100,22 @@ COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "capacity": (capacity.main, "how many instances a load needs"),
     "check": (check, "check that the application can be loaded"),
 }
+
+
+def _run(main: Coroutine[Any, Any, object]) -> None:
+    """Run it on uvloop, where that is installed."""
+    try:
+        import uvloop
+    except ImportError:
+        asyncio.run(main)
+        return
+    handlers = {number: signal.getsignal(number) for number in server.SIGNALS}
+    try:
+        uvloop.run(main)
+    except BaseException:
+        for number, handler in handlers.items():  # uvloop leaves those that it has set
+            signal.signal(number, handler)
+        raise
 
 
 def _text(error: ConfigError) -> str:

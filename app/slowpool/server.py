@@ -35,7 +35,7 @@ IDLE_CONNECTION_SECONDS = 60
 """When an idle connection is closed. Far above nginx's upstream ``keepalive_timeout`` of 3 s: nginx
 closes first, and never sends a request on a connection that is being closed here."""
 
-SERVERS = {"slowpool": Server, "tornado": TornadoServer}
+SERVERS: dict[str, type[Server | TornadoServer]] = {"slowpool": Server, "tornado": TornadoServer}
 """HTTP_SERVER -> the class."""
 
 LAST_ANSWERS_SECONDS = 1.0
@@ -103,7 +103,7 @@ async def _serve_until_stopped(runtime: Runtime, app: Application, stop: "_Stop"
     gc.collect()
     gc.freeze()  # these objects stay; each later collection of them would stop the loop for 6 ms
     for listener in _bind(own):  # last: the port accepts connections only once the instance is ready
-        await server.listen(listener)
+        server.listen(listener)
     runtime.state = State.READY
     # A slow instance may block.
     budget_seconds = 0 if own.pool is Pool.SLOW else config.fast_block_budget_seconds

@@ -13,27 +13,26 @@ from slowpool.http.peer import Peer
 
 
 class Line(Protocol):
-    """The connection that an answer is written to."""
+    """The connection that an answer is written to. The names are those of Tornado's IOStream."""
 
-    @property
-    def is_closed(self) -> bool:
-        """Whether nothing can be written any more."""
-        ...
-
-    def send(self, data: bytes) -> "asyncio.Future[None]":
-        """Write the data; done when the client has taken enough of what was written."""
-        ...
-
-    def on_answered(self) -> None:
-        """The answer is complete."""
+    def write(self, data: bytes) -> "asyncio.Future[None]":
+        """Send the data; done when the client has read so much that there is room for more."""
         ...
 
     def close(self) -> None:
         """Close the connection at once."""
         ...
 
+    def closed(self) -> bool:
+        """Whether nothing can be sent any more."""
+        ...
+
+    def on_answered(self) -> None:
+        """The answer is complete."""
+        ...
+
     def detach(self, head: bytes) -> IOStream:
-        """Give the socket to the caller, with ``head`` written to it."""
+        """Give the socket to the caller, with ``head`` sent on it. Raises StreamClosedError."""
         ...
 
 
@@ -46,13 +45,15 @@ class Answer(HTTPConnection):
         self.body_timeout_seconds: float | None = None
         self.has_begun = False
         self.is_finished = False
-        self.close_callback: Callable[[], None] | None = None
-        self._line = line
+        self._close_callback: Callable[[], None] | None = None
+        self.stream = line
         self._is_http_1_1 = start_line.version == "HTTP/1.1"
         self._is_head = start_line.method == "HEAD"
         connection = headers.get("Connection", "").lower()
         # A connection of HTTP/1.0 is only kept where the end of the request is clear.
-        has_end = start_line.method in ("HEAD", "GET") or "Content-Length" in headers
+        has_end = start_line.method in ("HEAD", "GET") or bool(
+            {"Content-Length", "Transfer-Encoding"} & headers.keys()
+        )
         self._wants_keep_alive = not self._is_http_1_1 and connection == "keep-alive"
         self.keeps_alive = connection != "close" if self._is_http_1_1 else self._wants_keep_alive and has_end
         self._chunked = False
@@ -69,7 +70,13 @@ class Answer(HTTPConnection):
 
     def set_close_callback(self, callback: Callable[[], None] | None) -> None:
         """Set what is called when the client closes the connection before the end of the answer."""
-        self.close_callback = callback
+        self._close_callback = callback
+
+    def on_close(self) -> None:
+        """The client has closed the connection."""
+        callback, self._close_callback = self._close_callback, None
+        if callback:
+            callback()
 
     def write_headers(  # type: ignore[override]  # of an answer
         self, start_line: ResponseStartLine, headers: HTTPHeaders, chunk: bytes | None = None
@@ -106,47 +113,47 @@ class Answer(HTTPConnection):
         if code == 101:
             self._upgrade = head
             return done()
-        return self._line.send(head + self._framed(chunk) if chunk else head)
+        return self.stream.write(head + self._framed(chunk) if chunk else head)
 
     def write(self, chunk: bytes) -> "asyncio.Future[None]":
         """Write a part of the body.
 
         Raises HTTPOutputError, and closes the connection, when that is more than Content-Length.
         """
-        return self._line.send(self._framed(chunk))
+        return self.stream.write(self._framed(chunk))
 
     def finish(self) -> None:
         """End the answer. Raises HTTPOutputError, and closes the connection, when a part of it is missing."""
-        if self._left and not self._line.is_closed:
+        if self._left and not self.stream.closed():
             self.close()
             raise HTTPOutputError(f"Tried to write {self._left} bytes less than Content-Length")
         if self._chunked:
-            self._line.send(b"0\r\n\r\n")
+            self.stream.write(b"0\r\n\r\n")
         self.is_finished = True
-        self.close_callback = None
+        self._close_callback = None
         if self._upgrade:
             asyncio.get_running_loop().call_soon(self._end_upgrade)
         else:
-            self._line.on_answered()
+            self.stream.on_answered()
 
     def close(self) -> None:
         """Close the connection at once."""
-        self.close_callback = None
-        self._line.close()
+        self._close_callback = None
+        self.stream.close()
 
     def detach(self) -> IOStream:
         """Give the connection to the caller, who speaks another protocol on it.
 
         Raises StreamClosedError when the client has closed it.
         """
-        self.close_callback = None
+        self._close_callback = None
         head, self._upgrade = self._upgrade, b""
-        return self._line.detach(head)
+        return self.stream.detach(head)
 
     def _end_upgrade(self) -> None:
         """Send the head of a 101 that was not followed by detach()."""
         if self._upgrade:
-            self._line.send(self._upgrade)
+            self.stream.write(self._upgrade)
 
     def _framed(self, chunk: bytes) -> bytes:
         if self._left is not None:

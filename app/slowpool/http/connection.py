@@ -24,7 +24,8 @@ PART_BYTES = 65536
 READ_AHEAD_BYTES = 65536
 """Reading pauses when so much has arrived that is not for now."""
 
-BAD_REQUEST = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n"
+BAD_REQUEST = b"HTTP/1.1 400 Bad Request\r\n\r\n"
+HEAD_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\n\r\n"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -83,7 +84,9 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._loop = asyncio.get_running_loop()
         self._transport: Any = transport
-        self._address = transport.get_extra_info("peername")
+        address = transport.get_extra_info("peername")
+        # A Unix socket has none; Tornado has the same in its place.
+        self._address = address if isinstance(address, tuple) else ("0.0.0.0",)  # nosec B104
         self._idle_since = self._loop.time()
         self._idle_timer = self._loop.call_later(self._limits.idle_seconds, self._check_idle)
         self._on_open(self)
@@ -120,15 +123,22 @@ class Connection(asyncio.Protocol):
                 write.set_result(None)
         self._go_on()
 
-    # An Answer calls these.
+    # An Answer calls these, and an application, for which this is the stream of its connection.
 
     @property
-    def is_closed(self) -> bool:
+    def socket(self) -> Any:
+        """The socket, to look at it."""
+        return self._transport.get_extra_info("socket")
+
+    def set_nodelay(self, value: bool) -> None:
+        """As in IOStream; a small part of an answer is always sent at once."""
+
+    def closed(self) -> bool:
         """Whether nothing can be sent any more."""
         return bool(self._transport.is_closing())
 
-    def send(self, data: bytes) -> "asyncio.Future[None]":
-        """Send data; done when there is room for more, and StreamClosedError when the connection is closed."""
+    def write(self, data: bytes) -> "asyncio.Future[None]":
+        """Send data; done when there is room for more. StreamClosedError when the connection is closed."""
         if self._transport.is_closing():
             return _fail(self._loop.create_future())
         self._transport.write(data)
@@ -179,9 +189,13 @@ class Connection(asyncio.Protocol):
             self.close()
         if self._client_ended and self._state in (State.BODY, State.APPLICATION, State.ANSWER):
             self.close()
-        if self._reads != (len(self._data) <= READ_AHEAD_BYTES) and not self._transport.is_closing():
-            self._reads = not self._reads
-            (self._transport.resume_reading if self._reads else self._transport.pause_reading)()
+        wants_more = self._state is State.BODY or (self._state is State.HEAD and not self._is_full)
+        self._read(wants_more or len(self._data) <= READ_AHEAD_BYTES)
+
+    def _read(self, on: bool) -> None:
+        if self._reads is not on and not self._transport.is_closing():
+            self._reads = on
+            (self._transport.resume_reading if on else self._transport.pause_reading)()
 
     def _step(self) -> bool:
         """Use what has arrived for one step; whether another one may follow at once."""
@@ -199,7 +213,8 @@ class Connection(asyncio.Protocol):
         found = END.search(self._data, max(0, self._searched - 3))
         self._searched = found.end() if found else len(self._data)
         if self._searched > self._limits.head_bytes:
-            raise HTTPInputError(f"the head of a request may have {self._limits.head_bytes} bytes")
+            self._refuse(f"its head has more than {self._limits.head_bytes} bytes", HEAD_TOO_LARGE)
+            return False
         if not found:
             if self._client_ended:
                 self._end()
@@ -272,10 +287,10 @@ class Connection(asyncio.Protocol):
 
     # Ends.
 
-    def _refuse(self, error: HTTPInputError) -> None:
+    def _refuse(self, error: object, answer: bytes = BAD_REQUEST) -> None:
         gen_log.info("Malformed HTTP message from %s: %s", self._address[0], error)
         if self._state is State.HEAD or not self._answer.has_begun:
-            self._transport.write(BAD_REQUEST)
+            self._transport.write(answer)
         self._end()
 
     def _end(self) -> None:
@@ -290,8 +305,8 @@ class Connection(asyncio.Protocol):
             self._body_timer.cancel()
         if state in (State.BODY, State.APPLICATION, State.TURN):
             self._loop.call_soon(self._context.run, self._message.on_connection_close)
-        elif state is State.ANSWER and self._answer.close_callback:
-            self._loop.call_soon(self._context.run, self._answer.close_callback)
+        elif state is State.ANSWER:
+            self._loop.call_soon(self._context.run, self._answer.on_close)
 
     def _check_idle(self) -> None:
         left_seconds = self._limits.idle_seconds

@@ -13,7 +13,8 @@ END = re.compile(rb"\n\r?\n")
 REQUEST_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([\x21-\x7e\x80-\xff]+) (HTTP/1\.[01])")
 """As in Tornado: the method is a token (RFC 9110, 5.6.2), and the target any characters that are seen.
 
-llhttp knows some methods only, and refuses targets that browsers send; an application may have routes for both.
+llhttp knows some methods only, and refuses targets that browsers send. An application may have routes for
+both.
 """
 
 ANY_LINE = b"GET / HTTP/1.1\r\n"

@@ -2,65 +2,115 @@
 
 import asyncio
 import contextlib
-import ctypes
+import errno
+import logging
 import socket
 import struct
 import sys
+from collections.abc import Iterator
+from typing import Any
 
 from tornado.httputil import HTTPServerConnectionDelegate
 
 from slowpool.http.connection import Connection, Limits
 from slowpool.http.turns import Turns
 
+log = logging.getLogger("slowpool")
+
 BACKLOG = 1024
 """Connections that the kernel holds for an instance that is busy for a moment."""
+
+ACCEPTS = 128
+"""How many connections are accepted in one iteration of the loop."""
+
+PAUSE_SECONDS = 0.5
+"""Time until the next try when there are no open files or memory left to accept a connection."""
+
+NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+
+MAX_TRIES = 100
+"""How often the end of listening is tried, while new connections get in between."""
+
+QUEUE_AT = 24
+"""tcpi_unacked in struct tcp_info: of a listener, how many connections wait in its queue."""
 
 
 class Server:
     """Gives the requests on its connections to ``delegate``."""
 
     def __init__(self, delegate: HTTPServerConnectionDelegate, limits: Limits) -> None:
-        self._connections: set[Connection] = set()
-        self._idle = asyncio.Event()
-        self._idle.set()
         self._delegate = delegate
         self._limits = limits
         self._turns = Turns()
-        self._listeners: list[tuple[socket.socket, asyncio.Server]] = []
+        self._listeners: list[socket.socket] = []
+        self._beginning: set[asyncio.Task[Any]] = set()
+        self._connections: set[Connection] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     @property
     def connections(self) -> int:
-        """How many are open; without those that no longer speak HTTP."""
+        """How many are open, without those that no longer speak HTTP."""
         return len(self._connections)
 
     async def wait_until_idle(self) -> None:
         """Return when no connection is open."""
         await self._idle.wait()
 
-    async def listen(self, listener: socket.socket) -> None:
+    def listen(self, listener: socket.socket) -> None:
         """Accept connections from a bound socket."""
-        loop = asyncio.get_running_loop()
-        server = await loop.create_server(self._connection, sock=listener, backlog=BACKLOG)
-        self._listeners.append((listener, server))
+        listener.setblocking(False)
+        listener.listen(BACKLOG)
+        self._listeners.append(listener)
+        asyncio.get_running_loop().add_reader(listener, self._accept, listener)
 
     async def stop_listening(self) -> None:
-        """Accept what the kernel has accepted, and no more: its connections would be reset."""
-        loop = asyncio.get_running_loop()
-        for listener, server in self._listeners:
-            _refuse_new(listener)
-            with contextlib.suppress(BlockingIOError):
-                while True:
-                    connection, _ = listener.accept()
-                    connection.setblocking(False)
-                    await loop.connect_accepted_socket(self._connection, connection)
-            server.close()
+        """Accept what the kernel has accepted, and close the listening sockets without a reset."""
+        for listener in self._listeners:
+            asyncio.get_running_loop().remove_reader(listener)
+            listener.listen(0)
+            for _ in range(MAX_TRIES):
+                while self._accept(listener):
+                    pass
+                with _occupied(listener) as is_occupied:
+                    if is_occupied:
+                        listener.close()
+                        break
+            listener.close()
         self._listeners = []
+        if self._beginning:
+            await asyncio.wait(self._beginning)
 
     async def close_all(self) -> None:
         """Close every connection at once."""
         for connection in list(self._connections):
             connection.close()
         await self.wait_until_idle()
+
+    def _accept(self, listener: socket.socket) -> bool:
+        """Accept what waits; whether there may be more."""
+        loop = asyncio.get_running_loop()
+        for _ in range(ACCEPTS):
+            try:
+                accepted, _ = listener.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                return False
+            except OSError as error:
+                if error.errno not in NO_ROOM:
+                    raise
+                log.error("cannot accept a connection, next try in %g s: %s", PAUSE_SECONDS, error.strerror)
+                if loop.remove_reader(listener):
+                    loop.call_later(PAUSE_SECONDS, self._resume, listener)
+                return False
+            accepted.setblocking(False)
+            task = loop.create_task(loop.connect_accepted_socket(self._connection, accepted))
+            self._beginning.add(task)
+            task.add_done_callback(self._beginning.discard)
+        return True
+
+    def _resume(self, listener: socket.socket) -> None:
+        if listener in self._listeners:
+            asyncio.get_running_loop().add_reader(listener, self._accept, listener)
 
     def _connection(self) -> Connection:
         return Connection(self._delegate, self._limits, self._turns, self._add, self._remove)
@@ -75,17 +125,33 @@ class Server:
             self._idle.set()
 
 
-def _refuse_new(listener: socket.socket) -> None:
-    """Have the kernel drop what comes for a listening socket (Linux), so that its queue does not grow.
+@contextlib.contextmanager
+def _occupied(listener: socket.socket) -> Iterator[bool]:
+    """Take the only place in the queue of a listener whose backlog is 0; yields whether that succeeded.
 
-    A client that begins to connect is not answered, and begins again a second later, when the socket has gone.
+    While the place is taken the kernel drops what comes, so nothing is reset when the listener closes. A
+    client whose connection was dropped tries again a second later. (A filter on the socket does the same, but
+    takes a capability.)
     """
-    if sys.platform != "linux":
+    try:
+        own = socket.socket(listener.family)
+    except OSError:  # there is no room for it
+        yield True
         return
-    drop = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))  # a BPF program: return 0
-    program = struct.pack("HL", 1, ctypes.addressof(drop))
-    listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
+    with own:
+        if sys.platform != "linux":
+            yield True
+            return
+        own.setblocking(False)
+        own.connect_ex(listener.getsockname())
+        info = listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, QUEUE_AT + 4)
+        (queued,) = struct.unpack_from("I", info, QUEUE_AT)
+        yield queued == 1 and _is_connected(own)
 
 
-SO_ATTACH_FILTER = 26
-"""asm-generic/socket.h"""
+def _is_connected(own: socket.socket) -> bool:
+    try:
+        own.getpeername()
+    except OSError:
+        return False
+    return True

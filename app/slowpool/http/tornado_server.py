@@ -40,7 +40,7 @@ class TornadoServer:
         while self.connections:
             await asyncio.sleep(LOOK_SECONDS)
 
-    async def listen(self, listener: socket.socket) -> None:
+    def listen(self, listener: socket.socket) -> None:
         """Accept connections from a bound socket."""
         listener.listen(BACKLOG)
         self._server.add_sockets([listener])

@@ -1,6 +1,5 @@
 """report: the state of one instance, as it is sent; Report: the same as it is received and checked."""
 
-import asyncio
 import time
 from typing import Annotated, Any
 
@@ -21,7 +20,7 @@ MOST_LEARNED = 100
 
 def report(runtime: Runtime, since: int) -> dict[str, Any]:
     """The report of this instance, with its history from step ``since`` on."""
-    now = asyncio.get_running_loop().time()
+    now = time.monotonic()
     jobs = sorted(runtime.workers.running_jobs, key=lambda job: -job.run_seconds)
     return {
         "state": runtime.state.value,

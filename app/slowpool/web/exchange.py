@@ -4,6 +4,7 @@ import asyncio
 import logging
 import select
 import sys
+import time
 from collections.abc import Callable
 from contextvars import ContextVar
 from http.client import responses
@@ -67,7 +68,7 @@ class Exchange(httputil.HTTPConnection):
         self.is_public = headers.pop(PUBLIC, "") == "1"
         self.is_streamed = headers.pop(STREAMED, "") == "1"
         self.asks: list[str] = headers.pop(ASKS, "").split()
-        self.arrived_at = asyncio.get_running_loop().time() - _seconds(headers.pop(ELAPSED, ""))
+        self.arrived_at = time.monotonic() - _seconds(headers.pop(ELAPSED, ""))
         self.route: str | None = None
         self.handler: RequestHandler | None = None
         self.received = False  # the whole body
@@ -237,7 +238,7 @@ class Exchange(httputil.HTTPConnection):
         """Answer a request that is handed over; its body must have been read."""
         if self.gone:
             return
-        elapsed_seconds = asyncio.get_running_loop().time() - self.arrived_at
+        elapsed_seconds = time.monotonic() - self.arrived_at
         headers = HTTPHeaders({"X-Accel-Redirect": self.handed_over, ELAPSED: f"{elapsed_seconds:.3f}"})
         headers["X-Served-By"] = str(self.runtime.instance)
         headers["Content-Length"] = "0"
@@ -274,7 +275,7 @@ class Exchange(httputil.HTTPConnection):
             else:
                 self.runtime.requests.ask(self.handed_over.removeprefix(ASK))
             return
-        seconds = asyncio.get_running_loop().time() - self.arrived_at
+        seconds = time.monotonic() - self.arrived_at
         times = self.job_seconds if "Server-Timing" in self.answer_headers else {}
         self.runtime.requests.end(self.method, self.route, status, seconds, self.request_id, times)
 

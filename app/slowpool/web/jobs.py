@@ -8,6 +8,7 @@ import inspect
 import logging
 import re
 import threading
+import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from typing import Any, NoReturn, TypeVar
 
@@ -274,7 +275,7 @@ def _timeout_seconds(runtime: Runtime, exchange: Exchange) -> float:
                 exchange.answer_headers["Preference-Applied"] = f"wait={value}"
             seconds = min(seconds, int(value))
             break
-    return seconds - (asyncio.get_running_loop().time() - exchange.arrived_at)
+    return seconds - (time.monotonic() - exchange.arrived_at)
 
 
 _PREFERENCE = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*"?)+')  # a comma in quotes is no separator

@@ -4,6 +4,7 @@ import asyncio
 import inspect
 import pickle
 import secrets
+import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any, Generic, TypeVar
@@ -45,7 +46,7 @@ class Job(Generic[T]):
         self.route = route
         self.task = task
         self.streamed = streamed
-        self.submitted_at = loop.time()
+        self.submitted_at = time.monotonic()
         self.started_at: float | None = None
         self.ended_at: float | None = None
         self.deadline = self.submitted_at + timeout
@@ -91,7 +92,7 @@ class Job(Generic[T]):
         """Note that the job does not run any more. A second call does nothing."""
         if self.ended_at is not None:
             return
-        self.ended_at = asyncio.get_running_loop().time()
+        self.ended_at = time.monotonic()
         self._progress, self._read_progress = self.progress, None
         self._resume = lambda: None
 
@@ -163,11 +164,11 @@ class Job(Generic[T]):
 
     def fail_unstarted(self) -> None:
         """Fail the job because its deadline has passed before it could start."""
-        self.started_at = asyncio.get_running_loop().time()
+        self.started_at = time.monotonic()
         self.fail(DeadlinePassed("the deadline passed before the job could start"))
 
     def _until(self, instant: float | None) -> float:
-        return asyncio.get_running_loop().time() if instant is None else instant
+        return time.monotonic() if instant is None else instant
 
 
 def name_of(task: Callable[..., object]) -> str:

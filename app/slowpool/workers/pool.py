@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import math
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar, TypeVarTuple
@@ -230,7 +231,7 @@ class WorkerPool:
             self._pass_on(job)
             await worker.stop(STOP_TIMEOUT_SECONDS)
             return
-        job.started_at = asyncio.get_running_loop().time()
+        job.started_at = time.monotonic()
         if job.started_at >= job.deadline:
             job.fail_unstarted()
             return
