@@ -41,6 +41,9 @@ SERVERS: dict[str, type[Server | TornadoServer]] = {"slowpool": Server, "tornado
 LAST_ANSWERS_SECONDS = 1.0
 """Time for the answers to jobs that the drain timeout has cut off."""
 
+LOOK_SECONDS = 0.05
+"""How often a drain looks whether something is still open."""
+
 CUT_INTERVAL_SECONDS = 0.1
 """The least time between two looks for streams to cut."""
 
@@ -130,7 +133,7 @@ async def _drain(runtime: Runtime, server: Server | TornadoServer, stop: "_Stop"
         log.warning("%s cuts %d connections after %s", runtime.instance, server.connections, reason)
     await runtime.workers.close()  # a job that is cut off here is still answered
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(server.wait_until_idle(), LAST_ANSWERS_SECONDS)
+        await asyncio.wait_for(_all_gone(runtime, server), LAST_ANSWERS_SECONDS)
     await server.close_all()
 
 
@@ -158,10 +161,9 @@ def _cut_streams(runtime: Runtime) -> None:
 
 
 async def _all_gone(runtime: Runtime, server: Server | TornadoServer) -> None:
-    await server.wait_until_idle()
-    while runtime.websockets:  # each ends within the 5 s that Tornado gives its client to answer
-        runtime.close_websockets()  # also those whose jobs are done by now
-        await asyncio.sleep(0.05)
+    while server.connections or runtime.websockets:
+        runtime.close_websockets()  # those too that have opened since, or whose jobs are done by now
+        await asyncio.sleep(LOOK_SECONDS)
 
 
 async def _first(*waits: Coroutine[Any, Any, Any], timeout_seconds: float | None = None) -> None:

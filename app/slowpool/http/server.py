@@ -45,17 +45,11 @@ class Server:
         self._listeners: list[socket.socket] = []
         self._beginning: set[asyncio.Task[Any]] = set()
         self._connections: set[Connection] = set()
-        self._idle = asyncio.Event()
-        self._idle.set()
 
     @property
     def connections(self) -> int:
         """How many are open, without those that no longer speak HTTP."""
         return len(self._connections)
-
-    async def wait_until_idle(self) -> None:
-        """Return when no connection is open."""
-        await self._idle.wait()
 
     def listen(self, listener: socket.socket) -> None:
         """Accept connections from a bound socket."""
@@ -85,7 +79,6 @@ class Server:
         """Close every connection at once."""
         for connection in list(self._connections):
             connection.close()
-        await self.wait_until_idle()
 
     def _accept(self, listener: socket.socket) -> bool:
         """Accept what waits; whether there may be more."""
@@ -113,16 +106,8 @@ class Server:
             asyncio.get_running_loop().add_reader(listener, self._accept, listener)
 
     def _connection(self) -> Connection:
-        return Connection(self._delegate, self._limits, self._turns, self._add, self._remove)
-
-    def _add(self, connection: Connection) -> None:
-        self._connections.add(connection)
-        self._idle.clear()
-
-    def _remove(self, connection: Connection) -> None:
-        self._connections.discard(connection)
-        if not self._connections:
-            self._idle.set()
+        opened, closed = self._connections.add, self._connections.discard
+        return Connection(self._delegate, self._limits, self._turns, opened, closed)
 
 
 @contextlib.contextmanager

@@ -1,6 +1,5 @@
 """TornadoServer: Tornado's own HTTP server, with the interface of Server, for comparison and for doubt."""
 
-import asyncio
 import contextlib
 import socket
 
@@ -11,9 +10,6 @@ from tornado.iostream import IOStream
 from slowpool.http.connection import Limits
 from slowpool.http.guard import RequestGuard
 from slowpool.http.server import BACKLOG
-
-LOOK_SECONDS = 0.05
-"""Tornado does not tell when its last connection is closed."""
 
 
 class TornadoServer:
@@ -34,11 +30,6 @@ class TornadoServer:
     def connections(self) -> int:
         """How many are open; without those that no longer speak HTTP."""
         return len(self._server._connections)
-
-    async def wait_until_idle(self) -> None:
-        """Return when no connection is open."""
-        while self.connections:
-            await asyncio.sleep(LOOK_SECONDS)
 
     def listen(self, listener: socket.socket) -> None:
         """Accept connections from a bound socket."""

@@ -58,3 +58,7 @@ class RequestTracker:
         """Count a request that comes back, here or to another slow instance, after an ask."""
         self.active -= 1
         self._metrics.asked(ask)
+
+    def send_elsewhere(self) -> None:
+        """Count a request out that another instance of the same pool takes."""
+        self.active -= 1

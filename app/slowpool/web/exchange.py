@@ -41,6 +41,9 @@ ASK = "@ask_"
 ASKED = "@asked"
 """nginx's location for requests that this instance takes after an ask."""
 
+ELSEWHERE = {pool: f"@{pool}_elsewhere" for pool in Pool}
+"""nginx's locations for WebSockets that reach an instance which drains: another one of the pool takes them."""
+
 LOOK_SECONDS = 1.0
 """How often the connection of a WebSocket with a job is looked at."""
 
@@ -272,6 +275,8 @@ class Exchange(httputil.HTTPConnection):
         if not status:
             if self.handed_over == HANDED_OVER:
                 self.runtime.requests.hand_over(self.route)
+            elif self.handed_over in ELSEWHERE.values():
+                self.runtime.requests.send_elsewhere()
             else:
                 self.runtime.requests.ask(self.handed_over.removeprefix(ASK))
             return

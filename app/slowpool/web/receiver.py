@@ -10,11 +10,12 @@ from tornado.routing import _DefaultMessageDelegate
 from tornado.web import Application, RequestHandler
 from tornado.websocket import WebSocketHandler
 
-from slowpool.errors import NotFound, RequestError
+from slowpool.errors import Draining, NotFound, RequestError
 from slowpool.http.forms import Form, form
-from slowpool.instance import Runtime
-from slowpool.web.exchange import ASK, HANDED_OVER, Exchange, current
+from slowpool.instance import Runtime, State
+from slowpool.web.exchange import ASK, ELSEWHERE, HANDED_OVER, Exchange, current
 from slowpool.web.templates import RouteTemplates
+from slowpool.workers.pool import SHUTTING_DOWN
 
 SYSTEM_PREFIX = "/-/"
 """The paths of slowpool's own routes."""
@@ -114,7 +115,12 @@ class Receiver(HTTPMessageDelegate):
         route = self._templates.of(handler_class, request)
         self._exchange.begin(route)
         is_websocket = handler_class is not None and issubclass(handler_class, WebSocketHandler)
-        if route in self._runtime.learned and not is_websocket and not self._exchange.is_streamed:
+        if is_websocket and self._runtime.state is State.DRAINING:
+            if self._exchange.is_public:
+                self._exchange.handed_over = ELSEWHERE[self._runtime.instance.pool]
+            else:
+                self._refusal = Draining(SHUTTING_DOWN)
+        elif route in self._runtime.learned and not is_websocket and not self._exchange.is_streamed:
             self._exchange.handed_over = HANDED_OVER
         elif ask := self._runtime.asks.before_handler(route, self._exchange.asks):
             self._exchange.handed_over = ASK + ask
