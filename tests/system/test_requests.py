@@ -3,10 +3,13 @@
 import asyncio
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from tests.support.basics import wait_until
 from tests.support.client import refuses, request
+from tests.support.gate import Gate
 from tests.support.system import System
 from tests.support.websocket import websocket
 
@@ -94,6 +97,36 @@ def test_a_websocket_of_an_instance_that_stops_is_closed_with_going_away(sturdy:
     assert asyncio.run(talk(sturdy)) == 1001
     stopped = next(port for port in sturdy.instances("fast") if refuses(port))
     assert sturdy.supervisor("startProcess", f"fast:fast-{stopped}")
+
+
+def test_a_websocket_that_reaches_an_instance_which_drains_goes_to_another_one(
+    sturdy: System, gate: Gate, background: ThreadPoolExecutor
+) -> None:
+    """Over a connection that nginx has kept open."""
+
+    async def served_by(count: int) -> set[str]:
+        pools = set()
+        for _ in range(count):
+            async with websocket(f"ws://127.0.0.1:{sturdy.port}/talk") as connection:
+                await connection.write_message("hello")
+                assert await connection.read_message() == "hello"
+                assert connection.headers
+                pools.add(connection.headers["X-Served-By"])
+        return pools
+
+    waiting = background.submit(sturdy.get, gate("/wait"))
+    gate.wait_for(1)
+    (port,) = [port for port in sturdy.instances("fast") if sturdy.pid_of("fast", port) in gate.entered]
+    name = f"fast:fast-{port}"
+    for _ in range(20):  # connections that nginx keeps
+        list(background.map(lambda _: sturdy.get("/path"), range(8)))
+    assert sturdy.supervisor("stopProcess", name, False)
+    wait_until(lambda: refuses(port))
+    assert f"fast:{port}" not in asyncio.run(served_by(20))
+    gate.open()
+    assert waiting.result().text == "released"
+    wait_until(lambda: sturdy.supervisor("getProcessInfo", name)["statename"] == "STOPPED")
+    assert sturdy.supervisor("startProcess", name)
 
 
 def test_the_admin_port_is_bound_to_loopback_only(system: System) -> None:
