@@ -3,6 +3,7 @@
 import asyncio
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -116,6 +117,35 @@ def test_lines_of_both_pipes_arrive_whole_and_all_of_them(tmp_path: Path) -> Non
     *lines, last, after = re.split("\n|(?=, and then)", done.stdout.strip())
     assert sorted([*lines, last]) == sorted([*expected, "has no end", "is the last of the pipe"])
     assert after == ", and then stdout as it was"
+
+
+MANY_LINES = """
+import os, sys
+from pathlib import Path
+from deploy.supervise.output import Output
+from slowpool.config import Config
+
+with Output(Config(), Path(sys.argv[1])):
+    os.write(1, b"a line\\n" * 30_000)
+    sys.stdin.read()
+"""
+
+
+def test_a_stdout_that_another_process_has_made_non_blocking_gets_everything(tmp_path: Path) -> None:
+    readable, writable = os.pipe()
+    os.set_blocking(writable, False)
+    command = [sys.executable, "-c", MANY_LINES, str(tmp_path / "pipe")]
+    with (
+        open(readable, "rb") as stdout,
+        subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=writable) as process,
+    ):
+        os.close(writable)
+        poll = select.poll()
+        poll.register(stdout, select.POLLIN)
+        assert poll.poll(30_000)  # it cannot take all of it at once
+        assert process.stdin
+        process.stdin.close()
+        assert stdout.read() == b"a line\n" * 30_000
 
 
 async def answers(port: int) -> Counter[int]:
