@@ -12,12 +12,12 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
 from deploy.supervise.checks import CheckFailed, check_app, check_nginx
 from deploy.supervise.nginx_choice import choose_nginx
+from deploy.supervise.output import Output
 from deploy.supervise.probe import is_ok
 from deploy.supervise.rpc import CONTAINER_RUN_DIR, supervisor_api
 from deploy.supervise.stop import Signals, say, stop
@@ -38,7 +38,7 @@ OPEN_FILES = 65536
 """The soft limit of open files, if the hard limit allows it. Each connection is one, and the usual soft limit
 of 1024 dates from select(2)."""
 
-NGINX_ENVIRON = {"ADMIN_ADDRESS": "127.0.0.1", "RESOLVER": ""}
+NGINX_ENVIRON = {"ADMIN_ADDRESS": "127.0.0.1", "RESOLVER": "", "ACCESS_LOG": "access_log"}
 """As in deploy/programs/nginx.conf."""
 
 SOCKET_PATH_MAX = 90
@@ -113,19 +113,25 @@ def _run_local(config: Config) -> int:
         raise ConfigError(f"the path {ROOT} is too long for a Unix socket; move the project to a shorter one")
     environ = _environ(config, folder, programs="*", address="127.0.0.1")
     environ |= choose_nginx({**environ, **NGINX_ENVIRON}, folder)
-    check_nginx({**environ, **NGINX_ENVIRON})
-    check_app(config.app, environ)
-    Run.note(folder, config)
-    signals = Signals()
+    with Output(config, folder / "nginx" / NGINX_ENVIRON["ACCESS_LOG"]):
+        check_nginx({**environ, **NGINX_ENVIRON})
+        check_app(config.app, environ)
+        Run.note(folder, config)
+        signals = Signals()
+        status = _run_until_stopped(config, instances, environ, signals)
+    if not signals.stop:
+        print("slowpool: stopped because a program could not run; the lines above say why", file=sys.stderr)
+        return status or 1
+    return status
+
+
+def _run_until_stopped(
+    config: Config, instances: list[Instance], environ: dict[str, str], signals: Signals
+) -> int:
+    """Run supervisor until a signal comes or it ends; return its exit status."""
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # inherited: stop() sends it to instances that still start
-    supervisor = subprocess.Popen(
-        SUPERVISORD,
-        env=environ,
-        start_new_session=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-    threading.Thread(target=_pass_on, args=(supervisor,), daemon=True).start()
+    # It would not survive the loss of a terminal: both are the pipe of Output.
+    supervisor = subprocess.Popen(SUPERVISORD, env=environ, start_new_session=True, stderr=1)
     settled_at = time.monotonic() + SETTLE_SECONDS
 
     probes = [(instance.port, "/-/readyz") for instance in instances]
@@ -139,11 +145,10 @@ def _run_local(config: Config) -> int:
         time.sleep(0.1)
     if signals.stop:
         try:
-            return stop(supervisor, lambda: supervisor_api(folder), config, signals, settled_at)
+            return stop(supervisor, lambda: supervisor_api(run_dir(config)), config, signals, settled_at)
         finally:
             supervisor.terminate()  # if an exception has left it running
-    print("slowpool: stopped because a program could not run; the lines above say why", file=sys.stderr)
-    return supervisor.returncode or 1
+    return supervisor.returncode or 0
 
 
 def _check_ports(config: Config, instances: list[Instance]) -> None:
@@ -165,14 +170,6 @@ def _check_ports(config: Config, instances: list[Instance]) -> None:
                     f"port {port} ({name}) is not available: {error.strerror}; choose another, such as "
                     f"{name}={port + 1000} ./deploy/local"
                 ) from error
-
-
-def _pass_on(supervisor: subprocess.Popen[bytes]) -> None:
-    """Copy supervisor's output to stdout; supervisor itself would not survive the loss of its terminal."""
-    assert supervisor.stdout
-    while data := os.read(supervisor.stdout.fileno(), 65536):
-        with contextlib.suppress(OSError):
-            os.write(1, data)
 
 
 def _public_url(config: Config) -> str:

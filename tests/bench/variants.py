@@ -17,7 +17,7 @@ def without_loop_watch() -> None:
 
 
 def without_access_log() -> None:
-    RequestTracker.begin = RequestTracker.end = lambda *_: None  # type: ignore[method-assign,assignment]
+    RequestTracker.begin = RequestTracker.end = lambda *_, **__: None  # type: ignore[method-assign,assignment]
 
 
 VARIANTS = {

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 from deploy.generate import NGINX, default
 from deploy.supervise import replace_containers
@@ -49,6 +50,15 @@ def test_the_instances_get_every_setting_but_those_that_only_nginx_reads() -> No
         assert passed.keys() == DEFAULTS.keys()
         assert {name for name, value in passed.items() if value == ""} == of_nginx  # whatever .env has
         assert (passed["FAST_HOST"], passed["SLOW_HOST"]) == ("fast", "slow")
+
+
+@pytest.mark.parametrize(
+    "file", [COMPOSE, ROOT / "deploy" / "swarm" / "stack.yml"], ids=lambda file: file.name
+)
+def test_the_log_of_every_service_is_bounded_and_holds_up_nothing(file: Path) -> None:
+    for service in yaml.safe_load(file.read_text())["services"].values():
+        assert service["logging"]["options"]["mode"] == "non-blocking"
+        assert {"max-size", "max-file"} <= service["logging"]["options"].keys()
 
 
 def test_nginx_gets_what_it_renders_from() -> None:

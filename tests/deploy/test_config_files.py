@@ -127,6 +127,13 @@ def test_a_supervisor_file_has_only_keys_that_supervisor_knows(file: Path) -> No
         assert set(parser[section]) <= set(known.split()), section
 
 
+def test_nginx_is_checked_with_the_environment_that_supervisor_gives_it() -> None:
+    parser = configparser.ConfigParser(interpolation=None, inline_comment_prefixes=(";", "#"))
+    parser.read(ROOT / "deploy" / "programs" / "nginx.conf")
+    given = re.findall(r'(\w+)="([^"]*)"', parser["program:nginx"]["environment"])
+    assert dict(given) == run.NGINX_ENVIRON
+
+
 @pytest.mark.parametrize(
     ("programs", "expected"),
     [

@@ -7,6 +7,7 @@ import random
 import re
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,11 +15,23 @@ import pytest
 from slowpool.config import Pool
 from tests.apps import logged
 from tests.support.basics import wait_until
-from tests.support.client import request
+from tests.support.client import Response, request
 from tests.support.process import Instance
 from tests.support.websocket import websocket
 
 SECRET = "do-not-log-this"
+
+ODD_ROUTES = """
+from tornado.routing import AnyMatches
+from tornado.web import Application, RequestHandler
+
+class Straße(RequestHandler):  # by no rule with a path, so its name is the route
+    def get(self):
+        self.write("a page")
+
+def make_app():
+    return Application([(AnyMatches(), Straße)])
+"""
 
 
 @pytest.fixture
@@ -50,6 +63,33 @@ def test_a_request_is_one_object_with_its_id_route_status_and_times(slow: Instan
     assert 0 < entry["run_seconds"] < entry["seconds"]
     assert entry["queue_seconds"] >= 0
     assert entry["time"].endswith("+00:00")
+
+
+def test_behind_nginx_only_a_500_has_a_line_and_nginx_is_told_what_to_log(slow: Instance) -> None:
+    def get(path: str, request_id: str) -> Response:
+        return request(slow.port, path, headers={"X-Slowpool-Public": "1", "X-Request-ID": request_id})
+
+    answered = get("/slow/task/own_pid", "answered")
+    assert answered.headers["X-Slowpool-Route"] == "/slow/task/{}"
+    for name in ("queue", "run"):
+        (milliseconds,) = re.findall(rf"{name};dur=([\d.]+)", answered.headers["Server-Timing"])
+        told = float(answered.headers[f"X-Slowpool-{name}-Seconds"])
+        assert told == pytest.approx(float(milliseconds) / 1000, abs=0.0002)
+    failed = get("/slow/task/raises", "failed")
+    assert (failed.status, failed.headers["X-Slowpool-Route"]) == (500, "/slow/task/{}")
+    assert get("/nothing", "nowhere").headers["X-Slowpool-Route"] == ""
+    wait_for_answer_to_be_logged(slow)
+    (entry,) = [entry for entry in entries(slow) if entry["logger"] == "slowpool.access"]
+    assert (entry["request_id"], entry["status"], entry["level"]) == ("failed", 500, "ERROR")
+    without = slow.get("/slow/task/own_pid").headers
+    assert not [name for name in without if name.lower().startswith("x-slowpool")]
+
+
+def test_a_route_of_any_characters_is_told_in_ascii(tmp_path: Path) -> None:
+    (tmp_path / "odd.py").write_text(ODD_ROUTES)
+    with Instance(path=tmp_path, APP="odd:make_app") as instance:
+        response = request(instance.port, "/", headers={"X-Slowpool-Public": "1"})
+        assert (response.status, response.headers["X-Slowpool-Route"]) == (200, r"Stra\xdfe")
 
 
 def test_what_a_worker_prints_has_the_id_of_its_request(slow: Instance) -> None:

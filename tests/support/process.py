@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import IO, Self
 
 import psutil
 
@@ -39,6 +39,7 @@ class Process:
         cwd: Path,
         env: Mapping[str, str],
         stdin: int = subprocess.DEVNULL,
+        stdout: IO[bytes] | None = None,
     ) -> None:
         self._output = tempfile.NamedTemporaryFile(prefix="slowpool-test-")  # noqa: SIM115  # in __exit__
         self._popen = subprocess.Popen(
@@ -46,8 +47,8 @@ class Process:
             cwd=cwd,
             env=dict(env),
             stdin=stdin,
-            stdout=self._output,
-            stderr=subprocess.STDOUT,
+            stdout=stdout or self._output,
+            stderr=self._output,
             start_new_session=True,
         )
 

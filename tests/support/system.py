@@ -9,7 +9,7 @@ import subprocess
 import uuid
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from xmlrpc.client import ServerProxy
 
 import psutil
@@ -33,6 +33,7 @@ class System(Process):
         *,
         harmed: bool = False,
         left_to_file: Collection[str] = (),
+        stdout: IO[bytes] | None = None,
         **settings: object,
     ) -> None:
         self.settings = {**system_ports(settings), **settings}
@@ -44,7 +45,7 @@ class System(Process):
         self.env = {**environment(self.settings), **self.family.environment}
         for name in left_to_file:
             del self.env[name]
-        super().__init__([folder / "deploy" / "local"], folder, self.env)
+        super().__init__([folder / "deploy" / "local"], folder, self.env, stdout=stdout)
 
     def wait_until_up(self) -> None:
         self.wait_for_output(r"^slowpool: is up, at https?://[\w.-]+:\d+/$", timeout=110)

@@ -105,10 +105,10 @@ class Run:
         ]
         assert not wrong, "\n".join(["", *wrong])
 
-    def log(self, logger: str) -> list[dict[str, Any]]:
-        """The lines of one logger."""
+    def log(self) -> list[dict[str, Any]]:
+        """The lines of nginx."""
         lines = [json.loads(line) for line in self.output.splitlines() if line.startswith("{")]
-        return [line for line in lines if line["logger"] == logger]
+        return [line for line in lines if line["logger"] == "nginx"]
 
 
 @pytest.fixture(scope="module")
@@ -168,13 +168,16 @@ def test_no_part_of_a_body_has_run(behind_nginx: Run) -> None:
     assert not [str(seen) for seen in behind_nginx.seen if re.fullmatch("/(fast|slow)/smuggled", seen.target)]
 
 
-def test_nginx_and_the_instances_count_the_same_requests(behind_nginx: Run) -> None:
-    nginx = [line for line in behind_nginx.log("nginx") if "status" in line]  # without its errors
-    nginx = [line for line in nginx if not line["path"].startswith("/-/")]  # which an instance does not log
-    answered = Counter(line["request_id"] for line in behind_nginx.log("slowpool.access"))
-    assert answered.total() > len(FRAMING)
-    assert answered - Counter(line["request_id"] for line in nginx if line["upstream"]) == Counter()
-    assert Counter(line["request_id"] for line in nginx if line["instance"]) - answered == Counter()
+def test_nginx_logs_each_request_that_an_instance_has_seen_and_no_other_as_its_answer(
+    behind_nginx: Run,
+) -> None:
+    nginx = [line for line in behind_nginx.log() if "status" in line]  # without its errors
+    seen = Counter(request.id for request in behind_nginx.seen)
+    assert seen.total() > len(FRAMING)
+    assert seen - Counter(line["request_id"] for line in nginx if line["upstream"]) == Counter()
+    answered = [line for line in nginx if line["instance"] and line["status"] == 200]
+    assert Counter(line["request_id"] for line in answered) - seen == Counter()
+    assert {line["route"] for line in answered} == {".*"}
 
 
 def test_an_instance_sees_the_client_as_nginx_has_seen_it(behind_nginx: Run) -> None:

@@ -1,7 +1,7 @@
 """What a request carries through nginx: its id, its client, its upgrade to a WebSocket."""
 
 import asyncio
-import json
+import contextlib
 import re
 from concurrent.futures import ThreadPoolExecutor
 
@@ -39,7 +39,9 @@ def test_a_request_without_an_id_gets_one_of_its_own(system: System) -> None:
 
 
 @pytest.mark.parametrize("target", ["/fast?id=secret", "/slow_threaded?id=secret&n=9"])
-def test_the_logs_of_nginx_and_of_the_instance_have_the_same_id(system: System, target: str) -> None:
+def test_a_request_has_one_line_in_the_log_with_what_nginx_and_the_instance_know(
+    system: System, target: str
+) -> None:
     response = system.get(target)
     request_id = response.headers["X-Request-ID"]
     entry = system.access_log(request_id)
@@ -52,9 +54,13 @@ def test_the_logs_of_nginx_and_of_the_instance_have_the_same_id(system: System, 
     assert entry["upstream"] == f"127.0.0.1:{port}"
     assert entry["upstream_status"] == "200"
     assert float(entry["upstream_seconds"]) <= entry["seconds"] + 0.001
-    line = json.loads(system.wait_for_output(rf"slowpool\.access.*{request_id}"))
-    assert (line["pool"], line["instance"]) == (pool, f"{pool}:{port}")
-    assert (line["status"], line["method"], line["route"]) == (200, "GET", path)
+    assert (entry["instance"], entry["handed_over_by"]) == (f"{pool}:{port}", "")
+    assert entry["route"] == path
+    ran = path == "/slow_threaded"
+    times = re.findall(r"dur=([\d.]+)", response.headers["Server-Timing"]) if ran else []
+    logged = [entry[name] for name in ("queue_seconds", "run_seconds")]
+    assert logged == ([pytest.approx(float(ms) / 1000, abs=0.0002) for ms in times] if ran else [None, None])
+    assert system.output.count(request_id) == 1
     assert "secret" not in system.output
 
 
@@ -105,14 +111,16 @@ def test_a_websocket_that_reaches_an_instance_which_drains_goes_to_another_one(
     """Over a connection that nginx has kept open."""
 
     async def served_by(count: int) -> set[str]:
-        pools = set()
-        for _ in range(count):
-            async with websocket(f"ws://127.0.0.1:{sturdy.port}/talk") as connection:
+        instances = set()
+        async with contextlib.AsyncExitStack() as opened:
+            for _ in range(count):
+                url = f"ws://127.0.0.1:{sturdy.port}/talk"
+                connection = await opened.enter_async_context(websocket(url))
                 await connection.write_message("hello")
                 assert await connection.read_message() == "hello"
                 assert connection.headers
-                pools.add(connection.headers["X-Served-By"])
-        return pools
+                instances.add(connection.headers["X-Served-By"])
+        return instances
 
     waiting = background.submit(sturdy.get, gate("/wait"))
     gate.wait_for(1)

@@ -37,7 +37,7 @@ def test_a_client_that_goes_away_frees_the_worker_and_all_that_it_has_started(
     for pid in (int(before), *children):
         wait_until(lambda pid=pid: not runs(pid))  # type: ignore[misc]  # mypy: the default's type
     assert zoo.access_log("gone")["status"] == 499
-    zoo.wait_for_output('"499 GET /slow/children .*"gone"')
+    zoo.wait_for_output('whose job was given up".*"gone"')
     assert zoo.get("/slow/zoo/own_pid").text != before
 
 

@@ -108,6 +108,13 @@ def test_the_table_of_metrics_is_that_of_an_instance() -> None:
     assert shown == {"process_*" if name.startswith("process_") else name for name in names}
 
 
+def test_the_table_of_the_access_log_has_every_field_of_a_line() -> None:
+    text = (ROOT / "nginx" / "http" / "logging.conf").read_text()
+    logged = re.findall(r'"(\w+)":', text[text.index("log_format json") : text.index("log_format console")])
+    cells = table_cells(section(DEPLOY, "The log"), 0)
+    assert sorted(name for cell in cells for name in re.findall(r"`(\w+)`", cell)) == sorted(logged)
+
+
 def test_the_tables_of_guarantees_are_those_of_the_fault_schedule() -> None:
     figures = json.loads((ROOT / "tests" / "bench" / "FAULTS.json").read_text())
     on_swarm = {"swarm": figures.pop("swarm")}

@@ -22,32 +22,38 @@ JSON_NAMES = {"levelname": "level", "name": "logger", "exc_info": "exception"}
 def set_up(config: Config, pool: str, instance: str, stream: TextIO = sys.stdout) -> None:
     """Log to the stream from now on, in the format and from the level of the settings.
 
-    A line has what its call gives as ``extra``: ``request_id``, ``route``, ``seconds`` and the like, but for
-    the names that each line has.
+    See ``formatter`` for a line.
     """
     if isinstance(stream, io.TextIOWrapper):
         stream.reconfigure(encoding="utf-8")  # the locale may have another encoding
     handler = logging.StreamHandler(stream)
     handler.addFilter(_without_query)
-    if config.log_format == "json":
-        handler.setFormatter(
-            _Json(
-                "{levelname}{name}{message}",
-                style="{",
-                rename_fields=JSON_NAMES,
-                static_fields={"pool": pool, "instance": instance},
-                timestamp="time",
-                reserved_attrs=[*RESERVED_ATTRS, *JSON_NAMES.values(), "pool", "instance", "time"],
-            )
-        )
-    else:
-        text = f"%(asctime)s %(levelname)s {instance} %(name)s [%(request_id)s] %(message)s"
-        handler.setFormatter(_Console(text, defaults={"request_id": "-"}))
+    handler.setFormatter(formatter(config, pool, instance))
     logging.captureWarnings(True)
-    # slowpool.access has a line for each request. An application that wants Tornado's adds a handler here.
+    # nginx or slowpool.access has a line for each request. An application that wants Tornado's adds a
+    # handler here.
     logging.getLogger("tornado.access").addHandler(logging.NullHandler())
     logging.getLogger("tornado.access").propagate = False
     logging.basicConfig(level=config.log_level.upper(), handlers=[handler])
+
+
+def formatter(config: Config, pool: str, instance: str) -> logging.Formatter:
+    """Makes lines in the format of the settings.
+
+    A line has what its call gives as ``extra``: ``request_id``, ``route``, ``seconds`` and the like, but for
+    the names that each line has.
+    """
+    if config.log_format == "json":
+        return _Json(
+            "{levelname}{name}{message}",
+            style="{",
+            rename_fields=JSON_NAMES,
+            static_fields={"pool": pool, "instance": instance},
+            timestamp="time",
+            reserved_attrs=[*RESERVED_ATTRS, *JSON_NAMES.values(), "pool", "instance", "time"],
+        )
+    text = f"%(asctime)s %(levelname)s {instance} %(name)s [%(request_id)s] %(message)s"
+    return _Console(text, defaults={"request_id": "-"})
 
 
 def _without_query(record: logging.LogRecord) -> bool:

@@ -1,4 +1,4 @@
-"""RequestTracker: counts each request in and out, and logs its answer."""
+"""RequestTracker: counts each request in and out, and logs the answers that nginx does not log."""
 
 import logging
 from collections.abc import Mapping
@@ -29,15 +29,20 @@ class RequestTracker:
         seconds: float,
         request_id: str,
         times: Mapping[str, float],
+        *,
+        behind_nginx: bool,
     ) -> None:
         """Count an answer and log it, with ``times`` in seconds by their names in the log.
 
-        The line has the route but neither path nor query, which may hold personal data.
+        nginx logs each answer that passes through it; of these only a 500 has a line here too, beside its
+        traceback. The line has the route but neither path nor query, which may hold personal data.
         """
         self.active -= 1
         if method not in RequestHandler.SUPPORTED_METHODS:
             method = "_OTHER"
         self._metrics.request(method, route, status, seconds)
+        if behind_nginx and status != 500:
+            return
         extra = {
             "request_id": request_id,
             "method": method,

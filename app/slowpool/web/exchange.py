@@ -21,6 +21,7 @@ from slowpool.config import Pool
 from slowpool.errors import CannotHandOver, RequestError
 from slowpool.http.request import request_id
 from slowpool.instance import Runtime, State
+from slowpool.observe.untrusted import MAX_TEXT, loggable
 from slowpool.web.problems import set_problem
 from slowpool.workers.job import Job
 
@@ -32,6 +33,10 @@ ELAPSED = "X-Slowpool-Elapsed"  # seconds since the first instance received the 
 STREAMED = "X-Slowpool-Streamed"  # nginx does not keep the body, so it cannot be sent to the slow pool
 ASKS = "X-Slowpool-Asks"  # what nginx can still ask the slow instances for, see Asks
 
+# nginx logs these (nginx/http/logging.conf), and the client sees none of them.
+ROUTE = "X-Slowpool-Route"
+TIMES = {"queue_seconds": "X-Slowpool-Queue-Seconds", "run_seconds": "X-Slowpool-Run-Seconds"}
+
 HANDED_OVER = "@handed_over"
 """nginx's location for requests that are handed over to the slow pool."""
 
@@ -42,7 +47,7 @@ ASKED = "@asked"
 """nginx's location for requests that this instance takes after an ask."""
 
 ELSEWHERE = {pool: f"@{pool}_elsewhere" for pool in Pool}
-"""nginx's locations for WebSockets that reach an instance which drains: another one of the pool takes them."""
+"""nginx's locations for WebSockets that reach a draining instance: another one of the pool takes them."""
 
 LOOK_SECONDS = 1.0
 """How often the connection of a WebSocket with a job is looked at."""
@@ -119,6 +124,7 @@ class Exchange(httputil.HTTPConnection):
             chunk = self._completed(error, headers, chunk)
         headers["X-Served-By"] = str(self.runtime.instance)
         headers["X-Request-ID"] = self.request_id
+        self._tell_nginx(headers)
         headers.pop("X-Accel-Redirect", None)  # nginx would look for a location of that name
         # When draining, nginx opens its next connection to another instance. Before the end of the body,
         # Tornado closes the connection after the answer, without saying so.
@@ -244,12 +250,25 @@ class Exchange(httputil.HTTPConnection):
         elapsed_seconds = time.monotonic() - self.arrived_at
         headers = HTTPHeaders({"X-Accel-Redirect": self.handed_over, ELAPSED: f"{elapsed_seconds:.3f}"})
         headers["X-Served-By"] = str(self.runtime.instance)
+        self._tell_nginx(headers)
         headers["Content-Length"] = "0"
         if self.runtime.state is State.DRAINING:
             headers["Connection"] = "close"
         self._inner.write_headers(httputil.ResponseStartLine("HTTP/1.1", 200, "OK"), headers, b"")
         self._inner.finish()
         self._end(0)
+
+    def _tell_nginx(self, headers: HTTPHeaders) -> None:
+        """Add what nginx's line about the request has from here."""
+        if self.route is None or not self.is_public:
+            return
+        headers[ROUTE] = loggable(self.route, keep="").encode("ascii", "backslashreplace").decode()[:MAX_TEXT]
+        for name, seconds in self._times().items():
+            headers[TIMES[name]] = f"{seconds:.4f}"
+
+    def _times(self) -> dict[str, float]:
+        """Seconds of its jobs by their names in the log; empty without one that has ended."""
+        return self.job_seconds if "Server-Timing" in self.answer_headers else {}
 
     def _completed(self, error: RequestError, headers: HTTPHeaders, chunk: bytes | None) -> bytes | None:
         """The first chunk of a handler's answer to one of slowpool's errors; completes its headers."""
@@ -281,8 +300,15 @@ class Exchange(httputil.HTTPConnection):
                 self.runtime.requests.ask(self.handed_over.removeprefix(ASK))
             return
         seconds = time.monotonic() - self.arrived_at
-        times = self.job_seconds if "Server-Timing" in self.answer_headers else {}
-        self.runtime.requests.end(self.method, self.route, status, seconds, self.request_id, times)
+        self.runtime.requests.end(
+            self.method,
+            self.route,
+            status,
+            seconds,
+            self.request_id,
+            self._times(),
+            behind_nginx=self.is_public,
+        )
 
 
 def _is_called_by(function: Callable[..., Any]) -> bool:
