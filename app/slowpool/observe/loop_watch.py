@@ -16,6 +16,7 @@ from tornado.web import RequestHandler
 from tornado.websocket import WebSocketHandler
 
 from slowpool.linux.scheduling import run_delay_seconds
+from slowpool.observe.heartbeat import Heartbeat
 from slowpool.observe.learned import LearnedRoutes
 from slowpool.observe.metrics import Metrics
 
@@ -49,9 +50,12 @@ class LoopWatch:
     not count, or a busy machine would make every route slow.
     """
 
-    def __init__(self, metrics: Metrics, learned: LearnedRoutes, budget_seconds: float) -> None:
+    def __init__(
+        self, metrics: Metrics, learned: LearnedRoutes, heartbeat: Heartbeat, budget_seconds: float
+    ) -> None:
         self._metrics = metrics
         self._learned = learned
+        self._heartbeat = heartbeat
         self._budget_seconds = budget_seconds
         self._loop = asyncio.get_running_loop()
         self._thread_id = threading.get_ident()
@@ -59,6 +63,7 @@ class LoopWatch:
         self._run_delay = 0.0  # in seconds, at the last beat
         self._block: Block | None = None
         self._stopped = threading.Event()
+        self._heartbeat.beat()  # before a request can block
         self._due = self._loop.time()
         self._timer = self._loop.call_at(self._due, self._beat)
         if budget_seconds:
@@ -70,6 +75,7 @@ class LoopWatch:
         self._timer.cancel()
 
     def _beat(self) -> None:
+        self._heartbeat.beat()
         now = self._loop.time()
         late_seconds = max(0.0, now - self._due)
         self._metrics.sample(late_seconds)
