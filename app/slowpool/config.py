@@ -106,6 +106,12 @@ class Config(BaseSettings):
         description="open requests per client address, where each stream of HTTP/2 counts; "
         "more are answered 429; 0: no limit",
     )
+    client_uploads: Limit = Field(
+        5,
+        description="open requests per client address with a body of 250 KB or more, or of unknown length, "
+        "each of which may occupy `MAX_BODY_BYTES` in nginx's `/tmp`; 20 times as many with 10 to 250 KB; "
+        "more are answered 429; 0: no limit",
+    )
     admin_password_file: File = Field(
         "", description="file with the password of the admin server, for user `admin`; empty: no password"
     )
