@@ -26,7 +26,7 @@ class Heartbeat:
             log.warning("the watchdog cannot see whether the event loop runs: %s", error)
 
     def beat(self) -> None:
-        """Note that the instance makes progress: its event loop runs, or it begins a request."""
+        """Note that the instance makes progress: its event loop runs, or it begins or ends a request."""
         INSTANT.pack_into(self._instant, 0, time.monotonic())
 
 

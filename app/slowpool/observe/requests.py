@@ -38,6 +38,7 @@ class RequestTracker:
         The line has the route but neither path nor query, which may hold personal data.
         """
         self.active -= 1
+        self._heartbeat.beat()
         if method not in RequestHandler.SUPPORTED_METHODS:
             method = "_OTHER"
         self._metrics.request(method, route, status, seconds)
