@@ -5,6 +5,7 @@ import os
 import sys
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -32,9 +33,14 @@ Prefixes = Annotated[
 ]
 
 
+def supervised_dir() -> Path | None:
+    """The run directory of the supervisor that runs this process; none without one."""
+    return Path(folder) if (folder := os.environ.get("SLOWPOOL_RUN_DIR")) else None
+
+
 def env_file() -> str | None:
     """The file of settings; none for a program of deploy/supervise, whose settings are those of its start."""
-    return None if "SLOWPOOL_RUN_DIR" in os.environ else ".env"
+    return None if supervised_dir() else ".env"
 
 
 class Pool(StrEnum):
@@ -98,6 +104,12 @@ class Config(BaseSettings):
     client_connections: Limit = Field(
         0,
         description="open requests per client address, where each stream of HTTP/2 counts; "
+        "more are answered 429; 0: no limit",
+    )
+    client_uploads: Limit = Field(
+        5,
+        description="open requests per client address with a body of 250 KB or more, or of unknown length, "
+        "each of which may occupy `MAX_BODY_BYTES` in nginx's `/tmp`; 20 times as many with 10 to 250 KB; "
         "more are answered 429; 0: no limit",
     )
     admin_password_file: File = Field(

@@ -9,7 +9,8 @@ from typing import Any
 from tornado.web import Application
 from tornado.websocket import WebSocketHandler
 
-from slowpool.config import Config, Instance, Pool
+from slowpool.config import Config, Instance, Pool, supervised_dir
+from slowpool.observe.heartbeat import Heartbeat
 from slowpool.observe.learned import LearnedRoutes
 from slowpool.observe.metrics import Metrics
 from slowpool.observe.requests import RequestTracker
@@ -46,8 +47,9 @@ class Runtime:
         self.instance = instance
         self.state = State.STARTING
         self.started_at = time.time()
+        self.heartbeat = Heartbeat(supervised_dir(), instance.port)
         self.metrics = Metrics(instance.pool, config.slow_timeout_seconds)
-        self.requests = RequestTracker(self.metrics)
+        self.requests = RequestTracker(self.metrics, self.heartbeat)
         self.learned = LearnedRoutes(config.slow_learn_seconds if instance.pool is Pool.FAST else 0)
         self.workers = WorkerPool(config, self.metrics)
         self.asks = Asks(self.workers)

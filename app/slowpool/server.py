@@ -110,7 +110,7 @@ async def _serve_until_stopped(runtime: Runtime, app: Application, stop: "_Stop"
     runtime.state = State.READY
     # A slow instance may block.
     budget_seconds = 0 if own.pool is Pool.SLOW else config.fast_block_budget_seconds
-    loop_watch = LoopWatch(runtime.metrics, runtime.learned, budget_seconds)
+    loop_watch = LoopWatch(runtime.metrics, runtime.learned, runtime.heartbeat, budget_seconds)
     log.info("%s is ready", own)
     if reload:
         autoreload.start()

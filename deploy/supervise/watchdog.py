@@ -1,9 +1,11 @@
 """supervisor's event listener: logs each change of a program's state and keeps the programs healthy.
 
-- A program that is FATAL, or that exits again and again without ever answering, shuts everything down. The
+- A program that is FATAL, or that exits again and again without ever being ready, shuts everything down. The
   engine then restarts the container, instead of leaving one that is up and does nothing.
-- A hung instance is killed, since it would not react to SIGTERM. Clients can make a handler block as often
-  as they like, so these kills never shut everything down.
+- A hung instance is killed, since it would not react to SIGTERM. It is hung when it neither answers nor makes
+  progress; an instance that makes progress is busy.
+- Clients can make a handler block, or end its process, as often as they like. So neither these kills nor the
+  end of an instance that was ready shuts everything down.
 - An instance that has grown too large is drained and restarted.
 - The process group of an exited program is killed: the workers of a killed nginx would keep its ports.
 """
@@ -11,6 +13,7 @@
 import contextlib
 import http.client
 import logging
+import math
 import os
 import resource
 import signal
@@ -19,6 +22,8 @@ import threading
 import time
 import xmlrpc.client  # nosec B411  # only supervisor answers
 from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,26 +34,48 @@ from deploy.supervise.probe import status_of
 from deploy.supervise.restart import RestartError, restart
 from slowpool.config import Config, Pool
 from slowpool.observe import logs
+from slowpool.observe.heartbeat import last_beat
 
 PROBE_INTERVAL_SECONDS = 1.0
 FAST_HUNG_SECONDS = 10.0
-"""A fast instance that does not answer ``/-/livez`` for this long is hung."""
+"""A fast instance that neither answers ``/-/livez`` nor makes progress for this long is hung."""
 SLOW_HUNG_MARGIN_SECONDS = 30.0
 """A slow instance may compute inline for the timeout of a job, and this much longer."""
 NGINX_HUNG_SECONDS = 30.0
 """nginx of a local run; it answers at once or not at all."""
+BUSY_SECONDS = 300.0
+"""An instance that makes progress may leave a probe without an answer for this much longer. Then something
+other than its load keeps it from answering."""
 
 MAX_EXITS_IN_VAIN = 4
-"""Exits of a program in a row without an answer in between. supervisor itself counts only those within a
-second of the start. Kills of a hung instance do not count."""
+"""Exits of a program in a row in which it was never ready. supervisor itself counts only those within a
+second of the start. Kills of a hung program do not count."""
 
 log = logging.getLogger("watchdog")
 
 exits_in_vain: Counter[str] = Counter()
-killed: dict[str, int] = {}
-"""Program -> the process that was last killed because it hung."""
+started_at: dict[str, float] = {}
+"""Program -> when it was last started, on the monotonic clock."""
+killed: set[int] = set()
+"""The processes that were killed because they hung, and that supervisor has not reported yet."""
 restarting = threading.Lock()
 """Held while an instance is restarted because of its size."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program with a port, and how it is watched; ``max_rss_bytes`` of 0 is no limit."""
+
+    name: str
+    port: int
+    path: str
+    hung_seconds: float
+    max_rss_bytes: int = 0
+
+    @property
+    def progress_at(self) -> float:
+        """When it last made progress, on the monotonic clock; 0 if that is unknown, as for nginx."""
+        return last_beat(Path(os.environ["SLOWPOOL_RUN_DIR"]), self.port)
 
 
 def main() -> None:
@@ -56,7 +83,9 @@ def main() -> None:
     config = Config.load()
     programs = os.environ["SLOWPOOL_PROGRAMS"]
     logs.set_up(config, "" if programs == "*" else programs, "watchdog", sys.stderr)
-    _start_watching(config, programs)
+    watched = {program.name: program for program in _watched(config, programs)}
+    for program in watched.values():
+        threading.Thread(target=_watch, args=(program,), daemon=True).start()
     shutting_down = False
     while True:
         headers, payload = childutils.listener.wait(sys.stdin, sys.stdout)
@@ -66,58 +95,89 @@ def main() -> None:
         pid = int(event.get("pid", 0))
         level = logging.INFO if state == "STARTING" or event.get("expected") == "1" else logging.WARNING
         log.log(level, "%s is %s", name, state, extra={"pid": pid})
+        was_ready = name in watched and watched[name].progress_at > started_at.get(name, math.inf)
+        if state == "STARTING":
+            started_at[name] = time.monotonic()
         if state == "EXITED":
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGKILL)  # supervisor makes each program the leader of a group
-            if killed.pop(name, 0) != pid:
-                exits_in_vain[name] += 1
-        if not shutting_down and (state == "FATAL" or exits_in_vain[name] >= MAX_EXITS_IN_VAIN):
+            if pid in killed:
+                killed.discard(pid)
+            else:
+                exits_in_vain[name] = 0 if was_ready else exits_in_vain[name] + 1
+        if shutting_down:
+            pass
+        elif state == "FATAL" and was_ready:
+            log.error("%s has ended again and again soon after it was ready: starting it again", name)
+            _unless_shutting_down(lambda supervisor: supervisor.startProcess(name, False))  # noqa: B023
+        elif state == "FATAL" or exits_in_vain[name] >= MAX_EXITS_IN_VAIN:
             log.error("%s cannot be kept running: shutting everything down", name)
-            _shut_down()
+            _unless_shutting_down(lambda supervisor: supervisor.shutdown())
             shutting_down = True
         childutils.listener.ok(sys.stdout)
 
 
-def _start_watching(config: Config, programs: str) -> None:
-    """Start a thread for each program that has a port."""
+def _watched(config: Config, programs: str) -> Iterator[Program]:
     hung_seconds = {
         Pool.FAST: FAST_HUNG_SECONDS,
         Pool.SLOW: config.slow_timeout_seconds + SLOW_HUNG_MARGIN_SECONDS,
     }
-    watched = [
-        (f"{pool}:{pool}-{instance.port}", instance.port, "/-/livez", seconds, config.instance_max_rss_bytes)
-        for pool, seconds in hung_seconds.items()
-        if programs in (pool, "*")
-        for instance in config.instances(pool)
-    ]
+    for pool, seconds in hung_seconds.items():
+        if programs in (pool, "*"):
+            for instance in config.instances(pool):
+                name = f"{pool}:{pool}-{instance.port}"
+                yield Program(name, instance.port, "/-/livez", seconds, config.instance_max_rss_bytes)
     if programs == "*":
-        watched.append(("nginx:nginx", config.admin_port, "/livez", NGINX_HUNG_SECONDS, 0))
-    for arguments in watched:
-        threading.Thread(target=_watch, args=arguments, daemon=True).start()
+        yield Program("nginx:nginx", config.admin_port, "/livez", NGINX_HUNG_SECONDS)
 
 
-def _watch(name: str, port: int, path: str, hung_seconds: float, max_rss_bytes: int) -> None:
+def _watch(program: Program) -> None:
     while True:
         time.sleep(PROBE_INTERVAL_SECONDS)
         try:
-            status_of(port, path, hung_seconds)
-            exits_in_vain[name] = 0
-            if max_rss_bytes:
-                _check_size(name, max_rss_bytes)
-        except TimeoutError:
-            log.error("%s has not answered for %g s: killing it", name, hung_seconds)
-            try:
-                _kill(name)
-            except Exception as error:  # it may have exited meanwhile, or supervisor is shutting down
-                log.warning("%s: %s", name, error)
+            silence = _silence(program)
+            if silence:
+                log.error("%s %s: killing it", program.name, silence)
+                _kill(program)
+                continue
+            exits_in_vain[program.name] = 0
+            if program.max_rss_bytes:
+                _check_size(program.name, program.max_rss_bytes)
         except (xmlrpc.client.Error, OSError, http.client.HTTPException):
             pass  # it starts, drains or has exited, which supervisor knows, or supervisor is shutting down
 
 
-def _kill(name: str) -> None:
+def _silence(program: Program) -> str:
+    """Wait until the program answers or has hung; return why it has hung, empty if it has answered.
+
+    Raises OSError when nothing listens on the port or the answer is not HTTP.
+    """
+    asked_at = time.monotonic()
+    while True:
+        hung_at = max(asked_at, program.progress_at) + program.hung_seconds
+        deaf_at = asked_at + program.hung_seconds + BUSY_SECONDS
+        left_seconds = min(hung_at, deaf_at) - time.monotonic()
+        if left_seconds <= 0:
+            if hung_at <= deaf_at:
+                return f"has not answered for {program.hung_seconds:g} s"
+            return f"works and has not answered for {program.hung_seconds + BUSY_SECONDS:g} s"
+        try:
+            status_of(program.port, program.path, left_seconds)
+            return ""
+        except TimeoutError:
+            time.sleep(PROBE_INTERVAL_SECONDS)  # what was stopped together with this process runs again
+
+
+def _kill(program: Program) -> None:
     supervisor = _supervisor()
-    killed[name] = supervisor.getProcessInfo(name)["pid"]
-    supervisor.signalProcess(name, "KILL")
+    info = supervisor.getProcessInfo(program.name)
+    if info["now"] - info["start"] + 1 < program.hung_seconds:  # in whole seconds
+        return  # it has been replaced meanwhile
+    killed.add(info["pid"])
+    try:
+        supervisor.signalProcess(program.name, "KILL")
+    except xmlrpc.client.Fault as fault:  # it has exited
+        log.warning("%s: %s", program.name, fault.faultString)
 
 
 def _check_size(name: str, max_rss_bytes: int) -> None:
@@ -143,11 +203,12 @@ def _restart(name: str) -> None:
         restarting.release()
 
 
-def _shut_down() -> None:
+def _unless_shutting_down(call: Callable[[Any], object]) -> None:
+    """Call supervisor, which refuses everything once it shuts down."""
     try:
-        _supervisor().shutdown()
+        call(_supervisor())
     except xmlrpc.client.Fault as fault:
-        if fault.faultCode != Faults.SHUTDOWN_STATE:  # it is shutting down already
+        if fault.faultCode != Faults.SHUTDOWN_STATE:
             raise
 
 

@@ -2,8 +2,8 @@
 
 It listens and answers ``/-/livez``, unless there is a file ``PORT.WAY``: ``die`` ends it without output,
 ``hang`` never answers, ``drip`` sends the status line for ever, ``flood`` sends far too much, ``large``
-takes memory, ``drain`` keeps it after SIGTERM until the file is gone. ``PORT.answers`` has
-a byte for each answer.
+takes memory, ``drain`` keeps it after SIGTERM until the file is gone, ``beat`` makes progress.
+``PORT.answers`` has a byte for each answer.
 """
 
 import os
@@ -14,6 +14,8 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+from slowpool.observe.heartbeat import Heartbeat
 
 FLOOD = b"x" * (1 << 20)
 
@@ -34,6 +36,8 @@ def main() -> None:
     if told("die"):
         time.sleep(1.2)  # supervisor takes it for started
         os._exit(1)
+    if told("beat"):
+        threading.Thread(target=beat, args=(Heartbeat(folder, port),), daemon=True).start()
     with socket.create_server(("127.0.0.1", port)) as listener:
         signal.signal(signal.SIGTERM, end)
         while True:
@@ -43,6 +47,12 @@ def main() -> None:
             threading.Thread(
                 target=answer, args=(connection, told, folder / f"{port}.answers"), daemon=True
             ).start()
+
+
+def beat(heartbeat: Heartbeat) -> None:
+    while True:
+        heartbeat.beat()
+        time.sleep(0.05)
 
 
 def answer(connection: socket.socket, told: Callable[[str], bool], answers: Path) -> None:

@@ -214,6 +214,14 @@ def test_the_ladder_of_times_holds_over_all_files(
         assert all(stop_wait < period for period in ladder.stop_grace_periods)
 
 
+def test_by_default_one_client_can_fill_half_of_the_folder_of_bodies_and_no_more() -> None:
+    (size,) = re.findall(r"^/tmp:size=(\d+)m,", compose()["services"]["nginx"]["tmpfs"][0])
+    large, medium = 250_000, 20
+    defaults = Config(_env_file=None)
+    occupied = defaults.client_uploads * (defaults.max_body_bytes + medium * large)
+    assert 0 < occupied <= int(size) * 2**20 / 2
+
+
 def test_grafana_finds_prometheus_and_the_dashboard_finds_both() -> None:
     services = compose()["services"]
     (source,) = yaml.safe_load(DATA_SOURCE.read_text())["datasources"]

@@ -36,13 +36,16 @@ class Http2:
     ) -> None:
         self._socket.close()
 
-    def ask(self, target: str, body: bytes | None = None) -> int:
-        """Send a GET, with a body whose length is not announced when there is one; returns its stream."""
+    def ask(self, target: str, body: bytes | None = None, method: str = "GET", *, end: bool = True) -> int:
+        """Send a request, with a body whose length is not announced when there is one; returns its stream.
+
+        Without ``end`` more of the body would follow.
+        """
         stream = self._http2.get_next_available_stream_id()
-        pseudo = {":method": "GET", ":scheme": "https", ":authority": "localhost", ":path": target}
+        pseudo = {":method": method, ":scheme": "https", ":authority": "localhost", ":path": target}
         self._http2.send_headers(stream, list(pseudo.items()), end_stream=body is None)
         if body is not None:
-            self._http2.send_data(stream, body, end_stream=True)
+            self._http2.send_data(stream, body, end_stream=end)
         self._socket.sendall(self._http2.data_to_send())
         return stream
 

@@ -43,6 +43,7 @@ BAD = [
     ("SLOW_PER_CLIENT", "four"),
     ("CLIENT_RATE", "10r/s"),
     ("CLIENT_CONNECTIONS", "1.5"),
+    ("CLIENT_UPLOADS", "-1"),
     ("SERVER_NAMES", "shop.example;"),
     ("SERVER_NAMES", "~.*"),
     ("SERVER_NAMES", "shop.example/x"),
@@ -234,9 +235,10 @@ def test_a_server_name_of_0_is_a_name(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", ["0", "00", "7", "07"])
 def test_a_limit_of_0_is_none(tmp_path: Path, value: str) -> None:
-    limits = dict.fromkeys(["SLOW_PER_CLIENT", "CLIENT_RATE", "CLIENT_CONNECTIONS"], value)
+    names = ["SLOW_PER_CLIENT", "CLIENT_RATE", "CLIENT_CONNECTIONS", "CLIENT_UPLOADS"]
+    limits = dict.fromkeys(names, value)
     assert render(tmp_path, render_environment(where={**LOCAL, **limits})).returncode == 0
-    for name in ("slow_per_client", "client_rate", "client_rate_zone", "client_connections"):
+    for name in (*map(str.lower, names), "client_rate_zone"):
         text = (tmp_path / "rendered" / f"{name}.conf").read_text()
         assert bool(text) == (int(value) > 0)
         assert "07" not in text

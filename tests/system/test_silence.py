@@ -3,13 +3,14 @@
 import re
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from slowpool.config import Pool
-from tests.support.basics import free_ports
+from tests.support.basics import free_ports, wait_until
 from tests.support.client import request
 from tests.support.nginx import DOCKER, Nginx, nginx
 from tests.support.process import Instance
@@ -17,9 +18,12 @@ from tests.support.process import Instance
 SILENT = 8
 TIMED_OUT = "timed out .* while connecting to upstream"
 REQUESTS = 3
-MOST_TRIES = 3 + 6
-"""Tries for one request: three (nginx/snippets/proxy.conf), then those that begin within a second, 0.2 s each
-(second_try.conf). On a slow machine there are fewer."""
+MOST_TRIES = 3 + 6 + 1
+"""Tries for one request: three (nginx/location/proxy.conf), then those that begin within a second, 0.2 s each
+(nginx/templates/again.conf), and the last (once.conf). On a slow machine there are fewer."""
+
+QUICK_TRIES = {"GET": 2, "PUT": 3}
+"""Tries of a request before the last one, with one instance; a PUT has a body."""
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
@@ -75,8 +79,36 @@ def tries(edge: Nginx) -> int:
     return len(re.findall(TIMED_OUT, edge.output))
 
 
+@pytest.mark.parametrize("method", QUICK_TRIES)
+@pytest.mark.parametrize("path", ["/x", "/slow/x"])
+def test_an_instance_that_is_reached_only_after_the_quick_tries_answers(
+    tmp_path: Path, method: str, path: str, background: ThreadPoolExecutor
+) -> None:
+    port = free_ports()
+    ports = {"FAST_PORT": port, "SLOW_PORT": port, "FAST_PROCESSES": 1, "SLOW_PROCESSES": 1}
+    with silent(port) as listener, nginx(tmp_path, ports) as edge:
+        body = b"x" if method == "PUT" else None
+        response = background.submit(request, edge.port, path, method, body=body)
+        wait_until(lambda: tries(edge) == QUICK_TRIES[method])
+        background.submit(answer_one, listener)
+        assert response.result().status == 200
+        assert tries(edge) == QUICK_TRIES[method]
+
+
+def answer_one(listener: socket.socket) -> None:
+    """Accept connections until one has a request, and answer that."""
+    while True:
+        connection, _ = listener.accept()
+        with connection:
+            connection.settimeout(0.2)  # those that have filled the queue send nothing
+            with suppress(TimeoutError):
+                connection.recv(4096)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+                return
+
+
 @contextmanager
-def silent(port: int) -> Iterator[None]:
+def silent(port: int) -> Iterator[socket.socket]:
     """A port that answers no connection: the queue of its listener is full."""
     with socket.socket() as listener, ExitStack() as stack:
         listener.bind(("127.0.0.1", port))
@@ -85,4 +117,4 @@ def silent(port: int) -> Iterator[None]:
             client = stack.enter_context(socket.socket())
             client.setblocking(False)
             client.connect_ex(("127.0.0.1", port))
-        yield
+        yield listener

@@ -1,18 +1,24 @@
-"""The watchdog under a real supervisor, with stand-ins for the instances and less patience."""
+"""The watchdog under a real supervisor, with less patience, and with stand-ins for most instances."""
 
+import os
 import re
 import signal
 import sys
 import tempfile
-from contextlib import ExitStack
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 from xmlrpc.client import ServerProxy
 
+import pytest
 from supervisor.xmlrpc import SupervisorTransport
 
 from tests.support.basics import ROOT, Entered, environment, free_ports, wait_until
-from tests.support.process import Process
+from tests.support.client import request
+from tests.support.gate import Gate
+from tests.support.process import APPS, Process
+from tests.support.system import is_ready
 
 SUPERVISOR = """
 [supervisord]
@@ -32,7 +38,8 @@ stdout_logfile=NONE
 stderr_logfile=/dev/stdout
 stderr_logfile_maxbytes=0
 [program:fast]
-command={python} -m tests.apps.stand_in {folder} %(process_num)d
+command={python} -m {program}
+startsecs={start_seconds}
 process_name=fast-%(process_num)d
 numprocs=2
 numprocs_start={port}
@@ -45,16 +52,27 @@ WATCHDOG = """
 from deploy.supervise import watchdog
 watchdog.PROBE_INTERVAL_SECONDS = 0.1
 watchdog.FAST_HUNG_SECONDS = 1.5
+watchdog.BUSY_SECONDS = {busy_seconds}
 watchdog.main()
 """
 
 
 class Watched(Entered):
-    """supervisor, the watchdog and two stand-ins; ``ways`` is how they behave from the start."""
+    """supervisor, the watchdog and two stand-ins; ``ways`` is how they behave from the start.
 
-    def __init__(self, *ways: str, **settings: object) -> None:
+    supervisor takes a program that ends within ``start_seconds`` for one that cannot start. An instance that
+    makes progress may be silent for ``busy_seconds`` more.
+    """
+
+    program = "tests.apps.stand_in {folder} %(process_num)d"
+
+    def __init__(
+        self, *ways: str, start_seconds: int = 1, busy_seconds: int = 300, **settings: object
+    ) -> None:
         self.ports = [first := free_ports(2), first + 1]
         self._ways = ways
+        self._start_seconds = start_seconds
+        self._busy_seconds = busy_seconds
         self._settings = {"FAST_PORT": first, "FAST_PROCESSES": 2, "LOG_FORMAT": "console", **settings}
 
     def enter(self, parts: ExitStack) -> None:
@@ -62,9 +80,15 @@ class Watched(Entered):
         self.folder = Path(parts.enter_context(tempfile.TemporaryDirectory(prefix="slowpool-")))
         self.tell(*self._ways)
         values = {"folder": self.folder, "python": sys.executable, "port": self.ports[0]}
+        values |= {"program": self.program.format(**values), "start_seconds": self._start_seconds}
         (self.folder / "supervisord.conf").write_text(SUPERVISOR.format(**values))
-        (self.folder / "watchdog.py").write_text(WATCHDOG)
-        env = {**environment(self._settings), "SLOWPOOL_PROGRAMS": "fast", "PYTHONPATH": str(ROOT)}
+        (self.folder / "watchdog.py").write_text(WATCHDOG.format(busy_seconds=self._busy_seconds))
+        env = {
+            **environment(self._settings),
+            "SLOWPOOL_PROGRAMS": "fast",
+            "SLOWPOOL_RUN_DIR": str(self.folder),
+            "PYTHONPATH": os.pathsep.join([str(APPS), str(ROOT)]),
+        }
         command = [
             sys.executable,
             "-m",
@@ -103,6 +127,10 @@ class Watched(Entered):
         file = self.folder / f"{port}.answers"
         return len(file.read_text()) if file.exists() else 0
 
+    def ends(self, port: int) -> int:
+        """How often a program has ended by itself."""
+        return len(re.findall(rf"fast:fast-{port} is (EXITED|BACKOFF|FATAL)", self.process.output))
+
     def peak_bytes(self) -> int:
         """The most memory that the watchdog has had resident."""
         status = Path(f"/proc/{self.pid('watchdog')}/status").read_text()
@@ -113,6 +141,17 @@ class Watched(Entered):
         if self.process.running:
             self.process.signal(signal.SIGINT)
             self.process.wait()
+
+
+class WatchedInstances(Watched):
+    """The same with real instances, which are ready."""
+
+    program = "slowpool serve --pool=fast --port=%(process_num)d"
+
+    def enter(self, parts: ExitStack) -> None:
+        super().enter(parts)
+        for port in self.ports:
+            self.process.wait_for_output(f"fast:{port} is ready")
 
 
 def test_a_program_that_the_watchdog_kills_again_and_again_never_ends_everything() -> None:
@@ -187,3 +226,43 @@ def test_a_probe_reads_a_status_line_and_no_more() -> None:
 def test_an_answer_that_drips_is_no_answer() -> None:
     with Watched("drip") as watched:
         wait_until(lambda: all(watched.kills(port) for port in watched.ports))
+
+
+def test_an_instance_that_is_busy_with_one_request_after_the_other_is_not_killed() -> None:
+    with (
+        WatchedInstances(APP="tests.apps.watched:make_app", SLOW_LEARN_SECONDS=0) as watched,
+        ThreadPoolExecutor(20) as clients,
+    ):
+        port, _ = watched.ports
+        blocks = [clients.submit(request, port, "/report/tea?seconds=0.5") for _ in range(20)]
+        assert {block.result().status for block in blocks} == {200}
+        assert not watched.kills(port)
+
+
+def test_an_instance_whose_handler_does_not_return_is_killed() -> None:
+    with WatchedInstances(APP="tests.apps.watched:make_app") as watched:
+        port, _ = watched.ports
+        with pytest.raises(ConnectionError):
+            request(port, "/report/tea?seconds=1000")
+        assert watched.kills(port) == 1
+
+
+def test_one_that_makes_progress_and_never_answers_is_killed_later() -> None:
+    with Watched("hang", "beat", busy_seconds=1) as watched:
+        watched.process.wait_for_output(r"works and has not answered for 2.5 s: killing it")
+        assert not any(map(watched.kills, watched.ports))
+
+
+@pytest.mark.parametrize("start_seconds", [0, 60])
+def test_requests_that_end_an_instance_again_and_again_never_end_everything(
+    tmp_path: Path, start_seconds: int
+) -> None:
+    with WatchedInstances(APP="tests.apps.edge:make_app", start_seconds=start_seconds) as watched:
+        port, _ = watched.ports
+        die = Gate(tmp_path / "gate")("/die")
+        while watched.ends(port) < 8:
+            assert watched.process.running, watched.process.output
+            with suppress(OSError):
+                request(port, die)
+        assert "shutting everything down" not in watched.process.output
+        wait_until(lambda: is_ready(port))

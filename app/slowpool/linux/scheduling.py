@@ -35,16 +35,23 @@ def request_slice(seconds: float) -> None:
     libc.syscall(number, 0, attributes, 0)
 
 
-def run_delay_seconds(thread_id: int) -> float:
-    """How long a thread of this process has waited for a CPU, in all; 0 where Linux does not count it.
+class RunDelay:
+    """How long a thread of this process has waited for a CPU. A file stays open while the process runs.
 
     The second field of schedstat: https://docs.kernel.org/scheduler/sched-stats.html
     """
-    try:
-        with open(f"/proc/self/task/{thread_id}/schedstat") as file:
-            return int(file.read().split()[1]) / 1e9
-    except (OSError, IndexError):
-        return 0.0
+
+    def __init__(self, thread_id: int) -> None:
+        self._file = -1
+        with contextlib.suppress(OSError):
+            self._file = os.open(f"/proc/self/task/{thread_id}/schedstat", os.O_RDONLY)
+
+    def seconds(self) -> float:
+        """In all; 0 where Linux does not count it."""
+        try:
+            return int(os.pread(self._file, 100, 0).split()[1]) / 1e9
+        except (OSError, IndexError):
+            return 0.0
 
 
 def give_way(nice: int) -> None:

@@ -2,6 +2,7 @@
 
 import math
 import time
+from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any
@@ -21,6 +22,8 @@ FACTOR = 1.25
 
 BUCKETS = 150
 """The highest bound is some hundred years."""
+
+_BOUNDS = [FINEST_SECONDS * FACTOR**bucket for bucket in range(BUCKETS - 1)]
 
 Bucket = Annotated[int, Field(ge=0, lt=BUCKETS)]
 
@@ -66,6 +69,7 @@ class History:
 
     def __init__(self) -> None:
         self._steps: dict[int, Step] = {}
+        self._current = self.now()
 
     def now(self) -> Step:
         """The current step."""
@@ -78,20 +82,20 @@ class History:
         return step
 
     def add_request(self, status: int, seconds: float) -> None:
-        """Count an answered request."""
-        step = self.now()
+        """Count an answered request, in the step of the last sample: to read the clock takes too long."""
+        step = self._current
         step.requests += 1
-        step.refused += status == 503
-        step.errors += status in (500, 502, 504)
         if status == 503:
+            step.refused += 1
             return  # refusals would make the latency look better than it is
-        bucket = math.ceil(math.log(max(seconds, FINEST_SECONDS) / FINEST_SECONDS, FACTOR))
-        bucket = min(max(0, bucket), BUCKETS - 1)
+        if status in (500, 502, 504):
+            step.errors += 1
+        bucket = bisect_left(_BOUNDS, seconds)
         step.latency[bucket] = step.latency.get(bucket, 0) + 1
 
     def add_sample(self, lag_seconds: float, waiting: int, running: int) -> None:
-        """Note how late the event loop is, and how many jobs wait and run."""
-        step = self.now()
+        """Note how late the event loop is, and how many jobs wait and run; 20 times a second."""
+        step = self._current = self.now()
         step.lag_seconds = max(step.lag_seconds, lag_seconds)
         step.waiting = max(step.waiting, waiting)
         step.running = max(step.running, running)

@@ -15,7 +15,8 @@ from types import FrameType
 from tornado.web import RequestHandler
 from tornado.websocket import WebSocketHandler
 
-from slowpool.linux.scheduling import run_delay_seconds
+from slowpool.linux.scheduling import RunDelay
+from slowpool.observe.heartbeat import Heartbeat
 from slowpool.observe.learned import LearnedRoutes
 from slowpool.observe.metrics import Metrics
 
@@ -49,18 +50,22 @@ class LoopWatch:
     not count, or a busy machine would make every route slow.
     """
 
-    def __init__(self, metrics: Metrics, learned: LearnedRoutes, budget_seconds: float) -> None:
+    def __init__(
+        self, metrics: Metrics, learned: LearnedRoutes, heartbeat: Heartbeat, budget_seconds: float
+    ) -> None:
         self._metrics = metrics
         self._learned = learned
+        self._heartbeat = heartbeat
         self._budget_seconds = budget_seconds
         self._loop = asyncio.get_running_loop()
         self._thread_id = threading.get_ident()
-        self._native_id = threading.get_native_id()
-        self._run_delay = 0.0  # in seconds, at the last beat
+        self._run_delay = RunDelay(threading.get_native_id())
+        self._run_delay_seconds = 0.0  # at the last beat
         self._block: Block | None = None
         self._stopped = threading.Event()
-        self._due = self._loop.time()
-        self._timer = self._loop.call_at(self._due, self._beat)
+        self._heartbeat.beat()  # before a request can block
+        self._due = time.monotonic()  # uvloop's own time can be that of the last turn
+        self._timer = self._loop.call_later(0, self._beat)
         if budget_seconds:
             threading.Thread(target=self._watch, name="loop-watch", daemon=True).start()
 
@@ -70,11 +75,18 @@ class LoopWatch:
         self._timer.cancel()
 
     def _beat(self) -> None:
-        now = self._loop.time()
+        self._heartbeat.beat()
+        now = time.monotonic()
         late_seconds = max(0.0, now - self._due)
         self._metrics.sample(late_seconds)
+        if self._budget_seconds:
+            self._end_block(late_seconds)
+        self._due = now + BEAT_SECONDS
+        self._timer = self._loop.call_later(BEAT_SECONDS, self._beat)
+
+    def _end_block(self, late_seconds: float) -> None:
         waited_seconds = self._waited_seconds()
-        self._run_delay += waited_seconds
+        self._run_delay_seconds += waited_seconds
         block, self._block = self._block, None
         blocked_seconds = late_seconds - waited_seconds
         if block and blocked_seconds > self._budget_seconds:
@@ -82,12 +94,10 @@ class LoopWatch:
             learned = not block.is_websocket and self._learned.add(block.route, blocked_seconds, block.line)
             what = f"blocked its instance for {blocked_seconds:.2f} s"
             _log(block, f"{what} and goes to the slow pool for now" if learned else what, blocked_seconds)
-        self._due = now + BEAT_SECONDS
-        self._timer = self._loop.call_at(self._due, self._beat)
 
     def _waited_seconds(self) -> float:
         """How long the loop has waited for a CPU since the last beat."""
-        return run_delay_seconds(self._native_id) - self._run_delay
+        return self._run_delay.seconds() - self._run_delay_seconds
 
     def _watch(self) -> None:
         """In the thread."""
@@ -101,7 +111,7 @@ class LoopWatch:
                 continue
             if block is None or block.due != due:
                 frame = sys._current_frames().get(self._thread_id)
-                if frame is None or frame.f_code is _SELECT.__code__:
+                if frame is None or is_idle(frame):
                     continue  # the process did not run: there was no CPU for it, or it was stopped
                 found = Block(due, *_handler(frame))
                 if self._due == due:  # still the same block
@@ -111,8 +121,15 @@ class LoopWatch:
                 _log(block, f"has blocked its instance for {late_seconds:.2f} s so far", late_seconds)
 
 
+def is_idle(innermost: FrameType) -> bool:
+    """Whether the loop waits for something to do: asyncio's in a selector, uvloop's in C."""
+    frame = innermost.f_back if innermost.f_code is _SELECT.__code__ else innermost
+    return frame is not None and frame.f_globals.get("__name__") in _LOOP
+
+
 _SELECT = selectors.DefaultSelector.select
-"""Where the loop waits for something to do."""
+_LOOP = {"asyncio.base_events", "asyncio.runners"}
+"""The modules that run a loop; what the loop runs has a frame further in."""
 
 
 def _log(block: Block, what: str, seconds: float) -> None:

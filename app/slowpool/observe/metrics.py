@@ -10,6 +10,7 @@ from itertools import count, takewhile
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 from slowpool.config import Pool
+from slowpool.observe.durations import Durations
 from slowpool.observe.history import History
 
 OUTCOMES = ("ok", "failed", "timeout", "cancelled", "refused", "died")
@@ -28,14 +29,13 @@ class Metrics:
         self._pool = pool.value
         ProcessCollector(registry=registry)
         buckets = _buckets(slow_timeout_seconds)
-        self._requests = Histogram(
+        self._requests = Durations(
             "http_server_request_duration_seconds",
             "From a request's arrival to its answer.",
             ["http_request_method", "http_route", "http_response_status_code", "pool"],
-            buckets=buckets,
-            registry=registry,
+            buckets,
+            registry,
         )
-        self._request_children: dict[tuple[str, str, int], Histogram] = {}
         self._active = Gauge(
             "http_server_active_requests", "Requests that are being answered.", ["pool"], registry=registry
         ).labels(self._pool)
@@ -91,12 +91,7 @@ class Metrics:
 
     def request(self, method: str, route: str, status: int, seconds: float) -> None:
         """A request has been answered."""
-        key = (method, route, status)
-        child = self._request_children.get(key)
-        if child is None:
-            child = self._requests.labels(method, route, status, self._pool)
-            self._request_children[key] = child
-        child.observe(seconds)
+        self._requests.observe((method, route, status, self._pool), seconds)
         self.history.add_request(status, seconds)
 
     def handed_over(self, route: str) -> None:

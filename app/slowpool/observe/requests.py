@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from tornado.web import RequestHandler
 
+from slowpool.observe.heartbeat import Heartbeat
 from slowpool.observe.metrics import Metrics
 
 log = logging.getLogger("slowpool.access")
@@ -13,13 +14,15 @@ log = logging.getLogger("slowpool.access")
 class RequestTracker:
     """``active`` is the number of requests that are being answered; system routes are not counted."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, heartbeat: Heartbeat) -> None:
         self.active = 0
+        self._heartbeat = heartbeat
         self._metrics = metrics
 
     def begin(self) -> None:
         """Count a request whose handler is about to run."""
         self.active += 1
+        self._heartbeat.beat()
 
     def end(
         self,
@@ -38,6 +41,7 @@ class RequestTracker:
         traceback. The line has the route but neither path nor query, which may hold personal data.
         """
         self.active -= 1
+        self._heartbeat.beat()
         if method not in RequestHandler.SUPPORTED_METHODS:
             method = "_OTHER"
         self._metrics.request(method, route, status, seconds)

@@ -21,6 +21,7 @@ def test_requests_are_counted_in_the_step_in_which_they_end(clock: list[float]) 
     past.add_request(200, 0.1)
     past.add_request(503, 0.001)  # a refusal has no part in the latency
     clock[0] += STEP_SECONDS
+    past.add_sample(0, waiting=0, running=0)
     past.add_request(500, 0.2)
     first, second = past.since(0).values()
     assert (first["requests"], first["refused"], first["errors"]) == (2, 1, 0)
@@ -31,6 +32,7 @@ def test_requests_are_counted_in_the_step_in_which_they_end(clock: list[float]) 
 def test_what_is_older_than_ten_minutes_is_forgotten(clock: list[float]) -> None:
     past = History()
     for _ in range(2 * STEPS):
+        past.add_sample(0, waiting=0, running=0)
         past.add_request(200, 0.1)
         clock[0] += STEP_SECONDS
     assert len(past.since(0)) == STEPS

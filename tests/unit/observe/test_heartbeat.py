@@ -1,0 +1,45 @@
+"""Heartbeat: what the watchdog reads of an instance."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from slowpool.observe.heartbeat import Heartbeat, last_beat
+
+PORT = 8001
+
+
+def test_a_beat_is_read_as_the_instant_of_it(tmp_path: Path) -> None:
+    heartbeat, other = Heartbeat(tmp_path, PORT), Heartbeat(tmp_path, PORT + 1)
+    for _ in range(2):
+        before = time.monotonic()
+        heartbeat.beat()
+        assert before <= last_beat(tmp_path, PORT) <= time.monotonic()
+    assert last_beat(tmp_path, PORT + 1) == 0
+    other.beat()
+    assert last_beat(tmp_path, PORT + 1) > last_beat(tmp_path, PORT)
+
+
+def test_an_instance_that_starts_again_has_no_beat_of_the_one_before(tmp_path: Path) -> None:
+    Heartbeat(tmp_path, PORT).beat()
+    assert last_beat(tmp_path, PORT)
+    Heartbeat(tmp_path, PORT)
+    assert last_beat(tmp_path, PORT) == 0
+
+
+def test_without_a_file_there_is_no_beat(tmp_path: Path) -> None:
+    assert last_beat(tmp_path, PORT) == 0
+
+
+def test_without_supervisor_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Heartbeat(None, PORT).beat()
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_instance_that_cannot_write_the_file_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    Heartbeat(tmp_path / "missing", PORT).beat()
+    assert "the watchdog cannot see whether the event loop runs: [Errno 2]" in caplog.text
