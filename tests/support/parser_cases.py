@@ -1,4 +1,4 @@
-"""Requests that two parsers may read differently, and what nginx and Tornado make of each.
+"""Requests that two parsers may read differently, and what nginx and Tornado's server make of each.
 
 Data is text whose characters are bytes (Latin-1). What is made of it is told as the requests that ran: their
 method, target, host when it is not ``a``, and body when there is one; as the status of an answer that no
@@ -524,6 +524,18 @@ READ_DIFFERENTLY: list[tuple[str, str, str, str]] = [
     ),
 ]
 """First what nginx makes of it, then Tornado; it is never about where a request ends."""
+
+REFUSED_BY_SLOWPOOL = {
+    *(
+        "line feeds for line ends",
+        "line feeds for line ends and a length",
+        "a line feed after the request line",
+    ),
+    *("a line feed at the end of the headers"),
+    *("the same after a bare line feed", "a trace with a line feed"),
+    *("the same length twice", "the same length twice in a line", "HTTP/1.2"),
+}
+"""Cases that slowpool's server refuses, and Tornado's does not. It never takes what Tornado's refuses."""
 
 LONG = "/slow/" + "../slow/" * 1000
 

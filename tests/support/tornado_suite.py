@@ -95,7 +95,7 @@ def main(name: str, loop: str = "asyncio") -> int:
 
         asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     module = importlib.import_module(f"tornado.test.{name}")
-    tornado.testing.HTTPServer = HTTPServer  # type: ignore[misc,assignment]
+    setattr(tornado.testing, "HTTPServer", HTTPServer)  # noqa: B010  # mypy refuses an assignment
     for name, substitute in {"HTTPServer": HTTPServer, "ExpectLog": ExpectLog}.items():
         if hasattr(module, name):
             setattr(module, name, substitute)

@@ -24,6 +24,7 @@ from tests.support.parser_cases import (
     READ_DIFFERENTLY,
     REFUSED_BY_BOTH,
     REFUSED_BY_NGINX,
+    REFUSED_BY_SLOWPOOL,
     REFUSED_BY_TORNADO,
     SMUGGLED,
     TARGETS,
@@ -131,20 +132,23 @@ def behind_nginx(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.
             return run(cases, answers, witness, system.output)
 
 
-@pytest.fixture(scope="module", params=POOLS)
+@pytest.fixture(
+    scope="module", params=[(Pool.FAST, "slowpool"), (Pool.SLOW, "slowpool"), (Pool.FAST, "tornado")], ids=str
+)
 def alone(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """What an instance sees when it is asked itself."""
-    pool: Pool = request.param
+    """What an instance sees when it is asked itself, with slowpool's HTTP server and with Tornado's."""
+    pool, server = request.param
+    refused = REFUSED_BY_SLOWPOOL if server == "slowpool" else set()
     witness = tmp_path_factory.mktemp("alone") / "witness"
     cases = {
-        (name, pool): Exchange(of(pool, data + NEXT), of(pool, tornado))
+        (name, pool): Exchange(of(pool, data + NEXT), "refused" if name in refused else of(pool, tornado))
         for name, (data, _, tornado) in FRAMING.items()
     }
     for name, (target, _) in PATHS.items():
         cases[name, pool] = Exchange(message(target=target) + of(pool, NEXT), alone_it_is(target, pool))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WITNESS", str(witness))
-        with Instance(pool, APP="tests.apps.witness:make_app") as instance:
+        with Instance(pool, APP="tests.apps.witness:make_app", HTTP_SERVER=server) as instance:
             answers = send_all(instance.port, cases)
     return run(cases, answers, witness)
 

@@ -232,10 +232,10 @@ class Connection(asyncio.Protocol):
 
     def _begin_body(self) -> bool:
         self._body = body(self._headers, self._answer.max_body_bytes)
-        if self._body is None:
-            return self._complete()
         if self._headers.get("Expect", "").lower() == "100-continue" and not self._answer.is_finished:
             self._transport.write(CONTINUE)
+        if self._body is None:
+            return self._complete()
         if seconds := self._answer.body_timeout_seconds:
             self._body_timer = self._loop.call_later(seconds, self._on_late_body)
         return True
