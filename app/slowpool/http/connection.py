@@ -2,12 +2,13 @@
 
 import asyncio
 import contextvars
+import functools
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
 
-from tornado.httputil import HTTPInputError, HTTPServerConnectionDelegate
+from tornado.httputil import HTTPHeaders, HTTPInputError, HTTPMessageDelegate, HTTPServerConnectionDelegate
 from tornado.iostream import IOStream, StreamClosedError
 from tornado.log import app_log, gen_log
 
@@ -50,6 +51,18 @@ class State(Enum):
     CLOSED = auto()  # nothing
 
 
+@dataclass(slots=True)
+class Request:
+    """The request that a connection is about."""
+
+    headers: HTTPHeaders
+    answer: Answer
+    message: HTTPMessageDelegate
+    context: contextvars.Context
+    body: Body | None = None
+    late: asyncio.TimerHandle | None = None  # closes the connection when the body takes too long
+
+
 class Connection(asyncio.Protocol):
     """Reads requests, gives them to ``delegate``, and sends their answers.
 
@@ -77,7 +90,7 @@ class Connection(asyncio.Protocol):
         self._reads = True
         self._writes: list[asyncio.Future[None]] = []  # that wait for the client to read
         self._is_full = False
-        self._body_timer: asyncio.TimerHandle | None = None
+        self._request: Request | None = None
 
     # The transport calls these.
 
@@ -96,13 +109,15 @@ class Connection(asyncio.Protocol):
         self._go_on()
 
     def eof_received(self) -> bool:
-        """The client sends no more, so it has gone, once there is no answer that can be given at once.
+        """The client sends no more, so it has gone, unless a handler answers without waiting for anything.
 
         A client that ends only its side of the connection looks the same as one that has closed it.
         """
         self._client_ended = True
+        if self._request:
+            self._loop.call_soon(self._check_gone, self._request)
         self._go_on()
-        return self._state in (State.HEAD, State.TURN) and not self._transport.is_closing()
+        return not self._transport.is_closing()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._leave()
@@ -150,10 +165,10 @@ class Connection(asyncio.Protocol):
 
     def on_answered(self) -> None:
         """The answer is complete. If the request is not, nobody wants the rest of it."""
-        if self._state is not State.ANSWER or not self._answer.keeps_alive:
+        if self._state is not State.ANSWER or not self._request or not self._request.answer.keeps_alive:
             self._end()
             return
-        self._state = State.HEAD
+        self._state, self._request = State.HEAD, None
         self._idle_since = self._loop.time()
         if self._data or self._client_ended:
             self._loop.call_soon(self._go_on)
@@ -168,7 +183,7 @@ class Connection(asyncio.Protocol):
         if self._transport.is_closing():
             raise StreamClosedError
         stream = DetachedStream(self._transport, self._data, self._limits.detached_bytes)
-        self._state = State.CLOSED
+        self._state, self._request = State.CLOSED, None
         if head:
             stream.write(head)
         return stream
@@ -187,7 +202,7 @@ class Connection(asyncio.Protocol):
         except (Exception, asyncio.CancelledError):
             app_log.error("Uncaught exception", exc_info=True)
             self.close()
-        if self._client_ended and self._state in (State.BODY, State.APPLICATION, State.ANSWER):
+        if self._client_ended and self._state is State.BODY:
             self.close()
         wants_more = self._state is State.BODY or (self._state is State.HEAD and not self._is_full)
         self._read(wants_more or len(self._data) <= READ_AHEAD_BYTES)
@@ -199,15 +214,16 @@ class Connection(asyncio.Protocol):
 
     def _step(self) -> bool:
         """Use what has arrived for one step; whether another one may follow at once."""
-        if self._state is State.HEAD and not self._is_full:
-            return self._read_head()
-        if self._state is State.BODY:
-            if self._body is None:
-                return self._begin_body()
-            if self._body.is_complete:
-                return self._complete()
-            return self._read_body(self._body)
-        return False
+        if self._state is State.HEAD:
+            return not self._is_full and self._read_head()
+        request = self._request
+        if self._state is not State.BODY or not request:
+            return False
+        if request.body is None:
+            return self._begin_body(request)
+        if request.body.is_complete:
+            return self._complete(request)
+        return self._read_body(request, request.body)
 
     def _read_head(self) -> bool:
         found = END.search(self._data, max(0, self._searched - 3))
@@ -221,40 +237,39 @@ class Connection(asyncio.Protocol):
             return False
         head, self._data = self._data[: self._searched], self._data[self._searched :]
         self._searched = 0
-        start_line, self._headers = read_head(head)
-        self._answer = Answer(self, peer(self._address, self._headers), start_line, self._headers)
-        self._answer.set_max_body_size(self._limits.body_bytes)
-        self._context = contextvars.copy_context()
-        self._message = self._delegate.start_request(self, self._answer)
-        self._body: Body | None = None
+        start_line, headers = read_head(head)
+        answer = Answer(self, peer(self._address, headers), start_line, headers)
+        answer.set_max_body_size(self._limits.body_bytes)
+        message = self._delegate.start_request(self, answer)
+        request = self._request = Request(headers, answer, message, contextvars.copy_context())
         self._state = State.BODY
-        return self._give(self._message.headers_received, start_line, self._headers)
+        return self._give(request, message.headers_received, start_line, headers)
 
-    def _begin_body(self) -> bool:
-        self._body = body(self._headers, self._answer.max_body_bytes)
-        if self._headers.get("Expect", "").lower() == "100-continue" and not self._answer.is_finished:
+    def _begin_body(self, request: Request) -> bool:
+        request.body = body(request.headers, request.answer.max_body_bytes)
+        if request.headers.get("Expect", "").lower() == "100-continue" and not request.answer.is_finished:
             self._transport.write(CONTINUE)
-        if self._body is None:
-            return self._complete()
-        if seconds := self._answer.body_timeout_seconds:
-            self._body_timer = self._loop.call_later(seconds, self._on_late_body)
+        if request.body is None:
+            return self._complete(request)
+        if seconds := request.answer.body_timeout_seconds:
+            request.late = self._loop.call_later(seconds, self._on_late_body)
         return True
 
-    def _read_body(self, body: Body) -> bool:
+    def _read_body(self, request: Request, body: Body) -> bool:
         given = self._data[:PART_BYTES]
         part, rest = body.feed(given)
         self._data = rest + self._data[PART_BYTES:]
         if part:
-            return self._give(self._message.data_received, part)
+            return self._give(request, request.message.data_received, part)
         return len(rest) < len(given)
 
-    def _give(self, take: Callable[..., Awaitable[None] | None], *what: object) -> bool:
+    def _give(self, request: Request, take: Callable[..., Awaitable[None] | None], *what: object) -> bool:
         """Give the application a part of the request; whether it has taken it."""
-        ready = self._context.run(take, *what)
+        ready = request.context.run(take, *what)
         if ready is None:
             return self._state is State.BODY
         self._state = State.APPLICATION
-        self._context.run(asyncio.ensure_future, ready).add_done_callback(self._on_taken)
+        request.context.run(asyncio.ensure_future, ready).add_done_callback(self._on_taken)
         return False
 
     def _on_taken(self, taken: "asyncio.Future[None]") -> None:
@@ -264,32 +279,32 @@ class Connection(asyncio.Protocol):
         elif not taken.cancelled():  # the connection was closed meanwhile
             taken.exception()
 
-    def _complete(self) -> bool:
-        """The request is complete: have it handled when it is its turn."""
+    def _complete(self, request: Request) -> bool:
+        """Have the request handled when it is its turn."""
         self._state = State.TURN
-        if self._body_timer:
-            self._body_timer.cancel()
-        self._turns.take(self._handle)
+        if request.late:
+            request.late.cancel()
+        self._turns.take(functools.partial(self._handle, request))
         return False
 
-    def _handle(self) -> None:
+    def _handle(self, request: Request) -> None:
         if self._state is not State.TURN:  # closed meanwhile
             return
         self._state = State.ANSWER
         try:
-            self._context.run(self._message.finish)
+            request.context.run(request.message.finish)
         except Exception:
             app_log.error("Uncaught exception", exc_info=True)
             self._state = State.TURN
             self.close()
-        if self._client_ended and self._state is State.ANSWER:
-            self.close()
+        if self._client_ended:
+            self._loop.call_soon(self._check_gone, request)
 
     # Ends.
 
     def _refuse(self, error: object, answer: bytes = BAD_REQUEST) -> None:
         gen_log.info("Malformed HTTP message from %s: %s", self._address[0], error)
-        if self._state is State.HEAD or not self._answer.has_begun:
+        if not self._request or not self._request.answer.has_begun:
             self._transport.write(answer)
         self._end()
 
@@ -301,12 +316,19 @@ class Connection(asyncio.Protocol):
     def _leave(self) -> None:
         """Read nothing any more, and tell the application if it does not know."""
         state, self._state = self._state, State.CLOSED
-        if self._body_timer:
-            self._body_timer.cancel()
-        if state in (State.BODY, State.APPLICATION, State.TURN):
-            self._loop.call_soon(self._context.run, self._message.on_connection_close)
-        elif state is State.ANSWER:
-            self._loop.call_soon(self._context.run, self._answer.on_close)
+        request, self._request = self._request, None
+        if not request:
+            return
+        if request.late:
+            request.late.cancel()
+        if state is State.ANSWER:
+            self._loop.call_soon(request.context.run, request.answer.on_close)
+        else:
+            self._loop.call_soon(request.context.run, request.message.on_connection_close)
+
+    def _check_gone(self, request: Request) -> None:
+        if self._request is request and self._state is State.ANSWER:
+            self.close()
 
     def _check_idle(self) -> None:
         left_seconds = self._limits.idle_seconds

@@ -1,44 +1,37 @@
 """Turns: the requests that are ready, one after the other."""
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import Callable
 
-TURN_SECONDS = 0.005
-"""After so much work the event loop gets control: for timers, and for what has arrived meanwhile."""
-
 
 class Turns:
-    """Runs what becomes ready in its order, and lets the event loop go on in between.
+    """Has one request handled in each iteration of the event loop, in the order in which they became ready.
 
-    Without it all requests that arrive in the same iteration of the loop would run before any timer.
+    Tornado's handlers are asyncio tasks. Without this, all that became ready in one iteration would run in the
+    next one, and timers, answers and other connections would wait for the last of them.
     """
 
     def __init__(self) -> None:
         self._ready: deque[Callable[[], None]] = deque()
-        self._spent_seconds = 0.0
-        self._pauses = False
+        self._is_taken = False
 
-    def take(self, run: Callable[[], None]) -> None:
-        """Call ``run``, now or when it is its turn."""
-        if self._pauses:
-            self._ready.append(run)
+    def take(self, handle: Callable[[], None]) -> None:
+        """Call ``handle``, now or when it is its turn. A task that it starts runs before the next turn."""
+        if self._is_taken:
+            self._ready.append(handle)
         else:
-            self._run(run)
+            self._run(handle)
 
-    def _run(self, run: Callable[[], None]) -> None:
-        started = time.monotonic()
+    def _run(self, handle: Callable[[], None]) -> None:
+        self._is_taken = True
         try:
-            run()
+            handle()
         finally:
-            self._spent_seconds += time.monotonic() - started
-            if self._spent_seconds > TURN_SECONDS:
-                self._pauses = True
-                asyncio.get_running_loop().call_soon(self._go_on)
+            asyncio.get_running_loop().call_soon(self._next)
 
-    def _go_on(self) -> None:
-        self._pauses = False
-        self._spent_seconds = 0.0
-        while self._ready and not self._pauses:
+    def _next(self) -> None:
+        if self._ready:
             self._run(self._ready.popleft())
+        else:
+            self._is_taken = False

@@ -1,0 +1,347 @@
+"""What slowpool's HTTP server does beyond Tornado's own tests (test_tornado_suite.py)."""
+
+import asyncio
+import contextlib
+import errno
+import socket
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+import uvloop
+from tornado.iostream import StreamClosedError
+from tornado.web import Application, RequestHandler, stream_request_body
+from tornado.websocket import WebSocketHandler
+
+from slowpool.http.connection import Limits
+from slowpool.http.server import Server
+
+MEGABYTE = 1024 * 1024
+GET = b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n"
+UPGRADE = (
+    b"GET /talk HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n\r\n"
+)
+HELLO_FRAME = b"\x81\x85\x00\x00\x00\x00hello"
+"""A text frame of a client, with a mask of zeros."""
+
+Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+seen: list[Any] = []
+go_on = asyncio.Event()
+
+
+class Echo(RequestHandler):
+    def get(self, text: str) -> None:
+        seen.append(text)
+        self.finish(text)
+
+
+class Wait(RequestHandler):
+    async def get(self) -> None:
+        seen.append("waits")
+        try:
+            await go_on.wait()
+        finally:
+            seen.append("ends")
+        self.finish("waited")
+
+    def on_connection_close(self) -> None:
+        seen.append("gone")
+
+
+class Blocks(RequestHandler):
+    def get(self) -> None:
+        seen.append("blocks")
+        time.sleep(0.02)
+        self.finish("blocked")
+
+
+class Pours(RequestHandler):
+    """Writes as fast as its client reads."""
+
+    async def get(self) -> None:
+        with contextlib.suppress(StreamClosedError):
+            for count in range(100):
+                self.write(b"x" * MEGABYTE)
+                await self.flush()
+                seen.append(count)
+
+
+@stream_request_body
+class Drinks(RequestHandler):
+    """Reads nothing before it may."""
+
+    async def data_received(self, chunk: bytes) -> None:
+        await go_on.wait()
+        seen.append(len(chunk))
+
+    def put(self) -> None:
+        self.finish(str(sum(seen)))
+
+
+class Talks(WebSocketHandler):
+    def on_message(self, message: str | bytes) -> None:
+        self.write_message(message)
+
+
+APP = Application(
+    [
+        ("/echo/(.*)", Echo),
+        ("/wait", Wait),
+        ("/blocks", Blocks),
+        ("/pours", Pours),
+        ("/drinks", Drinks),
+        ("/talk", Talks),
+    ]
+)
+
+
+@pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def run(request: pytest.FixtureRequest) -> Callable[[Callable[[], Awaitable[None]]], None]:
+    """Runs a coroutine function on a loop of its own."""
+    seen.clear()
+
+    def run(main: Callable[[], Any]) -> None:
+        with asyncio.Runner(loop_factory=request.param) as runner:
+            runner.run(main())
+
+    return run
+
+
+@contextlib.asynccontextmanager
+async def serving(**limits: Any) -> AsyncIterator[tuple[Server, int]]:
+    """The server and its port."""
+    global go_on
+    go_on = asyncio.Event()
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = Server(APP, Limits(**limits))
+    server.listen(listener)
+    try:
+        yield server, listener.getsockname()[1]
+    finally:
+        await server.stop_listening()
+        await server.close_all()
+        await until(lambda: not server.connections)
+
+
+async def until(is_so: Callable[[], object]) -> None:
+    """Wait for a condition."""
+    async with asyncio.timeout(30):
+        while not is_so():
+            await asyncio.sleep(0.005)
+
+
+async def answers(reader: asyncio.StreamReader, count: int) -> list[str]:
+    """The bodies of so many answers with a Content-Length."""
+    bodies = []
+    for _ in range(count):
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        length = int(head.lower().partition("content-length: ")[2].partition("\r\n")[0])
+        bodies.append((await reader.readexactly(length)).decode())
+    return bodies
+
+
+Run = Callable[[Callable[[], Awaitable[None]]], None]
+
+
+def test_requests_that_come_at_once_are_answered_in_their_order(run: Run) -> None:
+    async def main() -> None:
+        async with serving() as (_, port):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(GET % b"/wait" + b"".join(GET % b"/echo/%d" % n for n in range(50)))
+            await until(lambda: seen)
+            assert seen == ["waits"]
+            go_on.set()
+            assert await answers(reader, 51) == ["waited", *map(str, range(50))]
+            writer.close()
+
+    run(main)
+
+
+def test_the_loop_goes_on_between_requests_that_are_ready_at_once(run: Run) -> None:
+    async def main() -> None:
+        async with serving() as (_, port):
+            connections = [await asyncio.open_connection("127.0.0.1", port) for _ in range(10)]
+            for _, writer in connections:
+                writer.write(GET % b"/blocks")
+            time.sleep(0.05)  # noqa: ASYNC251  # all of them arrive in the same iteration of the loop
+            loop = asyncio.get_running_loop()
+
+            def tick() -> None:
+                seen.append("tick")
+                if seen.count("blocks") < 10:
+                    loop.call_later(0, tick)
+
+            loop.call_later(0, tick)
+            for reader, writer in connections:
+                assert await answers(reader, 1) == ["blocked"]
+                writer.close()
+            assert seen.count("tick") >= 9
+
+    run(main)
+
+
+def test_a_handler_that_flushes_waits_for_a_slow_reader(run: Run) -> None:
+    async def main() -> None:
+        async with serving() as (_, port):
+            with socket.create_connection(("127.0.0.1", port)) as client:
+                client.sendall(GET % b"/pours")
+                await until(lambda: seen)
+                await asyncio.sleep(0.3)  # to write more, if it did not wait
+                assert len(seen) < 20
+                client.setblocking(False)
+                loop = asyncio.get_running_loop()
+                received = 0
+                while received < 100 * MEGABYTE:
+                    received += len(await loop.sock_recv(client, MEGABYTE))
+                await until(lambda: len(seen) == 100)
+
+    run(main)
+
+
+def test_reading_pauses_while_a_handler_does_not_take_the_body(run: Run) -> None:
+    async def main() -> None:
+        async with serving() as (_, port):
+            loop = asyncio.get_running_loop()
+            with socket.create_connection(("127.0.0.1", port)) as client:
+                client.setblocking(False)
+                body = b"x" * (64 * MEGABYTE)
+                head = b"PUT /drinks HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body)
+                await loop.sock_sendall(client, head)
+                sent = 0
+                with contextlib.suppress(TimeoutError):
+                    while sent < len(body):
+                        async with asyncio.timeout(0.5):
+                            await loop.sock_sendall(client, body[sent : sent + MEGABYTE])
+                        sent += MEGABYTE
+                assert sent < 32 * MEGABYTE
+
+    run(main)
+
+
+def test_a_body_of_many_parts_arrives_whole_in_a_handler_that_is_slow(run: Run) -> None:
+    async def main() -> None:
+        async with serving() as (_, port):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"PUT /drinks HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+            for size in (1, 65536, 3, 300_000):
+                writer.write(b"%x\r\n%b\r\n" % (size, b"x" * size))
+            writer.write(b"0\r\n\r\n" + GET % b"/echo/next")
+            await asyncio.sleep(0.05)
+            go_on.set()
+            assert await answers(reader, 2) == ["365540", "next"]
+            writer.close()
+
+    run(main)
+
+
+def test_what_a_client_sends_right_behind_its_handshake_reaches_the_websocket(run: Run) -> None:
+    async def main() -> None:
+        async with serving() as (server, port):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(UPGRADE + HELLO_FRAME)
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+            assert await reader.readexactly(7) == b"\x81\x05hello"
+            writer.write(HELLO_FRAME)
+            assert await reader.readexactly(7) == b"\x81\x05hello"
+            await until(lambda: not server.connections)  # it speaks HTTP no more
+            writer.close()
+
+    run(main)
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /echo/a HT", GET % b"/echo/a"])
+def test_a_connection_without_a_whole_request_is_closed_after_its_time(run: Run, sent: bytes) -> None:
+    async def main() -> None:
+        async with serving(idle_seconds=0.2) as (_, port):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(sent)
+            async with asyncio.timeout(30):
+                assert (await reader.read()).endswith(b"a" if sent.endswith(b"\r\n") else b"")
+            writer.close()
+
+    run(main)
+
+
+def test_a_connection_with_a_request_is_not_idle(run: Run) -> None:
+    async def main() -> None:
+        async with serving(idle_seconds=0.1) as (_, port):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(GET % b"/wait")
+            await asyncio.sleep(0.5)
+            go_on.set()
+            assert await answers(reader, 1) == ["waited"]
+            writer.close()
+
+    run(main)
+
+
+def test_a_client_that_ends_its_side_gets_the_answers_that_are_there_at_once(run: Run) -> None:
+    async def main() -> None:
+        async with serving() as (_, port):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"".join(GET % b"/echo/%d" % n for n in range(20)))
+            writer.write_eof()
+            assert await answers(reader, 20) == [*map(str, range(20))]
+            assert await reader.read() == b""
+            writer.close()
+
+    run(main)
+
+
+@pytest.mark.parametrize("behind", [b"", GET % b"/echo/a" * 3])
+def test_a_client_that_goes_is_noticed_while_its_handler_runs(run: Run, behind: bytes) -> None:
+    async def main() -> None:
+        async with serving() as (_, port):
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(GET % b"/wait" + behind)
+            await until(lambda: seen)
+            writer.close()
+            await until(lambda: "gone" in seen)
+            go_on.set()
+            await until(lambda: "ends" in seen)
+            assert seen == ["waits", "gone", "ends"]
+
+    run(main)
+
+
+def test_no_connection_is_reset_that_the_kernel_has_accepted_before_the_listener_closes(run: Run) -> None:
+    """Clients connect as fast as they can while the server stops, again and again."""
+    wrong: list[str] = []
+    stopped = threading.Event()
+    port = 0
+
+    def connect() -> None:
+        while not stopped.is_set():
+            try:
+                with socket.create_connection(("127.0.0.1", port), timeout=0.2) as client:
+                    client.settimeout(30)
+                    client.sendall(b"GET /echo/a HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+                    if not client.recv(1000).startswith(b"HTTP/1.1 200 "):
+                        wrong.append("no answer")
+            except (ConnectionRefusedError, TimeoutError):
+                pass  # there is no listener, or the kernel has dropped it: no request was sent
+            except OSError as error:
+                wrong.append(errno.errorcode[error.errno or 0])
+
+    async def main() -> None:
+        nonlocal port
+        threads = [threading.Thread(target=connect) for _ in range(4)]
+        for number in range(20):
+            async with serving() as (server, port):
+                if not number:
+                    for thread in threads:
+                        thread.start()
+                before = len(seen)
+                await until(lambda: len(seen) > before + 20)  # noqa: B023
+                await server.stop_listening()
+                await until(lambda: not server.connections)
+        stopped.set()
+        for thread in threads:
+            thread.join()
+
+    run(main)
+    assert not wrong
