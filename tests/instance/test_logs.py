@@ -231,11 +231,15 @@ def test_a_job_of_a_websocket_that_fails_is_one_line_with_its_cause() -> None:
         assert instance.output.count("GET /talk/lambda: ") == 1
 
 
-def test_the_level_is_a_setting() -> None:
-    with Instance(Pool.FAST, APP="tests.apps.watched:make_app", LOG_LEVEL="debug") as instance:
-        instance.get("/report/tea")
-        instance.wait_for_output("slowpool.access")
-        assert " DEBUG " in instance.output
+@pytest.mark.parametrize("level", ["debug", "info"])
+def test_the_level_is_a_setting(tmp_path: Path, level: str) -> None:
+    (tmp_path / "talkative.py").write_text(
+        "import logging, tornado.web\n\nlogging.getLogger('mine').debug('a detail')\n"
+        "logging.getLogger('mine').info('news')\napp = tornado.web.Application()\n"
+    )
+    with Instance(Pool.FAST, path=tmp_path, APP="talkative:app", LOG_LEVEL=level) as instance:
+        assert " INFO " in instance.output
+        assert ("a detail" in instance.output) is (level == "debug")
 
 
 CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
