@@ -61,7 +61,8 @@ def slowpool(**settings: object) -> Iterator[Running]:
     environ = _environ(**{"SLOW_PROCESSES": CORES, **settings})
     with _started([sys.executable, "deploy/local"], environ) as running:
         start_seconds = _first_answer(running, HTTP_PORT)
-        _first_answer(None, HTTP_PORT, "/slow_threaded?id=1&n=1")
+        for number in range(CORES):
+            _first_answer(None, SLOW_PORT + number, "/-/readyz")
         yield Running(
             url=f"http://127.0.0.1:{HTTP_PORT}",
             direct=f"http://127.0.0.1:{FAST_PORT}",

@@ -1,6 +1,5 @@
 """RequestGuard: drops headers in which a client claims an address or scheme."""
 
-import functools
 from collections.abc import Awaitable
 
 from tornado.httputil import HTTPHeaders, HTTPMessageDelegate, RequestStartLine, ResponseStartLine
@@ -30,7 +29,6 @@ class RequestGuard(HTTPMessageDelegate):
         return self._delegate.headers_received(start_line, headers)
 
 
-@functools.lru_cache(1000)
 def is_claim(name: str) -> bool:
     """Whether a header of this name claims an address or a scheme, and nginx has not set it."""
     name = name.lower()

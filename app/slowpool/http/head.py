@@ -1,5 +1,6 @@
 """The head of a request: its start line and its headers, read by llhttp."""
 
+import functools
 import re
 
 import httptools
@@ -17,6 +18,9 @@ llhttp knows some methods only, and refuses targets that browsers send. An appli
 both.
 """
 
+VISIBLE = bytes({*b"\t\r\n", *range(0x20, 0x7F), *range(0x80, 0x100)})
+"""What may be in a header's value, for Tornado, and in the line ends between headers."""
+
 ANY_LINE = b"GET / HTTP/1.1\r\n"
 
 
@@ -29,6 +33,8 @@ def read_head(data: bytes) -> tuple[RequestStartLine, HTTPHeaders]:
     found = REQUEST_LINE.fullmatch(line)
     if not found:
         raise HTTPInputError("Malformed HTTP request line")
+    if lines.translate(None, VISIBLE):
+        raise HTTPInputError("Malformed HTTP headers: a control character")
     head = _Head()
     try:
         httptools.HttpRequestParser(head).feed_data(ANY_LINE + lines)
@@ -42,6 +48,13 @@ def read_head(data: bytes) -> tuple[RequestStartLine, HTTPHeaders]:
     return RequestStartLine(method, target, version), head.headers
 
 
+@functools.lru_cache(1000)
+def _believed_name(name: bytes) -> str:
+    """The name of a header; empty for one that nginx has not set."""
+    text = name.decode("latin-1")
+    return "" if is_claim(text) else text
+
+
 class _Head:
     """What llhttp has found."""
 
@@ -50,9 +63,11 @@ class _Head:
         self.is_complete = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        text = name.decode("latin-1")
-        if not is_claim(text):
+        text = _believed_name(name)
+        if text in self.headers:
             self.headers.add(text, value.decode("latin-1").strip(" \t"))
+        elif text:
+            self.headers[text] = value.decode("latin-1").strip(" \t")
 
     def on_headers_complete(self) -> None:
         if self.is_complete:
