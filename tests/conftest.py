@@ -15,6 +15,7 @@ from slowpool.config import Config
 
 pytest.register_assert_rewrite("tests.support")  # its failures show their values too
 
+from tests.support.basics import DEFAULTS  # noqa: E402
 from tests.support.gate import Gate  # noqa: E402
 
 # Hypothesis uses the same examples in each run. With --hypothesis-profile=long it uses more of them, new ones
@@ -32,6 +33,7 @@ settings.load_profile("short")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    DEFAULTS["HTTP_SERVER"] = config.getoption("--http-server")
     raise_open_files()  # as the system does, since nginx warns when its limit is too low
     # A program that a shell starts in the background ignores SIGINT, and its children inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -49,6 +51,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--short", action="store_true", help="without the tests that are marked as long")
+    parser.addoption("--http-server", default=DEFAULTS["HTTP_SERVER"], help="slowpool or tornado")
     parser.addoption("--call-multi-runs", type=int, default=1, help="runs of the tester client, per way")
     parser.addoption("--parser-mutants", type=int, default=50, help="how many odd requests more")
     parser.addoption("--testssl-all", action="store_true", help="everything that testssl knows")

@@ -178,7 +178,8 @@ async def _first(*waits: Coroutine[Any, Any, Any], timeout_seconds: float | None
 
 def _bind(own: Instance) -> list[socket.socket]:
     try:
-        return bind_sockets(own.port, own.address, family=socket.AF_INET, backlog=BACKLOG)
+        family = socket.AF_INET6 if ":" in own.address else socket.AF_INET
+        return bind_sockets(own.port, own.address, family=family, backlog=BACKLOG)
     except OSError as error:
         raise ConfigError(f"cannot listen on {own.address}:{own.port}: {error.strerror}") from error
 

@@ -242,6 +242,11 @@ def test_an_instance_listens_on_loopback_unless_told(demo: Instance) -> None:
         assert not refuses(everywhere.port, "127.0.0.2")
 
 
+def test_an_instance_can_listen_on_an_address_of_ipv6() -> None:
+    with Instance(Pool.ALL, "--address=::1", APP=CONTROLLED) as instance:
+        assert request(instance.port, "/client", address="::1").text.startswith("::1 http ")
+
+
 def test_the_log_has_a_line_for_each_answer_with_the_path_and_without_the_query(
     demo: Instance,
 ) -> None:
