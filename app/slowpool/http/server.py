@@ -28,8 +28,15 @@ PAUSE_SECONDS = 0.5
 
 NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
-MAX_TRIES = 100
+MAX_TRIES, TRY_SECONDS = 50, 0.02
 """How often the end of listening is tried, while new connections get in between."""
+
+SHORT_BACKLOG = 16
+"""While listening ends; the queue is full with one more. With so many clients whose ACK is to come the kernel
+uses SYN cookies, and such clients cannot be seen."""
+
+SYN_RECV = "03"
+"""In /proc/net/tcp: the kernel has answered a client's SYN, and waits for its ACK."""
 
 QUEUE_AT = 24
 """tcpi_unacked in struct tcp_info: of a listener, how many connections wait in its queue."""
@@ -62,14 +69,15 @@ class Server:
         """Accept what the kernel has accepted, and close the listening sockets without a reset."""
         for listener in self._listeners:
             asyncio.get_running_loop().remove_reader(listener)
-            listener.listen(0)
             for _ in range(MAX_TRIES):
                 while self._accept(listener):
                     pass
                 with _occupied(listener) as is_occupied:
-                    if is_occupied:
+                    if is_occupied and not _half_open(listener):
                         listener.close()
                         break
+                listener.listen(BACKLOG)
+                await asyncio.sleep(TRY_SECONDS)
             listener.close()
         self._listeners = []
         if self._beginning:
@@ -112,26 +120,28 @@ class Server:
 
 @contextlib.contextmanager
 def _occupied(listener: socket.socket) -> Iterator[bool]:
-    """Take the only place in the queue of a listener whose backlog is 0; yields whether that succeeded.
+    """Fill the queue of a listener with our own connections; yields whether that succeeded.
 
-    While the place is taken the kernel drops what comes, so nothing is reset when the listener closes. A
+    While the queue is full the kernel drops what comes, so nothing is reset when the listener closes. A
     client whose connection was dropped tries again a second later. (A filter on the socket does the same, but
     takes a capability.)
     """
-    try:
-        own = socket.socket(listener.family)
-    except OSError:  # there is no room for it
+    if sys.platform != "linux":
         yield True
         return
-    with own:
-        if sys.platform != "linux":
+    listener.listen(SHORT_BACKLOG)
+    with contextlib.ExitStack() as stack:
+        try:
+            filling = [stack.enter_context(socket.socket(listener.family)) for _ in range(SHORT_BACKLOG + 1)]
+        except OSError:  # there is no room for them
             yield True
             return
-        own.setblocking(False)
-        own.connect_ex(listener.getsockname())
+        for own in filling:
+            own.setblocking(False)
+            own.connect_ex(listener.getsockname())
         info = listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, QUEUE_AT + 4)
         (queued,) = struct.unpack_from("I", info, QUEUE_AT)
-        yield queued == 1 and _is_connected(own)
+        yield queued == len(filling) and all(map(_is_connected, filling))
 
 
 def _is_connected(own: socket.socket) -> bool:
@@ -140,3 +150,12 @@ def _is_connected(own: socket.socket) -> bool:
     except OSError:
         return False
     return True
+
+
+def _half_open(listener: socket.socket) -> bool:
+    """Whether a client has been answered whose connection is not in the queue yet: proc_net_tcp(5)."""
+    port = f":{listener.getsockname()[1]:04X}"
+    table = "/proc/net/tcp6" if listener.family == socket.AF_INET6 else "/proc/net/tcp"
+    with contextlib.suppress(OSError), open(table) as lines:
+        return any(fields[3] == SYN_RECV and fields[1].endswith(port) for fields in map(str.split, lines))
+    return False

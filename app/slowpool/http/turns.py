@@ -8,8 +8,8 @@ from collections.abc import Callable
 class Turns:
     """Has one request handled in each iteration of the event loop, in the order in which they became ready.
 
-    Tornado's handlers are asyncio tasks. Without this, all that became ready in one iteration would run in the
-    next one, and timers, answers and other connections would wait for the last of them.
+    Tornado's handlers are asyncio tasks. Without this, all that became ready in one iteration would run in
+    the next one, and timers, answers and other connections would wait for the last of them.
     """
 
     def __init__(self) -> None:
