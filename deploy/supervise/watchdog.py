@@ -13,7 +13,6 @@
 import contextlib
 import http.client
 import logging
-import math
 import os
 import resource
 import signal
@@ -34,7 +33,7 @@ from deploy.supervise.probe import status_of
 from deploy.supervise.restart import RestartError, restart
 from slowpool.config import Config, Pool
 from slowpool.observe import logs
-from slowpool.observe.heartbeat import last_beat
+from slowpool.observe.heartbeat import Beat, last_beat
 
 PROBE_INTERVAL_SECONDS = 1.0
 FAST_HUNG_SECONDS = 10.0
@@ -51,11 +50,12 @@ MAX_EXITS_IN_VAIN = 4
 """Exits of a program in a row in which it was never ready. supervisor itself counts only those within a
 second of the start. Kills of a hung program do not count."""
 
+RECENT_SECONDS = 10.0
+"""A program that made progress so shortly before it became FATAL was ready: its tries take no longer."""
+
 log = logging.getLogger("watchdog")
 
 exits_in_vain: Counter[str] = Counter()
-started_at: dict[str, float] = {}
-"""Program -> when it was last started, on the monotonic clock."""
 killed: set[int] = set()
 """The processes that were killed because they hung, and that supervisor has not reported yet."""
 restarting = threading.Lock()
@@ -73,8 +73,8 @@ class Program:
     max_rss_bytes: int = 0
 
     @property
-    def progress_at(self) -> float:
-        """When it last made progress, on the monotonic clock; 0 if that is unknown, as for nginx."""
+    def last_beat(self) -> Beat:
+        """Zeros if it is unknown when it made progress, as for nginx."""
         return last_beat(Path(os.environ["SLOWPOOL_RUN_DIR"]), self.port)
 
 
@@ -95,19 +95,17 @@ def main() -> None:
         pid = int(event.get("pid", 0))
         level = logging.INFO if state == "STARTING" or event.get("expected") == "1" else logging.WARNING
         log.log(level, "%s is %s", name, state, extra={"pid": pid})
-        was_ready = name in watched and watched[name].progress_at > started_at.get(name, math.inf)
-        if state == "STARTING":
-            started_at[name] = time.monotonic()
+        beat = watched[name].last_beat if name in watched else Beat(0.0, 0)
         if state == "EXITED":
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGKILL)  # supervisor makes each program the leader of a group
             if pid in killed:
                 killed.discard(pid)
             else:
-                exits_in_vain[name] = 0 if was_ready else exits_in_vain[name] + 1
+                exits_in_vain[name] = 0 if beat.at and beat.pid == pid else exits_in_vain[name] + 1
         if shutting_down:
             pass
-        elif state == "FATAL" and was_ready:
+        elif state == "FATAL" and time.monotonic() - beat.at < RECENT_SECONDS:
             log.error("%s has ended again and again soon after it was ready: starting it again", name)
             _unless_shutting_down(lambda supervisor: supervisor.startProcess(name, False))  # noqa: B023
         elif state == "FATAL" or exits_in_vain[name] >= MAX_EXITS_IN_VAIN:
@@ -154,7 +152,7 @@ def _silence(program: Program) -> str:
     """
     asked_at = time.monotonic()
     while True:
-        hung_at = max(asked_at, program.progress_at) + program.hung_seconds
+        hung_at = max(asked_at, program.last_beat.at) + program.hung_seconds
         deaf_at = asked_at + program.hung_seconds + BUSY_SECONDS
         left_seconds = min(hung_at, deaf_at) - time.monotonic()
         if left_seconds <= 0:

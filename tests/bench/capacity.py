@@ -146,7 +146,7 @@ def real(
 
 
 FRESH_WORKER_SECONDS: float = json.loads(report.RESULTS.read_text())["figures"]["slow_pool"][
-    "kill_to_fresh_worker_seconds"
+    "kill_to_answer_forked_seconds"
 ]
 
 

@@ -531,7 +531,7 @@ REFUSED_BY_SLOWPOOL = {
         "line feeds for line ends and a length",
         "a line feed after the request line",
     ),
-    *("a line feed at the end of the headers"),
+    "a line feed at the end of the headers",
     *("the same after a bare line feed", "a trace with a line feed"),
     *("the same length twice", "the same length twice in a line", "HTTP/1.2"),
 }

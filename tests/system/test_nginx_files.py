@@ -23,7 +23,7 @@ OTHER_NAMES = {"SO_REUSEPORT"}
 
 RENDERED_AS = {
     **dict.fromkeys(["path"], "paths"),
-    **dict.fromkeys(["again", "once", "unannounced", "streamed", "ask", "asked"], "pools"),
+    **dict.fromkeys(["again", "once", "elsewhere", "unannounced", "streamed", "ask", "asked"], "pools"),
     **dict.fromkeys(["affinity_address", "affinity_cookie"], "affinity"),
     "handed_over_counted": "handed_over",
     "no_stub_status": "stub_status",

@@ -7,35 +7,43 @@ import os
 import struct
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 log = logging.getLogger("slowpool.loop")
 
-INSTANT = struct.Struct("=d")
+BEAT = struct.Struct("=dq")
+
+
+class Beat(NamedTuple):
+    """When an instance last made progress, on the monotonic clock, and its process; zeros if never."""
+
+    at: float
+    pid: int
 
 
 class Heartbeat:
     """Notes each beat of the instance on this port. Without a folder nobody reads it."""
 
     def __init__(self, folder: Path | None, port: int) -> None:
-        self._instant = mmap.mmap(-1, INSTANT.size)
+        self._map = mmap.mmap(-1, BEAT.size)
+        self._pid = os.getpid()
         if folder is None:
             return
         try:
-            self._instant = _shared(_file(folder, port))
+            self._map = _shared(_file(folder, port))
         except OSError as error:
             log.warning("the watchdog cannot see whether the event loop runs: %s", error)
 
     def beat(self) -> None:
         """Note that the instance makes progress: its event loop runs, or it begins or ends a request."""
-        INSTANT.pack_into(self._instant, 0, time.monotonic())
+        BEAT.pack_into(self._map, 0, time.monotonic(), self._pid)
 
 
-def last_beat(folder: Path, port: int) -> float:
-    """When the instance on this port last made progress, on the monotonic clock; 0 if never."""
+def last_beat(folder: Path, port: int) -> Beat:
+    """The last beat of the instance on this port, since its start."""
     with contextlib.suppress(OSError, struct.error):
-        instant: float = INSTANT.unpack(_file(folder, port).read_bytes())[0]
-        return instant
-    return 0.0
+        return Beat(*BEAT.unpack(_file(folder, port).read_bytes()))
+    return Beat(0.0, 0)
 
 
 def _file(folder: Path, port: int) -> Path:
@@ -46,7 +54,7 @@ def _shared(file: Path) -> mmap.mmap:
     descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
         # Without the bytes, a write into the map would end the process when the disk is full.
-        os.write(descriptor, bytes(INSTANT.size))
-        return mmap.mmap(descriptor, INSTANT.size)
+        os.write(descriptor, bytes(BEAT.size))
+        return mmap.mmap(descriptor, BEAT.size)
     finally:
         os.close(descriptor)

@@ -1,5 +1,6 @@
 """Heartbeat: what the watchdog reads of an instance."""
 
+import os
 import time
 from pathlib import Path
 
@@ -15,21 +16,22 @@ def test_a_beat_is_read_as_the_instant_of_it(tmp_path: Path) -> None:
     for _ in range(2):
         before = time.monotonic()
         heartbeat.beat()
-        assert before <= last_beat(tmp_path, PORT) <= time.monotonic()
-    assert last_beat(tmp_path, PORT + 1) == 0
+        assert before <= last_beat(tmp_path, PORT).at <= time.monotonic()
+    assert last_beat(tmp_path, PORT).pid == os.getpid()
+    assert last_beat(tmp_path, PORT + 1) == (0, 0)
     other.beat()
-    assert last_beat(tmp_path, PORT + 1) > last_beat(tmp_path, PORT)
+    assert last_beat(tmp_path, PORT + 1).at > last_beat(tmp_path, PORT).at
 
 
 def test_an_instance_that_starts_again_has_no_beat_of_the_one_before(tmp_path: Path) -> None:
     Heartbeat(tmp_path, PORT).beat()
-    assert last_beat(tmp_path, PORT)
+    assert last_beat(tmp_path, PORT).at
     Heartbeat(tmp_path, PORT)
-    assert last_beat(tmp_path, PORT) == 0
+    assert last_beat(tmp_path, PORT) == (0, 0)
 
 
 def test_without_a_file_there_is_no_beat(tmp_path: Path) -> None:
-    assert last_beat(tmp_path, PORT) == 0
+    assert last_beat(tmp_path, PORT) == (0, 0)
 
 
 def test_without_supervisor_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
