@@ -67,7 +67,8 @@ class Server:
 
     async def stop_listening(self) -> None:
         """Accept what the kernel has accepted, and close the listening sockets without a reset."""
-        for listener in self._listeners:
+        listeners, self._listeners = self._listeners, []  # no pause of theirs is followed by more accepting
+        for listener in listeners:
             asyncio.get_running_loop().remove_reader(listener)
             for _ in range(MAX_TRIES):
                 while self._accept(listener):
@@ -79,7 +80,6 @@ class Server:
                 listener.listen(BACKLOG)
                 await asyncio.sleep(TRY_SECONDS)
             listener.close()
-        self._listeners = []
         if self._beginning:
             await asyncio.wait(self._beginning)
 
@@ -100,8 +100,8 @@ class Server:
                 if error.errno not in NO_ROOM:
                     raise
                 log.error("cannot accept a connection, next try in %g s: %s", PAUSE_SECONDS, error.strerror)
-                if loop.remove_reader(listener):
-                    loop.call_later(PAUSE_SECONDS, self._resume, listener)
+                loop.remove_reader(listener)
+                loop.call_later(PAUSE_SECONDS, self._resume, listener)
                 return False
             accepted.setblocking(False)
             task = loop.create_task(loop.connect_accepted_socket(self._connection, accepted))
