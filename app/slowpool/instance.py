@@ -45,6 +45,7 @@ class Runtime:
     def __init__(self, config: Config, instance: Instance) -> None:
         self.config = config
         self.instance = instance
+        self.name = str(instance)
         self.state = State.STARTING
         self.started_at = time.time()
         self.heartbeat = Heartbeat(supervised_dir(), instance.port)

@@ -23,6 +23,7 @@ from slowpool.http.tornado_server import TornadoServer
 from slowpool.instance import Runtime, State
 from slowpool.linux.processes import adopt_orphans
 from slowpool.linux.scheduling import SHORT_SLICE_SECONDS, request_slice
+from slowpool.observe import logs
 from slowpool.observe.loop_watch import LoopWatch
 from slowpool.status.system import system_application
 from slowpool.web.host import Host
@@ -102,6 +103,7 @@ async def _serve_until_stopped(runtime: Runtime, app: Application, stop: "_Stop"
         detached_bytes=max(Limits.detached_bytes, _largest_message(app)),
         idle_seconds=config.slow_timeout_seconds + IDLE_CONNECTION_SECONDS,
     )
+    logs.skip_unread_lines()
     server = SERVERS[config.http_server](Host(runtime, app), limits)
     gc.collect()
     gc.freeze()  # these objects stay; each later collection of them would stop the loop for 6 ms

@@ -103,12 +103,13 @@ class Answer(HTTPConnection):
             self._left = 0
         elif "Content-Length" in headers:
             self._left = parse_int(headers["Content-Length"])
-        lines = [f"HTTP/1.1 {code} {start_line.reason}".encode()]
+        status_line = f"HTTP/1.1 {code} {start_line.reason}"
+        lines = []
         for name, value in headers.get_all():
-            lines.append(f"{native_str(name)}: {native_str(value)}".encode("latin-1"))
-        head = b"\r\n".join([*lines, b"", b""])
-        if not head.count(b"\r") == head.count(b"\n") == len(lines) + 1:
-            wrong = next(line for line in lines if b"\r" in line or b"\n" in line)
+            lines.append(f"{name}: {value if isinstance(value, str) else native_str(value)}")
+        head = f"{status_line}\r\n".encode() + "\r\n".join([*lines, "", ""]).encode("latin-1")
+        if not head.count(b"\r") == head.count(b"\n") == len(lines) + 2:
+            wrong = next(line for line in [status_line, *lines] if "\r" in line or "\n" in line)
             raise ValueError(f"Illegal characters (CR or LF) in header: {wrong!r}")
         if code == 101:
             self._upgrade = head

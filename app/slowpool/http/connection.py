@@ -284,7 +284,7 @@ class Connection(asyncio.Protocol):
         self._state = State.TURN
         if request.late:
             request.late.cancel()
-        self._turns.take(functools.partial(self._handle, request))
+        self._turns.take(functools.partial(self._handle, request), has_body=request.body is not None)
         return False
 
     def _handle(self, request: Request) -> None:

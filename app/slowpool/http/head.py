@@ -44,14 +44,30 @@ def read_head(data: bytes) -> tuple[RequestStartLine, HTTPHeaders]:
         raise HTTPInputError(str(error.__context__ or error)) from error
     if not head.is_complete:
         raise HTTPInputError("Malformed HTTP headers")
-    method, target, version = (part.decode("latin-1") for part in found.groups())
-    return RequestStartLine(method, target, version), head.headers
+    method, target, version = found.groups()
+    return RequestStartLine(method.decode(), target.decode("latin-1"), version.decode()), _headers(
+        head.fields
+    )
+
+
+def _headers(fields: list[tuple[bytes, bytes]]) -> HTTPHeaders:
+    headers = HTTPHeaders()
+    names = set()
+    for name, value in fields:
+        text = value.decode("latin-1").strip(" \t")
+        name_text = _believed_name(name)
+        if name_text in names:
+            headers.add(name_text, text)
+        elif name_text:
+            names.add(name_text)
+            headers[name_text] = text
+    return headers
 
 
 @functools.lru_cache(1000)
 def _believed_name(name: bytes) -> str:
-    """The name of a header; empty for one that nginx has not set."""
-    text = name.decode("latin-1")
+    """The name of a header in small letters; empty for one that nginx has not set."""
+    text = name.decode("latin-1").lower()
     return "" if is_claim(text) else text
 
 
@@ -59,15 +75,11 @@ class _Head:
     """What llhttp has found."""
 
     def __init__(self) -> None:
-        self.headers = HTTPHeaders()
+        self.fields: list[tuple[bytes, bytes]] = []
         self.is_complete = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        text = _believed_name(name)
-        if text in self.headers:
-            self.headers.add(text, value.decode("latin-1").strip(" \t"))
-        elif text:
-            self.headers[text] = value.decode("latin-1").strip(" \t")
+        self.fields.append((name, value))
 
     def on_headers_complete(self) -> None:
         if self.is_complete:

@@ -8,7 +8,7 @@ from tornado.httputil import HTTPHeaders
 from tornado.netutil import is_valid_ip
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Peer:
     """What Tornado calls the context of a connection: the client's address and scheme.
 

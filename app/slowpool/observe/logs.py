@@ -16,6 +16,9 @@ from pythonjsonlogger.json import JsonFormatter
 from slowpool.config import Config
 from slowpool.observe.untrusted import loggable
 
+TORNADO_ACCESS = logging.getLogger("tornado.access")
+_NOBODY = logging.NullHandler()
+
 JSON_NAMES = {"levelname": "level", "name": "logger", "exc_info": "exception"}
 
 
@@ -32,9 +35,15 @@ def set_up(config: Config, pool: str, instance: str, stream: TextIO = sys.stdout
     logging.captureWarnings(True)
     # nginx or slowpool.access has a line for each request. An application that wants Tornado's adds a
     # handler here.
-    logging.getLogger("tornado.access").addHandler(logging.NullHandler())
-    logging.getLogger("tornado.access").propagate = False
+    TORNADO_ACCESS.addHandler(_NOBODY)
+    TORNADO_ACCESS.propagate = False
     logging.basicConfig(level=config.log_level.upper(), handlers=[handler])
+
+
+def skip_unread_lines() -> None:
+    """Make no record of an access line of Tornado's when the application has added no handler for it."""
+    is_read = TORNADO_ACCESS.propagate or TORNADO_ACCESS.handlers != [_NOBODY]
+    TORNADO_ACCESS.disabled = not is_read
 
 
 def formatter(config: Config, pool: str, instance: str) -> logging.Formatter:

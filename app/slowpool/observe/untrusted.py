@@ -1,5 +1,6 @@
 """Types for data of another process: numbers within bounds, and text that is safe in a terminal or page."""
 
+import functools
 import unicodedata
 from collections.abc import Callable
 from typing import Annotated
@@ -28,6 +29,12 @@ def loggable(text: str, keep: str) -> str:
         text,
         lambda char: (unicodedata.category(char) in CONTROLS or char in DIRECTION) and char not in keep,
     )
+
+
+@functools.lru_cache(1000)
+def short_ascii(text: str) -> str:
+    """The text as it may be in a header, for nginx's log."""
+    return loggable(text, keep="").encode("ascii", "backslashreplace").decode()[:MAX_TEXT]
 
 
 Count = Annotated[int, Field(ge=0, le=10**12)]

@@ -19,9 +19,10 @@ from tornado.websocket import WebSocketHandler
 
 from slowpool.config import Pool
 from slowpool.errors import CannotHandOver, RequestError
+from slowpool.http.answer import done
 from slowpool.http.request import request_id
 from slowpool.instance import Runtime, State
-from slowpool.observe.untrusted import MAX_TEXT, loggable
+from slowpool.observe.untrusted import short_ascii
 from slowpool.web.problems import set_problem
 from slowpool.workers.job import Job
 
@@ -73,10 +74,10 @@ class Exchange(httputil.HTTPConnection):
         self.method = method
         self.request_headers = headers
         self.request_id = request_id(headers)
-        self.is_public = headers.pop(PUBLIC, "") == "1"
-        self.is_streamed = headers.pop(STREAMED, "") == "1"
-        self.asks: list[str] = headers.pop(ASKS, "").split()
-        self.arrived_at = time.monotonic() - _seconds(headers.pop(ELAPSED, ""))
+        self.is_public = _taken(headers, PUBLIC) == "1"
+        self.is_streamed = _taken(headers, STREAMED) == "1"
+        self.asks = _taken(headers, ASKS).split()
+        self.arrived_at = time.monotonic() - _seconds(_taken(headers, ELAPSED))
         self.route: str | None = None
         self.handler: RequestHandler | None = None
         self.received = False  # the whole body
@@ -115,17 +116,17 @@ class Exchange(httputil.HTTPConnection):
         self, start_line: httputil.ResponseStartLine, headers: HTTPHeaders, chunk: bytes | None = None
     ) -> "asyncio.Future[None]":
         if self.handed_over:
-            return _done()
+            return done()
         status = self._status = start_line.code
         error = sys.exc_info()[1]
         self._tells_error = error is not None and _is_called_by(RequestHandler.send_error)
         if isinstance(error, RequestError) and error.status == status:
             self.log(error)
             chunk = self._completed(error, headers, chunk)
-        headers["X-Served-By"] = str(self.runtime.instance)
+        headers["X-Served-By"] = self.runtime.name
         headers["X-Request-ID"] = self.request_id
         self._tell_nginx(headers)
-        headers.pop("X-Accel-Redirect", None)  # nginx would look for a location of that name
+        _taken(headers, "X-Accel-Redirect")  # nginx would look for a location of that name
         # When draining, nginx opens its next connection to another instance. Before the end of the body,
         # Tornado closes the connection after the answer, without saying so.
         if status >= 200 and (self.runtime.state is State.DRAINING or not self.received):
@@ -138,7 +139,7 @@ class Exchange(httputil.HTTPConnection):
         return self._inner.write_headers(start_line, headers, chunk)  # type: ignore[no-any-return]
 
     def write(self, chunk: bytes) -> "asyncio.Future[None]":
-        return _done() if self.handed_over else self._inner.write(chunk)
+        return done() if self.handed_over else self._inner.write(chunk)
 
     def finish(self) -> None:
         if self.handed_over:
@@ -249,7 +250,7 @@ class Exchange(httputil.HTTPConnection):
             return
         elapsed_seconds = time.monotonic() - self.arrived_at
         headers = HTTPHeaders({"X-Accel-Redirect": self.handed_over, ELAPSED: f"{elapsed_seconds:.3f}"})
-        headers["X-Served-By"] = str(self.runtime.instance)
+        headers["X-Served-By"] = self.runtime.name
         self._tell_nginx(headers)
         headers["Content-Length"] = "0"
         if self.runtime.state is State.DRAINING:
@@ -262,7 +263,7 @@ class Exchange(httputil.HTTPConnection):
         """Add what nginx's line about the request has from here."""
         if self.route is None or not self.is_public:
             return
-        headers[ROUTE] = loggable(self.route, keep="").encode("ascii", "backslashreplace").decode()[:MAX_TEXT]
+        headers[ROUTE] = short_ascii(self.route)
         for name, seconds in self._times().items():
             headers[TIMES[name]] = f"{seconds:.4f}"
 
@@ -326,14 +327,16 @@ def _has_hung_up(fd: int | Any) -> bool:
     return bool(poll.poll(0))
 
 
-def _done() -> "asyncio.Future[None]":
-    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    future.set_result(None)
-    return future
+def _taken(headers: HTTPHeaders, name: str) -> str:
+    """The value of a header, which is removed; empty when there is none.
+
+    A request has few of these, and ``pop`` of one that is not there takes an exception.
+    """
+    return headers.pop(name) if name in headers else ""
 
 
 def _seconds(text: str) -> float:
     try:
-        return max(0.0, float(text))
+        return max(0.0, float(text or 0))
     except ValueError:
         return 0.0

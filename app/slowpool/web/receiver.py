@@ -67,7 +67,7 @@ class Receiver(HTTPMessageDelegate):
         self._started = True
         ready = self._target.headers_received(start_line, headers)
         exchange.handler = self._handler()
-        if ready is None:  # not @stream_request_body, which returns a future
+        if ready is None and "Content-Type" in headers:  # not @stream_request_body, which returns a future
             with self._refusing():
                 self._form = form(headers, self._runtime.config.max_body_bytes)
         return self._apart(ready)

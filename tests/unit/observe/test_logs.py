@@ -62,6 +62,22 @@ def test_tornados_lines_hold_no_query(monkeypatch: pytest.MonkeyPatch, message: 
     assert json.loads(line)["message"] == cut
 
 
+def test_an_access_line_of_tornados_is_made_for_a_handler_of_the_application_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    access = logging.getLogger("tornado.access")
+    for name, value in {"handlers": [], "propagate": True, "level": logging.INFO, "disabled": False}.items():
+        monkeypatch.setattr(access, name, value)
+    printed(monkeypatch, "json", "slowpool", "")
+    logs.skip_unread_lines()
+    assert access.disabled
+    lines = io.StringIO()
+    access.addHandler(logging.StreamHandler(lines))
+    logs.skip_unread_lines()
+    access.info("200 GET /")
+    assert lines.getvalue() == "200 GET /\n"
+
+
 def printed(
     monkeypatch: pytest.MonkeyPatch, log_format: str, logger: str, message: str, *arguments: object
 ) -> str:
