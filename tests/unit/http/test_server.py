@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import errno
+import itertools
 import socket
 import threading
 import time
@@ -57,6 +58,8 @@ class Blocks(RequestHandler):
         seen.append("blocks")
         time.sleep(0.02)
         self.finish("blocked")
+
+    post = get
 
 
 class Pours(RequestHandler):
@@ -180,6 +183,32 @@ def test_the_loop_goes_on_between_requests_that_are_ready_at_once(run: Run) -> N
                 assert await answers(reader, 1) == ["blocked"]
                 writer.close()
             assert seen.count("tick") >= 9
+
+    run(main)
+
+
+def test_requests_with_bodies_share_no_turn_though_those_before_them_were_quick(run: Run) -> None:
+    async def main() -> None:
+        async with serving() as (_, port):
+            connections = [await asyncio.open_connection("127.0.0.1", port) for _ in range(10)]
+            for _, writer in connections[:6]:
+                writer.write(GET % b"/echo/quick")
+            for _, writer in connections[6:]:
+                writer.write(b"POST /blocks HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx")
+            time.sleep(0.05)  # noqa: ASYNC251  # all of them arrive in the same iteration of the loop
+            loop = asyncio.get_running_loop()
+
+            def tick() -> None:
+                seen.append("tick")
+                if seen.count("blocks") < 4:
+                    loop.call_soon(tick)
+
+            loop.call_soon(tick)
+            for reader, writer in connections:
+                await answers(reader, 1)
+                writer.close()
+            assert seen.count("blocks") == 4
+            assert all(pair != ("blocks", "blocks") for pair in itertools.pairwise(seen))
 
     run(main)
 
