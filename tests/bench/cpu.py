@@ -5,6 +5,7 @@ import os
 import resource
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import NamedTuple
 
 import psutil
@@ -37,6 +38,15 @@ def spent(before: Seconds, after: Seconds, without: Iterable[int] = ()) -> float
     return sum(
         seconds - before.get(process, 0) for process, seconds in after.items() if process.pid not in left_out
     )
+
+
+def of_threads(pid: int) -> float:
+    """The CPU seconds of a process's threads that have not ended, to the nanosecond.
+
+    https://docs.kernel.org/scheduler/sched-stats.html#proc-pid-schedstat
+    """
+    files = Path(f"/proc/{pid}/task").glob("*/schedstat")
+    return sum(int(file.read_text().split()[0]) for file in files) / 1e9
 
 
 def of_the_machine() -> float:

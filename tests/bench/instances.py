@@ -1,6 +1,7 @@
 """Measurements of single fast instances, asked without nginx, with the headers that nginx would add."""
 
 import contextlib
+import itertools
 from collections.abc import Iterator, Mapping
 from statistics import median
 from typing import NamedTuple
@@ -28,29 +29,29 @@ WATCHES: dict[str, Kind] = {
 """Beside the whole instance, those that have not the part of this name."""
 
 
-class Generation(NamedTuple):
-    """What an instance did in all its turns, from its start to its end."""
+class Turn(NamedTuple):
+    """What an instance did in one turn."""
 
     per_second: float
     cpu_seconds: float  # of its process, per request
 
 
 def servers(options: Options) -> Figures:
-    """One instance with this project's HTTP server, and with Tornado's own; medians of generations."""
-    found = list(_generations(SERVERS, options))
+    """One instance with this project's HTTP server, and with Tornado's own; medians of turns."""
+    turns = list(_turns(SERVERS, options))
     figures: Figures = {}
     for name in SERVERS:
-        figures[f"{name}_per_second"] = median(each[name].per_second for each in found)
-        figures[f"{name}_cpu_seconds"] = median(each[name].cpu_seconds for each in found)
-    figures["ratio"] = median(each["slowpool"].per_second / each["tornado"].per_second for each in found)
+        figures[f"{name}_per_second"] = median(turn[name].per_second for turn in turns)
+        figures[f"{name}_cpu_seconds"] = median(turn[name].cpu_seconds for turn in turns)
+    figures["ratio"] = median(turn["slowpool"].per_second / turn["tornado"].per_second for turn in turns)
     return figures
 
 
 def watching(options: Options) -> Figures:
-    """How much of the CPU time of a fast request each of its monitors takes; medians of generations."""
-    found = list(_generations(WATCHES, options))
+    """How much of the CPU time of a fast request each of its monitors takes; medians of turns."""
+    turns = list(_turns(WATCHES, options))
     return {
-        f"{name}_share": median(1 - each[name].cpu_seconds / each["whole"].cpu_seconds for each in found)
+        f"{name}_share": median(1 - turn[name].cpu_seconds / turn["whole"].cpu_seconds for turn in turns)
         for name in WATCHES
         if name != "whole"
     }
@@ -64,7 +65,7 @@ def scaling(options: Options) -> Figures:
             first = turn % 2
             loads[1].append(_ask([list(running)[first]], options.turn))
             loads[2].append(_ask(list(running), options.turn))
-    bare = [(bare_pool(options.turn, 1), bare_pool(options.turn, 2)) for _ in range(options.turns)]
+    bare = [(bare_pool(options.turn, 1), bare_pool(options.turn, 2)) for _ in range(options.generations)]
     return {
         "one_per_second": median(load.per_second for load in loads[1]),
         "two_per_second": median(load.per_second for load in loads[2]),
@@ -81,25 +82,20 @@ def per_core(load: Load, instances: int, cores: int = CORES) -> float:
     return load.per_second / min(instances, cores - load.generator_seconds / load.seconds)
 
 
-def _generations(kinds: Mapping[str, Kind], options: Options) -> Iterator[dict[str, Generation]]:
-    """Start all instances, ask them in turns, end them; anew, as memory is laid out by chance."""
+def _turns(kinds: Mapping[str, Kind], options: Options) -> Iterator[dict[str, Turn]]:
+    """Ask an instance of each kind in turn, and again; then start all anew: chance lays out their memory."""
+    ports = dict(zip(kinds, itertools.count(FAST_PORT)))
     for _ in range(options.generations):
         with _instances(kinds, options) as running:
-            loads: dict[str, list[Load]] = {name: [] for name in kinds}
-            seconds = dict.fromkeys(kinds, 0.0)
-            for turn in range(options.turns):
-                for name in list(kinds)[:: -1 if turn % 2 else 1]:
-                    port = list(kinds).index(name) + FAST_PORT
-                    before = cpu.by_process([running[port]])
-                    loads[name].append(_ask([port], options.turn))
-                    seconds[name] += cpu.spent(before, cpu.by_process([running[port]]))
-            yield {
-                name: Generation(
-                    median(load.per_second for load in loads[name]),
-                    seconds[name] / sum(load.requests for load in loads[name]),
-                )
-                for name in kinds
-            }
+            for number in range(options.turns):
+                turn = {}
+                for name in list(kinds)[:: -1 if number % 2 else 1]:
+                    process = running[ports[name]]
+                    before = cpu.of_threads(process.pid)
+                    load = _ask([ports[name]], options.turn)
+                    seconds = cpu.of_threads(process.pid) - before
+                    turn[name] = Turn(load.per_second, seconds / load.requests)
+                yield turn
 
 
 @contextlib.contextmanager

@@ -17,15 +17,15 @@ class Options:
     """``n`` of a slow request of about a second."""
     abandoned_job: float = 10
     clients_that_leave: int = 4
-    overload: float = 40
+    overload: float = 30
     fault: float = 8
-    generations: int = 4
+    generations: int = 6
     """How often single instances that are compared are started anew."""
-    turns: int = 3
+    turns: int = 4
     """How often the instances of a generation take turns."""
-    turn: float = 2
+    turn: float = 1
 
 
 QUICK = Options(
-    warm_up=1.5, half=1.5, long_job_size=4000, abandoned_job=1, overload=8, fault=4, generations=1, turn=1
+    warm_up=1.5, half=1.5, long_job_size=4000, abandoned_job=1, overload=8, fault=4, generations=1
 )

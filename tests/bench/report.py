@@ -100,8 +100,9 @@ def _heads(content: Content) -> str:
         versions = ", ".join(f"{package} {version}" for package, version in head["versions"].items())
         text = (
             f"{machine['date']}, commit {head['commit']}; {machine['cores']} cores ({machine['cpu'] or 'unknown'}), "
-            f"{machine['bytes'] / 2**30:.0f} GiB, Linux {machine['kernel']}; {versions}; the open loop at {head['generator']}."
+            f"{machine['bytes'] / 2**30:.0f} GiB, Linux {machine['kernel']}; {versions}; the open loop at {head['generator']}"
         )
+        text += f"; load average before: {machine['load']:.1f}." if "load" in machine else "."
         measured.setdefault(text, []).append(name)
     return "".join(f"- {', '.join(names)}: {text}\n" for text, names in measured.items())
 
@@ -221,8 +222,7 @@ def _instances(content: Content) -> str:
         ]
     head = (
         "## One fast instance\n\nAsked by `wrk` without nginx, with the headers that nginx would add, so that the "
-        "instance writes no access line. Instances take turns within each generation of processes; medians of "
-        "generations.\n"
+        "instance writes no access line. They take turns of a second, and are started anew after some; medians of turns.\n"
     )
     return "\n".join([head, *parts]) if parts else ""
 

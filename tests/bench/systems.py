@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from enum import Enum
 from functools import partial
 
 import psutil
@@ -32,6 +33,14 @@ from tests.bench.running import (
 COMPOSE_PROJECT = "slowpool-bench"
 
 
+class Kind(Enum):
+    """What a system is: this project, another server of several processes, or Tornado processes."""
+
+    OURS = "ours"
+    SERVER = "server"
+    TORNADO = "tornado"
+
+
 @dataclass(frozen=True)
 class System:
     """``slow`` is the path of its slow route."""
@@ -40,6 +49,7 @@ class System:
     title: str
     slow: str
     start: Callable[[], AbstractContextManager[Running]] = field(repr=False)
+    kind: Kind = Kind.TORNADO
 
 
 @contextlib.contextmanager
@@ -196,12 +206,12 @@ spawning = partial(one_tornado, "spawn_main")
 with_workers = partial(one_tornado, "literal_eval")
 
 SYSTEMS = [
-    System("slowpool", "**slowpool**, local", "/slow_threaded", slowpool),
-    System("slowpool-compose", "**slowpool**, compose", "/slow_threaded", slowpool_in_compose),
-    System("fastapi", "FastAPI on uvicorn, thread pool", "/slow", fastapi),
-    System("granian", "FastAPI on granian, thread pool", "/slow", granian),
-    System("gunicorn", "FastAPI on gunicorn, dirty workers", "/slow", gunicorn),
-    System("gunicorn-tornado", "2 Tornado workers of gunicorn", "/slow", gunicorn_tornado),
+    System("slowpool", "**slowpool**, local", "/slow_threaded", slowpool, Kind.OURS),
+    System("slowpool-compose", "**slowpool**, compose", "/slow_threaded", slowpool_in_compose, Kind.OURS),
+    System("fastapi", "FastAPI on uvicorn, thread pool", "/slow", fastapi, Kind.SERVER),
+    System("granian", "FastAPI on granian, thread pool", "/slow", granian, Kind.SERVER),
+    System("gunicorn", "FastAPI on gunicorn, dirty workers", "/slow", gunicorn, Kind.SERVER),
+    System("gunicorn-tornado", "2 Tornado workers of gunicorn", "/slow", gunicorn_tornado, Kind.SERVER),
     System("round-robin", "4 Tornado processes, round robin", "/slow", tornado_round_robin),
     System("tornado", "Tornado, inline", "/slow", one_tornado),
     System("tornado-thread", "Tornado, thread", "/slow/thread", one_tornado),
@@ -241,10 +251,10 @@ def has_docker() -> bool:
 
 @contextlib.contextmanager
 def fast_instance(port: int, variant: str = "whole", **settings: object) -> Iterator[psutil.Process]:
-    """One fast instance, as tests.bench.variants makes it."""
+    """One fast instance, as tests.bench.variants makes it; the order of its sets is that of all others."""
     serve = ["serve", "--pool=fast", f"--port={port}"]
     command = [sys.executable, "-m", "tests.bench.variants", variant, *serve]
-    with started(command, environ(**settings)) as process:
+    with started(command, environ(PYTHONHASHSEED=0, **settings)) as process:
         first_answer(None, port)
         yield process
 

@@ -14,6 +14,8 @@ from tests.bench.figures import median_of, ratio_of
 from tests.bench.instances import per_core
 from tests.bench.overload import Others
 from tests.bench.running import ROOT, UPSTREAM_HEADERS, Running, nginx_config
+from tests.bench.systems import named
+from tests.bench.visits import visits
 from tests.bench.wrk import Load
 
 
@@ -41,6 +43,28 @@ def test_requests_of_two_instances_are_counted_for_the_cores_that_the_generator_
     two = Load(per_second=1600, requests=8000, seconds=5, generator_seconds=2)
     assert per_core(two, 2, cores=2) == 1000  # 0.4 of the two cores are the generator's
     assert per_core(two, 2, cores=8) == 800
+
+
+def test_systems_take_turns_and_what_is_measured_already_is_left_out() -> None:
+    chosen = [named(name) for name in ("slowpool", "fastapi", "tornado")]
+    done = {"cost/fastapi/0", "faults/slowpool/0"}
+    planned = [
+        (turn, system.name, [measured.__name__ for measured in measurements])
+        for turn, system, measurements in visits(chosen, ["cost", "waste", "faults"], 5, done.__contains__)
+    ]
+    assert planned == [
+        (0, "slowpool", ["cost"]),
+        (0, "tornado", ["cost"]),
+        (0, "slowpool", ["waste"]),
+        (0, "fastapi", ["waste"]),
+        (0, "tornado", ["waste"]),
+        (0, "fastapi", ["faults"]),
+        (0, "tornado", ["faults"]),
+        (1, "fastapi", ["cost"]),
+        (1, "slowpool", ["cost"]),
+        (2, "slowpool", ["cost"]),  # the third system of this round is not measured so often
+        (2, "fastapi", ["cost"]),
+    ]
 
 
 def test_the_cpu_time_of_others_is_without_workers_and_with_what_has_begun_since() -> None:
