@@ -2,17 +2,20 @@
 
 import contextlib
 import itertools
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from statistics import median
 from typing import NamedTuple
 
 import psutil
 
+from slowpool.config import Config
 from tests.bench import cpu, systems
 from tests.bench.loads import bare_pool
 from tests.bench.options import Figures, Options
 from tests.bench.running import CORES, FAST_PORT, UPSTREAM_HEADERS
-from tests.bench.wrk import Load, wrk
+from tests.bench.variants import SHARE_OF_CORE
+from tests.bench.wrk import Load, wrk, wrk_each
 
 Kind = Mapping[str, str]
 """The settings of an instance; ``variant`` is one of tests.bench.variants."""
@@ -48,13 +51,46 @@ def servers(options: Options) -> Figures:
 
 
 def watching(options: Options) -> Figures:
-    """How much of the CPU time of a fast request each of its monitors takes; medians of turns."""
-    turns = list(_turns(WATCHES, options))
-    return {
-        f"{name}_share": median(1 - turn[name].cpu_seconds / turn["whole"].cpu_seconds for turn in turns)
-        for name in WATCHES
-        if name != "whole"
-    }
+    """How much of the CPU time of a fast request each of its monitors takes; medians.
+
+    A whole instance and another one are asked at once and share a core, so that each slower moment of the
+    machine is one of both.
+    """
+    budget_seconds = 2 * Config().fast_block_budget_seconds  # the thread of the loop watch goes by it
+    half = {SHARE_OF_CORE: "0.5", "FAST_BLOCK_BUDGET_SECONDS": str(budget_seconds)}
+    halves = {name: {**kind, **half} for name, kind in WATCHES.items()}
+    shares: dict[str, list[float]] = {name: [] for name in WATCHES if name != "whole"}
+    for _ in range(options.generations):
+        with _instances(halves, options) as running, _on_one_core(running.values()):
+            ports = dict(zip(WATCHES, running, strict=True))
+            for _ in range(options.turns):
+                for name, found in shares.items():
+                    whole, other = _costs([ports["whole"], ports[name]], running, options.pair)
+                    found.append(1 - other / whole)
+    return {f"{name}_share": median(found) for name, found in shares.items()}
+
+
+def _costs(ports: list[int], running: Mapping[int, psutil.Process], seconds: float) -> list[float]:
+    """Ask these instances at once; the CPU seconds of each per request."""
+    before = [cpu.of_threads(running[port].pid) for port in ports]
+    loads = wrk_each(*map(_url, ports), seconds=seconds, headers=UPSTREAM_HEADERS)
+    after = [cpu.of_threads(running[port].pid) for port in ports]
+    return [(b - a) / load.requests for a, b, load in zip(before, after, loads, strict=True)]
+
+
+@contextlib.contextmanager
+def _on_one_core(processes: Iterable[psutil.Process]) -> Iterator[None]:
+    """Keep these processes on one core, and what this one starts on the others."""
+    ours = os.sched_getaffinity(0)
+    core = min(ours)
+    for process in processes:
+        for thread in process.threads():
+            os.sched_setaffinity(thread.id, {core})
+    os.sched_setaffinity(0, (ours - {core}) or ours)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, ours)
 
 
 def scaling(options: Options) -> Figures:
@@ -110,5 +146,8 @@ def _instances(kinds: Mapping[str, Kind], options: Options) -> Iterator[dict[int
 
 
 def _ask(ports: list[int], seconds: float) -> Load:
-    urls = [f"http://127.0.0.1:{port}/fast?id=1" for port in ports]
-    return wrk(*urls, seconds=seconds, headers=UPSTREAM_HEADERS)
+    return wrk(*map(_url, ports), seconds=seconds, headers=UPSTREAM_HEADERS)
+
+
+def _url(port: int) -> str:
+    return f"http://127.0.0.1:{port}/fast?id=1"

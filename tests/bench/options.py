@@ -21,9 +21,11 @@ class Options:
     fault: float = 8
     generations: int = 6
     """How often single instances that are compared are started anew."""
-    turns: int = 4
+    turns: int = 3
     """How often the instances of a generation take turns."""
     turn: float = 1
+    pair: float = 2
+    """The same for two instances that are asked at once."""
 
 
 QUICK = Options(

@@ -1,8 +1,10 @@
 """``python -m tests.bench.variants NAME …``: an instance without one of the things that watch it."""
 
+import os
 import sys
 
 from slowpool import __main__ as app
+from slowpool.observe import loop_watch
 from slowpool.observe.loop_watch import LoopWatch
 from slowpool.observe.metrics import Metrics
 
@@ -30,6 +32,11 @@ VARIANTS = {
     "unwatched": unwatched,
 }
 
+SHARE_OF_CORE = "BENCH_SHARE_OF_CORE"
+"""In the environment: the part of a core that the instance has. The loop watch goes by the clock, and so more
+slowly, to take the same part of the instance's CPU time as with a whole core."""
+
 if __name__ == "__main__":
+    loop_watch.BEAT_SECONDS /= float(os.environ.get(SHARE_OF_CORE, "1"))
     VARIANTS[sys.argv[1]]()
     sys.exit(app.main(sys.argv[2:]))
