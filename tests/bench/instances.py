@@ -1,11 +1,9 @@
 """Measurements of single fast instances, asked without nginx, with the headers that nginx would add."""
 
 import contextlib
-import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from statistics import median
-from typing import NamedTuple
 
 import psutil
 
@@ -32,29 +30,37 @@ WATCHES: dict[str, Kind] = {
 """Beside the whole instance, those that have not the part of this name."""
 
 
-class Turn(NamedTuple):
-    """What an instance did in one turn."""
-
-    per_second: float
-    cpu_seconds: float  # of its process, per request
-
-
 def servers(options: Options) -> Figures:
-    """One instance with this project's HTTP server, and with Tornado's own; medians of turns."""
-    turns = list(_turns(SERVERS, options))
-    figures: Figures = {}
-    for name in SERVERS:
-        figures[f"{name}_per_second"] = median(turn[name].per_second for turn in turns)
-        figures[f"{name}_cpu_seconds"] = median(turn[name].cpu_seconds for turn in turns)
-    figures["ratio"] = median(turn["slowpool"].per_second / turn["tornado"].per_second for turn in turns)
-    return figures
+    """One instance with this project's HTTP server, and with Tornado's own; medians.
+
+    Requests/s are those of one at a time, in turns. ``ratio`` is that of the requests for each second of CPU
+    time, while both are asked at once and share a core: each slower moment of the machine is one of both.
+    """
+    rates: dict[str, list[float]] = {name: [] for name in SERVERS}
+    costs: dict[str, list[float]] = {name: [] for name in SERVERS}
+    for _ in range(options.generations):
+        with _instances(SERVERS, options) as running:
+            for _ in range(options.turns):
+                for port, found in zip(running, rates.values(), strict=True):
+                    found.append(_ask([port], options.turn).per_second)
+            with _on_one_core(running.values()):
+                for _ in range(options.turns):
+                    each = _costs(list(running), running, options.pair)
+                    for cost, found in zip(each, costs.values(), strict=True):
+                        found.append(cost)
+    return {
+        **{f"{name}_per_second": median(found) for name, found in rates.items()},
+        **{f"{name}_cpu_seconds": median(found) for name, found in costs.items()},
+        "ratio": median(
+            theirs / ours for ours, theirs in zip(costs["slowpool"], costs["tornado"], strict=True)
+        ),
+    }
 
 
 def watching(options: Options) -> Figures:
     """How much of the CPU time of a fast request each of its monitors takes; medians.
 
-    A whole instance and another one are asked at once and share a core, so that each slower moment of the
-    machine is one of both.
+    A whole instance and another one are asked at once and share a core.
     """
     budget_seconds = 2 * Config().fast_block_budget_seconds  # the thread of the loop watch goes by it
     half = {SHARE_OF_CORE: "0.5", "FAST_BLOCK_BUDGET_SECONDS": str(budget_seconds)}
@@ -116,22 +122,6 @@ def scaling(options: Options) -> Figures:
 def per_core(load: Load, instances: int, cores: int = CORES) -> float:
     """Requests per second for each core that these instances can have, as the generator takes its part."""
     return load.per_second / min(instances, cores - load.generator_seconds / load.seconds)
-
-
-def _turns(kinds: Mapping[str, Kind], options: Options) -> Iterator[dict[str, Turn]]:
-    """Ask an instance of each kind in turn, and again; then start all anew: chance lays out their memory."""
-    ports = dict(zip(kinds, itertools.count(FAST_PORT)))
-    for _ in range(options.generations):
-        with _instances(kinds, options) as running:
-            for number in range(options.turns):
-                turn = {}
-                for name in list(kinds)[:: -1 if number % 2 else 1]:
-                    process = running[ports[name]]
-                    before = cpu.of_threads(process.pid)
-                    load = _ask([ports[name]], options.turn)
-                    seconds = cpu.of_threads(process.pid) - before
-                    turn[name] = Turn(load.per_second, seconds / load.requests)
-                yield turn
 
 
 @contextlib.contextmanager

@@ -24,8 +24,9 @@ class Options:
     turns: int = 3
     """How often the instances of a generation take turns."""
     turn: float = 1
+    """Seconds for which one is asked at a time."""
     pair: float = 2
-    """The same for two instances that are asked at once."""
+    """Seconds for which two instances are asked at once."""
 
 
 QUICK = Options(

@@ -180,6 +180,6 @@ def test_the_report_of_a_run_with_only_some_measurements_can_be_written() -> Non
         }
     }
     text = report.report({**found, "heads": {}, "options": {}})
-    assert "2.00 × the requests/s" in text
+    assert "answers 2.00 × the requests." in text
     assert "| nothing: two equal instances, the error of this measurement | 3.0 % |" in text
     assert "1.90 × for each core" in text
