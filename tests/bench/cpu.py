@@ -1,7 +1,6 @@
 """CPU time: of processes, and of the whole machine."""
 
 import contextlib
-import os
 import resource
 import time
 from collections.abc import Callable, Iterable
@@ -21,14 +20,13 @@ class Process(NamedTuple):
 Seconds = dict[Process, float]
 
 
-def by_process(processes: Iterable[psutil.Process] | None = None) -> Seconds:
-    """The CPU seconds of these processes so far; by default of all of the machine's except this one."""
+def by_process(processes: Iterable[psutil.Process]) -> Seconds:
+    """The CPU seconds of these processes so far."""
     found: Seconds = {}
-    for process in psutil.process_iter() if processes is None else processes:
-        with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
             times = process.cpu_times()
-            if process.pid != os.getpid():
-                found[Process(process.pid, process.create_time())] = times.user + times.system
+            found[Process(process.pid, process.create_time())] = times.user + times.system
     return found
 
 

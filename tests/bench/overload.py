@@ -54,28 +54,28 @@ def overload(system: System, running: Running, options: Options, turn: int) -> F
 
 
 class Others:
-    """The CPU time of all processes of the machine except the workers and the load generators.
+    """The CPU time of a system without its workers, without what it takes while it is idle.
 
-    What they take while the system is idle is measured first, and left out. It includes what the accepted
-    jobs cost outside of the workers.
+    What the accepted jobs cost outside of the workers is part of it.
     """
 
     def __init__(self, running: Running) -> None:
         self._running = running
-        before, start = cpu.by_process(), time.perf_counter()
+        before, start = self._seconds(), time.perf_counter()
         time.sleep(IDLE_SECONDS)
-        self._start = time.perf_counter()
-        self._before = cpu.by_process()
-        self._idle_cores = cpu.spent(before, self._before, self._workers()) / (self._start - start)
+        self._before, self._start = self._seconds(), time.perf_counter()
+        self._idle_cores = self._spent(before, self._before) / (self._start - start)
 
     def seconds(self) -> float:
-        """Those since the object was made, once the load generator has ended."""
-        after = cpu.by_process()
-        idle_seconds = self._idle_cores * (time.perf_counter() - self._start)
-        return cpu.spent(self._before, after, self._workers()) - idle_seconds
+        """That since the object was made."""
+        after = self._seconds()
+        return self._spent(self._before, after) - self._idle_cores * (time.perf_counter() - self._start)
 
-    def _workers(self) -> set[int]:
-        return {process.pid for process in self._running.workers()}
+    def _seconds(self) -> cpu.Seconds:
+        return cpu.by_process([*self._running.all(), *self._running.supervision()])
+
+    def _spent(self, before: cpu.Seconds, after: cpu.Seconds) -> float:
+        return cpu.spent(before, after, without={process.pid for process in self._running.workers()})
 
 
 def _retry_after_errors(answers: list[Answer]) -> Iterator[float]:

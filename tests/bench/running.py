@@ -50,7 +50,7 @@ class Running:
     """The processes that do nothing but slow work; none where the instances do it themselves."""
     all: Processes
     supervision: Processes = list
-    """Supervisor and what passes the lines of the log on, where that is measured."""
+    """Supervisor and what passes the lines of the log on; in containers that is the engine."""
 
 
 def environ(**settings: object) -> dict[str, str]:

@@ -55,9 +55,8 @@ SECTIONS: dict[str, tuple[str, str, dict[str, Cell]]] = {
         "Ten times the slow requests that a bare pool could do, in an open loop: half of {overload:g} s without other load, for goodput and "
         "refusals, then as long beside fast requests at 300/s. A request without an answer 10 s after the end has failed. "
         "The error of `Retry-After` is against the time that the jobs ahead took; a whole number of seconds cannot "
-        "do better than 0 to 1. The CPU time of a refusal is that of all processes of the machine in the first half except the "
-        "workers and the generator, less what they take while the system is idle, ÷ the refusals; so it includes what the "
-        "accepted jobs cost outside of the workers.",
+        "do better than 0 to 1. The CPU time of a refusal is that of the system in the first half without its workers, nor what it takes while it "
+        "is idle, ÷ the refusals; so it includes what the accepted jobs cost outside of the workers.",
         {
             "goodput": figure("overload", "goodput_ratio", percent),
             "refused": figure("overload", "refused", count, of="sent"),

@@ -32,6 +32,9 @@ from tests.bench.running import (
 
 COMPOSE_PROJECT = "slowpool-bench"
 
+SUPERVISION = r"deploy\.supervise|supervisord"
+"""In the command lines of supervisor, the watchdog and `./deploy/local`."""
+
 
 class Kind(Enum):
     """What a system is: this project, another server of several processes, or Tornado processes."""
@@ -67,7 +70,7 @@ def slowpool(**settings: object) -> Iterator[Running]:
             instances=lambda: matching(below(running), r"-m slowpool serve --pool=fast"),
             workers=lambda: matching(below(running), r"literal_eval"),
             all=lambda: below(running),
-            supervision=lambda: matching(below(running), r"deploy\.supervise|supervisord"),
+            supervision=lambda: matching(below(running), SUPERVISION),
         )
 
 
@@ -103,6 +106,10 @@ def slowpool_in_compose() -> Iterator[Running]:
             instances=lambda: matching(everything(), r"--pool=fast"),
             workers=lambda: matching(everything(), r"literal_eval"),
             all=everything,
+            supervision=lambda: [
+                *matching(everything(), SUPERVISION),
+                *matching(list(psutil.process_iter()), r"dockerd|containerd"),
+            ],
         )
     finally:
         docker("compose", "--progress=quiet", "down", "--timeout=5")

@@ -1,6 +1,5 @@
 """How the benchmark gets from what it has seen to its figures."""
 
-import os
 import re
 import subprocess
 import sys
@@ -79,15 +78,15 @@ def test_the_cpu_time_of_others_is_without_workers_and_with_what_has_begun_since
 
 
 def test_the_cpu_time_of_a_process_is_seen_while_it_runs() -> None:
-    before = cpu.by_process()
     with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as busy:
         process = psutil.Process(busy.pid)
+        before, threads = cpu.by_process([process]), cpu.of_threads(busy.pid)
         while process.cpu_times().user < 0.2:
             pass
-        after = cpu.by_process()
+        assert cpu.spent(before, cpu.by_process([process])) > 0.1
+        assert cpu.of_threads(busy.pid) - threads > 0.1
         busy.kill()
-    assert cpu.spent(before, after) >= 0.2
-    assert os.getpid() not in {process.pid for process in after}
+    assert cpu.by_process([process]) == {}
 
 
 def test_refusals_are_not_charged_for_workers_nor_for_what_an_idle_system_takes(
@@ -104,7 +103,7 @@ def test_refusals_are_not_charged_for_workers_nor_for_what_an_idle_system_takes(
     clock = SimpleNamespace(perf_counter=lambda: now, sleep=sleep)
     monkeypatch.setattr("tests.bench.overload.time", clock)
     refusing = 0.0
-    monkeypatch.setattr(cpu, "by_process", lambda: {idle: now / 10 + refusing, worker: now})
+    monkeypatch.setattr(cpu, "by_process", lambda _: {idle: now / 10 + refusing, worker: now})
 
     running = Running("", "", 0, list, lambda: [SimpleNamespace(pid=2)], list)  # type: ignore[list-item]
     others = Others(running)
