@@ -61,7 +61,7 @@ def slowpool(**settings: object) -> Iterator[Running]:
     variables = environ(**{"SLOW_PROCESSES": CORES, **settings})
     with started([sys.executable, "deploy/local"], variables) as running:
         start_seconds = first_answer(running, HTTP_PORT)
-        for number in range(CORES):
+        for number in range(int(variables["SLOW_PROCESSES"])):
             first_answer(None, SLOW_PORT + number, "/-/readyz")
         yield Running(
             url=f"http://127.0.0.1:{HTTP_PORT}",
