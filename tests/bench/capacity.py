@@ -28,6 +28,7 @@ from unittest import mock
 from slowpool import capacity
 from slowpool.capacity import Wait
 from tests.bench import report
+from tests.bench.figures import markdown_table
 from tests.bench.simulate import Outcome, Pool, at_load, poisson, simulate
 from tests.support.basics import ROOT
 from tests.support.system import System
@@ -274,7 +275,7 @@ def waits_table(figures: Json) -> str:
         for load in LOADS
     ]
     header = ["workers", "load", "one queue", "1 an instance", "simulated", "4 an instance", "simulated"]
-    return report.markdown_table(header, rows)
+    return markdown_table(header, rows)
 
 
 def real_table(figures: Json) -> str:
@@ -305,7 +306,7 @@ def real_table(figures: Json) -> str:
         "p95",
         "errors",
     ]
-    return report.markdown_table([*header, "refused", "late", "load average"], rows)
+    return markdown_table([*header, "refused", "late", "load average"], rows)
 
 
 def error(measured: float, simulated: float) -> str:

