@@ -18,7 +18,7 @@ from tornado.web import RequestHandler
 from tornado.websocket import WebSocketHandler
 
 from slowpool.config import Pool
-from slowpool.errors import CannotHandOver, RequestError
+from slowpool.errors import CannotHandOver, PoolFull, RequestError
 from slowpool.http.answer import done
 from slowpool.http.request import request_id
 from slowpool.instance import Runtime, State
@@ -207,7 +207,9 @@ class Exchange(httputil.HTTPConnection):
             callback()
 
     def log(self, error: RequestError) -> None:
-        """Log one of slowpool's errors."""
+        """Log one of slowpool's errors, unless it is one of many: a full pool logs them together."""
+        if isinstance(error, PoolFull):
+            return
         extra = {"request_id": self.request_id, "route": self.route}
         log.info("%s %s: %s", self.method, self.route, error.log_text, extra=extra)
 

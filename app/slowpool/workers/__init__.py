@@ -7,6 +7,7 @@ is touched, and a fresh worker takes its place, forked from a template that has 
 
     pool.py      the slots for workers: what runs where, and when a job is refused
     queue.py     the jobs that wait
+    refusals.py  what the log says about jobs that are refused
     job.py       one run of one task: its pickled request, its deadline, its items, its outcome
     pickled.py   large results, without holding up the event loop
     handle.py    a worker as the instance sees it: start, send, stack, kill

@@ -11,8 +11,8 @@ IDLE = "idle"
 PLACE = "place"
 """Asks for an idle worker or a place in the queue."""
 
-NOBODY_IDLE_SECONDS = 0.1
-"""After an ask in vain, requests wait here without another one: when all are busy, it would only cost."""
+IN_VAIN_SECONDS = 0.1
+"""After an ask in vain none is made for so long: when all are busy or full, asks would only cost."""
 
 
 class Asks:
@@ -21,7 +21,7 @@ class Asks:
     def __init__(self, workers: WorkerPool) -> None:
         self._workers = workers
         self._routes: set[str] = set()
-        self._nobody_idle_until = 0.0
+        self._in_vain_until = {IDLE: 0.0, PLACE: 0.0}
 
     def add(self, route: str) -> None:
         """Note that a request of this route runs a job."""
@@ -32,15 +32,19 @@ class Asks:
 
         ``allowed`` is what nginx can still ask for; it is empty if the request cannot be sent on.
         """
-        if not allowed or route not in self._routes or self._workers.has_idle_worker:
+        if route not in self._routes or self._workers.has_idle_worker:
             return ""
-        if not self._workers.has_room:
-            return PLACE if PLACE in allowed else ""
-        now = time.monotonic()
-        if IDLE not in allowed:
-            self._nobody_idle_until = now + NOBODY_IDLE_SECONDS
-        return IDLE if now >= self._nobody_idle_until else ""
+        return self._wanted(IDLE if self._workers.has_room else PLACE, allowed)
 
     def before_job(self, allowed: Container[str]) -> str:
         """The same before the first job of a request."""
-        return PLACE if PLACE in allowed and not self._workers.has_room else ""
+        return "" if self._workers.has_room else self._wanted(PLACE, allowed)
+
+    def _wanted(self, ask: str, allowed: Container[str]) -> str:
+        if not allowed:
+            return ""
+        now = time.monotonic()
+        if ask not in allowed:  # the request is back
+            self._in_vain_until[ask] = now + IN_VAIN_SECONDS
+            return ""
+        return ask if now >= self._in_vain_until[ask] else ""

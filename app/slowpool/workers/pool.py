@@ -15,6 +15,7 @@ from slowpool.observe.metrics import Metrics
 from slowpool.workers.handle import WorkerHandle
 from slowpool.workers.job import Job, name_of, pickle_request
 from slowpool.workers.queue import JobQueue
+from slowpool.workers.refusals import Refusals
 from slowpool.workers.spawner import RESTART_DELAY_SECONDS, Spawner
 from slowpool.workers.wire import RESULT, Reply
 
@@ -52,6 +53,7 @@ class WorkerPool:
         self._slots: list[asyncio.Task[None]] = []
         self._service_seconds: float | None = None
         self._has_cut_jobs_off = False
+        self._refusals = Refusals()
         self._closed = False
 
     async def start(self, modules: Sequence[str] = ()) -> None:
@@ -81,16 +83,17 @@ class WorkerPool:
         Raises PoolFull, NotPicklable, WrongTask and Draining.
         """
         timeout = self._config.slow_timeout_seconds if timeout is None else timeout
-        request = pickle_request(task, args, kwargs, streamed=streamed)
-        job: Job[T] = Job(request, timeout, request_id, route, name_of(task), streamed=streamed)
         if self._closed:
             raise Draining(SHUTTING_DOWN)
+        if not self.has_room:
+            self._metrics.job("refused")
+            self._refusals.add(len(self.waiting_jobs))
+            raise PoolFull(len(self.waiting_jobs), self.retry_after_seconds())
+        request = pickle_request(task, args, kwargs, streamed=streamed)
+        job: Job[T] = Job(request, timeout, request_id, route, name_of(task), streamed=streamed)
         job.outcome.add_done_callback(self._count)
         if self._give_to_idle_slot(job):
             return job
-        if len(self.waiting_jobs) >= self._config.slow_queue:
-            self._metrics.job("refused")
-            raise PoolFull(len(self.waiting_jobs), self.retry_after_seconds())
         if timeout <= 0:  # it may not wait, so it must not take a place in the queue
             job.fail_unstarted()
             return job

@@ -6,7 +6,7 @@ from typing import cast
 
 import pytest
 
-from slowpool.workers.asks import NOBODY_IDLE_SECONDS, Asks
+from slowpool.workers.asks import IN_VAIN_SECONDS, Asks
 from slowpool.workers.pool import WorkerPool
 
 ALL = ["idle", "place"]
@@ -69,16 +69,18 @@ def test_an_instance_with_room_asks_for_an_idle_worker_and_a_full_one_for_a_plac
     assert asks.before_handler("/slow", allowed) == asks.before_job(allowed) == full
 
 
-def test_after_an_ask_in_vain_none_is_made_for_a_moment(
-    asks: Asks, workers: Workers, clock: list[float]
+@pytest.mark.parametrize(("ask", "other", "has_room"), [("idle", "place", True), ("place", "idle", False)])
+def test_after_an_ask_in_vain_none_for_the_same_is_made_for_a_moment(
+    asks: Asks, workers: Workers, clock: list[float], ask: str, other: str, has_room: bool
 ) -> None:
-    assert asks.before_handler("/slow", ["place"]) == ""  # it is back
+    workers.has_room = has_room
+    assert asks.before_handler("/slow", [other]) == ""  # it is back
     assert asks.before_handler("/slow", ALL) == ""
-    workers.has_room = False
-    assert asks.before_handler("/slow", ALL) == "place"
-    workers.has_room = True
-    clock[0] += NOBODY_IDLE_SECONDS
-    assert asks.before_handler("/slow", ALL) == "idle"
+    workers.has_room = not has_room
+    assert asks.before_handler("/slow", ALL) == other
+    workers.has_room = has_room
+    clock[0] += IN_VAIN_SECONDS
+    assert asks.before_handler("/slow", ALL) == ask
 
 
 def test_a_request_that_nginx_cannot_send_on_says_nothing_about_the_others(asks: Asks) -> None:
