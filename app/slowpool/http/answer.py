@@ -49,7 +49,8 @@ class Answer(HTTPConnection):
         self.stream = line
         self._is_http_1_1 = start_line.version == "HTTP/1.1"
         self._is_head = start_line.method == "HEAD"
-        connection = headers.get("Connection", "").lower()
+        # HTTPHeaders.get takes an exception for a header that is missing, as most are.
+        connection = headers["Connection"].lower() if "Connection" in headers else ""
         # A connection of HTTP/1.0 is only kept where the end of the request is clear.
         has_end = start_line.method in ("HEAD", "GET") or bool(
             {"Content-Length", "Transfer-Encoding"} & headers.keys()
@@ -87,7 +88,7 @@ class Answer(HTTPConnection):
         """
         self.has_begun = True
         code = start_line.code
-        if headers.get("Connection", "").lower() == "close":
+        if "Connection" in headers and headers["Connection"].lower() == "close":
             self.keeps_alive = False
         has_body = code >= 200 and code not in (204, 304)
         self._chunked = (

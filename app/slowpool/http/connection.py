@@ -247,7 +247,8 @@ class Connection(asyncio.Protocol):
 
     def _begin_body(self, request: Request) -> bool:
         request.body = body(request.headers, request.answer.max_body_bytes)
-        if request.headers.get("Expect", "").lower() == "100-continue" and not request.answer.is_finished:
+        expects = request.headers["Expect"].lower() if "Expect" in request.headers else ""
+        if expects == "100-continue" and not request.answer.is_finished:
             self._transport.write(CONTINUE)
         if request.body is None:
             return self._complete(request)
