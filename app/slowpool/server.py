@@ -18,7 +18,7 @@ from slowpool.config import Config, Instance, Pool
 from slowpool.errors import ConfigError
 from slowpool.http.connection import Limits
 from slowpool.http.forms import limit_parsing
-from slowpool.http.server import BACKLOG, Server
+from slowpool.http.server import Server
 from slowpool.http.tornado_server import TornadoServer
 from slowpool.instance import Runtime, State
 from slowpool.linux.processes import adopt_orphans
@@ -181,7 +181,7 @@ async def _first(*waits: Coroutine[Any, Any, Any], timeout_seconds: float | None
 def _bind(own: Instance) -> list[socket.socket]:
     try:
         family = socket.AF_INET6 if ":" in own.address else socket.AF_INET
-        return bind_sockets(own.port, own.address, family=family, backlog=BACKLOG)
+        return bind_sockets(own.port, own.address, family=family)
     except OSError as error:
         raise ConfigError(f"cannot listen on {own.address}:{own.port}: {error.strerror}") from error
 

@@ -1,6 +1,7 @@
 """HTTP/1.1: requests for Tornado's own interfaces, and their answers.
 
-server.py          listens, accepts, and stops without a reset
+server.py          has the connections
+listeners.py       accepts them, and stops without a reset
 connection.py      one connection: reads requests, one after the other
 head.py            the start line and the headers, read by llhttp
 body.py            where a body ends

@@ -1,7 +1,7 @@
 """TornadoServer: Tornado's own HTTP server, with the interface of Server, for comparison and for doubt."""
 
-import contextlib
 import socket
+from typing import Any
 
 from tornado.httpserver import HTTPServer
 from tornado.httputil import HTTPConnection, HTTPMessageDelegate, HTTPServerConnectionDelegate
@@ -9,7 +9,7 @@ from tornado.iostream import IOStream
 
 from slowpool.http.connection import Limits
 from slowpool.http.guard import RequestGuard
-from slowpool.http.server import BACKLOG
+from slowpool.http.listeners import Listeners
 
 
 class TornadoServer:
@@ -24,7 +24,7 @@ class TornadoServer:
             max_buffer_size=max(limits.detached_bytes, limits.body_bytes),
             idle_connection_timeout=limits.idle_seconds,
         )
-        self._listeners: list[socket.socket] = []
+        self._listeners = Listeners(self._begin)
 
     @property
     def connections(self) -> int:
@@ -33,23 +33,18 @@ class TornadoServer:
 
     def listen(self, listener: socket.socket) -> None:
         """Accept connections from a bound socket."""
-        listener.listen(BACKLOG)
-        self._server.add_sockets([listener])
-        self._listeners.append(listener)
+        self._listeners.add(listener)
 
     async def stop_listening(self) -> None:
-        """Accept what the kernel has accepted, and no more: its connections would be reset."""
-        for listener in self._listeners:
-            with contextlib.suppress(BlockingIOError):
-                while True:
-                    connection, address = listener.accept()
-                    connection.setblocking(False)
-                    self._server.handle_stream(IOStream(connection), address)
-        self._server.stop()
+        """Accept what the kernel has accepted, and no more."""
+        await self._listeners.close()
 
     async def close_all(self) -> None:
         """Close every connection at once."""
         await self._server.close_all_connections()
+
+    def _begin(self, accepted: socket.socket, address: Any) -> None:
+        self._server.handle_stream(IOStream(accepted), address)
 
 
 class _GuardedServer(HTTPServer):
