@@ -51,7 +51,8 @@ MAX_EXITS_IN_VAIN = 4
 second of the start. Kills of a hung program do not count."""
 
 RECENT_SECONDS = 10.0
-"""A program that made progress so shortly before it became FATAL was ready: its tries take no longer."""
+"""A program that made progress so shortly before it became FATAL was ready: its tries take no longer. A beat
+that is later than now is from before a reboot of the machine."""
 
 log = logging.getLogger("watchdog")
 
@@ -105,7 +106,7 @@ def main() -> None:
                 exits_in_vain[name] = 0 if beat.at and beat.pid == pid else exits_in_vain[name] + 1
         if shutting_down:
             pass
-        elif state == "FATAL" and time.monotonic() - beat.at < RECENT_SECONDS:
+        elif state == "FATAL" and 0 <= time.monotonic() - beat.at < RECENT_SECONDS:
             log.error("%s has ended again and again soon after it was ready: starting it again", name)
             _unless_shutting_down(lambda supervisor: supervisor.startProcess(name, False))  # noqa: B023
         elif state == "FATAL" or exits_in_vain[name] >= MAX_EXITS_IN_VAIN:

@@ -5,6 +5,7 @@ import re
 import signal
 import sys
 import tempfile
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -14,6 +15,7 @@ from xmlrpc.client import ServerProxy
 import pytest
 from supervisor.xmlrpc import SupervisorTransport
 
+from slowpool.observe.heartbeat import BEAT
 from tests.support.basics import ROOT, Entered, environment, free_ports, wait_until
 from tests.support.client import request
 from tests.support.gate import Gate
@@ -171,6 +173,14 @@ def test_programs_that_never_answer_end_everything_with_one_line_and_no_tracebac
         output = watched.process.output
         assert len(re.findall(r"cannot be kept running: shutting everything down", output)) == 1, output
         assert "Traceback" not in output
+
+
+def test_a_beat_of_before_a_reboot_does_not_count() -> None:
+    with Watched("die", start_seconds=60) as watched:
+        for port in watched.ports:
+            (watched.folder / f"heartbeat-{port}").write_bytes(BEAT.pack(time.monotonic() + 1e6, 1))
+        watched.process.wait(60)
+        assert "cannot be kept running: shutting everything down" in watched.process.output
 
 
 def test_kills_for_having_hung_do_not_excuse_ends_in_vain() -> None:

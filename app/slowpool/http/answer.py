@@ -44,7 +44,6 @@ class Answer(HTTPConnection):
         self.max_body_bytes = 0
         self.body_timeout_seconds: float | None = None
         self.has_begun = False
-        self.is_finished = False
         self._close_callback: Callable[[], None] | None = None
         self.stream = line
         self._is_http_1_1 = start_line.version == "HTTP/1.1"
@@ -55,10 +54,11 @@ class Answer(HTTPConnection):
         has_end = start_line.method in ("HEAD", "GET") or bool(
             {"Content-Length", "Transfer-Encoding"} & headers.keys()
         )
-        self._wants_keep_alive = not self._is_http_1_1 and connection == "keep-alive"
-        self.keeps_alive = connection != "close" if self._is_http_1_1 else self._wants_keep_alive and has_end
+        self.keeps_alive = (
+            connection != "close" if self._is_http_1_1 else connection == "keep-alive" and has_end
+        )
         self._chunked = False
-        self._left: int | None = None  # of Content-Length
+        self._left: int | None = None  # of the body, when that is known
         self._upgrade = b""  # the head of a 101, for detach()
 
     def set_max_body_size(self, max_body_size: int) -> None:
@@ -88,22 +88,23 @@ class Answer(HTTPConnection):
         """
         self.has_begun = True
         code = start_line.code
-        if "Connection" in headers and headers["Connection"].lower() == "close":
-            self.keeps_alive = False
-        has_body = code >= 200 and code not in (204, 304)
-        self._chunked = (
-            self._is_http_1_1 and not self._is_head and has_body and "Content-Length" not in headers
-        )
+        has_body = code >= 200 and code not in (204, 304) and not self._is_head
+        if has_body:
+            self._left = parse_int(headers["Content-Length"]) if "Content-Length" in headers else None
+        else:
+            self._left = 0
+        self._chunked = self._left is None and self._is_http_1_1
         if self._chunked:
             headers["Transfer-Encoding"] = "chunked"
+        # Without a length, the end of the connection is that of the body.
+        if self._left is None and not self._chunked:
+            self.keeps_alive = False
+        if "Connection" in headers and headers["Connection"].lower() == "close":
+            self.keeps_alive = False
         if self._is_http_1_1 and not self.keeps_alive:
             headers["Connection"] = "close"
-        elif self._wants_keep_alive:
+        elif self.keeps_alive and not self._is_http_1_1:
             headers["Connection"] = "Keep-Alive"
-        if self._is_head or code == 304:
-            self._left = 0
-        elif "Content-Length" in headers:
-            self._left = parse_int(headers["Content-Length"])
         status_line = f"HTTP/1.1 {code} {start_line.reason}"
         lines = []
         for name, value in headers.get_all():
@@ -131,7 +132,6 @@ class Answer(HTTPConnection):
             raise HTTPOutputError(f"Tried to write {self._left} bytes less than Content-Length")
         if self._chunked:
             self.stream.write(b"0\r\n\r\n")
-        self.is_finished = True
         self._close_callback = None
         if self._upgrade:
             asyncio.get_running_loop().call_soon(self._end_upgrade)
@@ -154,8 +154,9 @@ class Answer(HTTPConnection):
 
     def _end_upgrade(self) -> None:
         """Send the head of a 101 that was not followed by detach()."""
-        if self._upgrade:
-            self.stream.write(self._upgrade)
+        head, self._upgrade = self._upgrade, b""
+        if head:
+            self.stream.write(head)
 
     def _framed(self, chunk: bytes) -> bytes:
         if self._left is not None:

@@ -248,7 +248,7 @@ class Connection(asyncio.Protocol):
     def _begin_body(self, request: Request) -> bool:
         request.body = body(request.headers, request.answer.max_body_bytes)
         expects = request.headers["Expect"].lower() if "Expect" in request.headers else ""
-        if expects == "100-continue" and not request.answer.is_finished:
+        if expects == "100-continue" and not request.answer.has_begun:
             self._transport.write(CONTINUE)
         if request.body is None:
             return self._complete(request)
@@ -322,10 +322,8 @@ class Connection(asyncio.Protocol):
             return
         if request.late:
             request.late.cancel()
-        if state is State.ANSWER:
-            self._loop.call_soon(request.context.run, request.answer.on_close)
-        else:
-            self._loop.call_soon(request.context.run, request.message.on_connection_close)
+        tell = request.answer.on_close if state is State.ANSWER else request.message.on_connection_close
+        self._loop.call_soon(request.context.run, tell)
 
     def _check_gone(self, request: Request) -> None:
         if self._request is request and self._state is State.ANSWER:
