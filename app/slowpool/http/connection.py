@@ -37,7 +37,9 @@ class Limits:
     head_bytes: int = 65536
     body_bytes: int = 100 * 1024 * 1024
     detached_bytes: int = 100 * 1024 * 1024  # that a stream may keep, once it is detached
-    idle_seconds: float = 3600  # without a request; a head may take as long
+    idle_seconds: float = (
+        3600  # without a request; a head may take as long, and a pause of who reads an answer
+    )
 
 
 class State(Enum):
@@ -66,8 +68,8 @@ class Request:
 class Connection(asyncio.Protocol):
     """Reads requests, gives them to ``delegate``, and sends their answers.
 
-    A request begins when the one before it has been answered; until then its bytes wait. Each has a context
-    of its own (contextvars).
+    A request begins when the answer to the one before it has been sent; until then its bytes wait. Each has a
+    context of its own (contextvars).
     """
 
     def __init__(
@@ -90,6 +92,7 @@ class Connection(asyncio.Protocol):
         self._reads = True
         self._writes: list[asyncio.Future[None]] = []  # that wait for the client to read
         self._is_full = False
+        self._unsent_bytes = 0  # when the connection was last looked at
         self._request: Request | None = None
 
     # The transport calls these.
@@ -132,6 +135,7 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._is_full = False
+        self._transport.set_write_buffer_limits()
         writes, self._writes = self._writes, []
         for write in writes:
             if not write.done():
@@ -215,7 +219,7 @@ class Connection(asyncio.Protocol):
     def _step(self) -> bool:
         """Use what has arrived for one step; whether another one may follow at once."""
         if self._state is State.HEAD:
-            return not self._is_full and self._read_head()
+            return self._has_sent_all() and self._read_head()
         request = self._request
         if self._state is not State.BODY or not request:
             return False
@@ -224,6 +228,12 @@ class Connection(asyncio.Protocol):
         if request.body.is_complete:
             return self._complete(request)
         return self._read_body(request, request.body)
+
+    def _has_sent_all(self) -> bool:
+        """Whether nothing of an answer waits, as for detach(); otherwise resume_writing() is called then."""
+        if not self._is_full and self._transport.get_write_buffer_size():
+            self._transport.set_write_buffer_limits(0)  # calls pause_writing()
+        return not self._is_full
 
     def _read_head(self) -> bool:
         found = END.search(self._data, max(0, self._searched - 3))
@@ -331,7 +341,10 @@ class Connection(asyncio.Protocol):
 
     def _check_idle(self) -> None:
         left_seconds = self._limits.idle_seconds
-        if self._state is State.HEAD:
+        unsent_bytes = self._transport.get_write_buffer_size()
+        if unsent_bytes != self._unsent_bytes:  # the client reads
+            self._unsent_bytes, self._idle_since = unsent_bytes, self._loop.time()
+        if self._state in (State.HEAD, State.CLOSED):
             left_seconds -= self._loop.time() - self._idle_since
         if left_seconds <= 0:
             self.close()

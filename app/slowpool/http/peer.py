@@ -7,6 +7,9 @@ from typing import Any
 from tornado.httputil import HTTPHeaders
 from tornado.netutil import is_valid_ip
 
+IP_CHARACTERS = 62
+"""The longest address: one of IPv6, with the name of an interface. Those that have been seen are kept."""
+
 
 @dataclass(slots=True)
 class Peer:
@@ -26,7 +29,7 @@ class Peer:
 def peer(address: Any, headers: HTTPHeaders) -> Peer:
     """The client as nginx has seen it: as in Tornado, X-Real-IP comes before X-Forwarded-For."""
     remote_ip = headers.get("X-Real-Ip") or headers.get("X-Forwarded-For", "").rpartition(",")[2].strip()
-    if not remote_ip or not _is_ip(remote_ip):
+    if not remote_ip or len(remote_ip) > IP_CHARACTERS or not _is_ip(remote_ip):
         remote_ip = address[0]
     protocol = headers.get("X-Forwarded-Proto", "").rpartition(",")[2].strip()
     return Peer(address, remote_ip, protocol if protocol in ("http", "https") else "http")

@@ -62,6 +62,11 @@ class Blocks(RequestHandler):
     post = get
 
 
+class Large(RequestHandler):
+    def get(self, size: str) -> None:
+        self.finish(b"x" * int(size))
+
+
 class Pours(RequestHandler):
     """Writes as fast as its client reads."""
 
@@ -95,6 +100,7 @@ APP = Application(
         ("/echo/(.*)", Echo),
         ("/wait", Wait),
         ("/blocks", Blocks),
+        ("/large/(.*)", Large),
         ("/pours", Pours),
         ("/drinks", Drinks),
         ("/talk", Talks),
@@ -115,11 +121,13 @@ def run(request: pytest.FixtureRequest) -> Callable[[Callable[[], Awaitable[None
 
 
 @contextlib.asynccontextmanager
-async def serving(**limits: Any) -> AsyncIterator[tuple[Server, int]]:
-    """The server and its port."""
+async def serving(*, keeps_unsent: bool = False, **limits: Any) -> AsyncIterator[tuple[Server, int]]:
+    """The server and its port. What it cannot send waits in the kernel, or, with ``keeps_unsent``, in it."""
     global go_on
     go_on = asyncio.Event()
     listener = socket.create_server(("127.0.0.1", 0))
+    if keeps_unsent:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     server = Server(APP, Limits(**limits))
     server.listen(listener)
     try:
@@ -128,6 +136,14 @@ async def serving(**limits: Any) -> AsyncIterator[tuple[Server, int]]:
         await server.stop_listening()
         await server.close_all()
         await until(lambda: not server.connections)
+
+
+def slow_client(port: int) -> socket.socket:
+    """A client for which the kernel keeps little that it has not read."""
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client.connect(("127.0.0.1", port))
+    return client
 
 
 async def until(is_so: Callable[[], object]) -> None:
@@ -291,6 +307,55 @@ def test_a_connection_without_a_whole_request_is_closed_after_its_time(run: Run,
             async with asyncio.timeout(30):
                 assert (await reader.read()).endswith(b"a" if sent.endswith(b"\r\n") else b"")
             writer.close()
+
+    run(main)
+
+
+def test_an_answer_arrives_whole_before_the_websocket_that_was_asked_for_behind_it(run: Run) -> None:
+    """The part of the answer that waits is small enough for writing to go on."""
+
+    async def main() -> None:
+        async with serving(keeps_unsent=True) as (_, port):
+            with slow_client(port) as client:
+                reader, writer = await asyncio.open_connection(sock=client, limit=1000)
+                writer.write(GET % b"/large/50000" + UPGRADE + HELLO_FRAME)
+                await asyncio.sleep(0.3)  # for the handshake to be taken too early
+                async with asyncio.timeout(30):
+                    assert await answers(reader, 1) == ["x" * 50_000]
+                    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+                    assert await reader.readexactly(7) == b"\x81\x05hello"
+                writer.close()
+
+    run(main)
+
+
+def test_a_client_that_reads_an_answer_slowly_gets_all_of_it(run: Run) -> None:
+    async def main() -> None:
+        async with serving(keeps_unsent=True, idle_seconds=0.5) as (_, port):
+            with slow_client(port) as client:
+                reader, writer = await asyncio.open_connection(sock=client, limit=1000)
+                writer.write(GET % b"/large/1000000")
+                loop = asyncio.get_running_loop()
+                began_at = loop.time()
+                received = 0
+                while received < 1_000_000 and (part := await reader.read(1000)):
+                    received += len(part)
+                    if loop.time() < began_at + 2:
+                        await asyncio.sleep(0.01)
+                assert received >= 1_000_000
+                writer.close()
+
+    run(main)
+
+
+@pytest.mark.parametrize("header", [b"", b"Connection: close\r\n"])
+def test_a_client_that_reads_nothing_of_its_answer_is_closed_after_its_time(run: Run, header: bytes) -> None:
+    async def main() -> None:
+        async with serving(keeps_unsent=True, idle_seconds=0.2) as (server, port):
+            with slow_client(port) as client:
+                client.sendall(b"GET /large/10000000 HTTP/1.1\r\nHost: a\r\n" + header + b"\r\n")
+                await until(lambda: server.connections)
+                await until(lambda: not server.connections)
 
     run(main)
 
