@@ -37,9 +37,7 @@ class Limits:
     head_bytes: int = 65536
     body_bytes: int = 100 * 1024 * 1024
     detached_bytes: int = 100 * 1024 * 1024  # that a stream may keep, once it is detached
-    idle_seconds: float = (
-        3600  # without a request; a head may take as long, and a pause of who reads an answer
-    )
+    idle_seconds: float = 3600  # without a request, for a head, and without reading of an answer
 
 
 class State(Enum):

@@ -64,7 +64,7 @@ def _headers(fields: list[tuple[bytes, bytes]]) -> HTTPHeaders:
     return headers
 
 
-@functools.lru_cache(1000)
+@functools.lru_cache(200)
 def _believed_name(name: bytes) -> str:
     """The name of a header in small letters; empty for one that nginx has not set."""
     text = name.decode("latin-1").lower()

@@ -1,19 +1,11 @@
 """Answers of slowpool's HTTP server that a client could misread, where Tornado's own is no example."""
 
 import asyncio
-import contextlib
-import socket
-from collections.abc import AsyncIterator
 
 import pytest
 from tornado.web import Application, RequestHandler, stream_request_body
 
-from slowpool.http.connection import Limits
-from slowpool.http.server import Server
-from tests.unit.http import test_server
-from tests.unit.http.test_server import GET, Run, until
-
-run = test_server.run
+from tests.support.http_server import GET, Run, serving
 
 OLD_GET = b"GET %b HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"
 
@@ -75,20 +67,6 @@ APP = Application(
 )
 
 
-@contextlib.asynccontextmanager
-async def serving() -> AsyncIterator[int]:
-    """The server's port."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    server = Server(APP, Limits())
-    server.listen(listener)
-    try:
-        yield listener.getsockname()[1]
-    finally:
-        await server.stop_listening()
-        await server.close_all()
-        await until(lambda: not server.connections)
-
-
 async def all_of(port: int, request: bytes) -> tuple[bytes, bytes]:
     """The head of the answer, and what follows it until the server closes the connection."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -102,7 +80,7 @@ async def all_of(port: int, request: bytes) -> tuple[bytes, bytes]:
 
 def test_an_answer_of_unknown_length_ends_with_the_connection_for_a_client_of_http_1_0(run: Run) -> None:
     async def main() -> None:
-        async with serving() as port:
+        async with serving(APP) as (_, port):
             head, body = await all_of(port, OLD_GET % b"/in_parts")
             assert body == b"partpartpart"
             assert b"keep-alive" not in head
@@ -112,7 +90,7 @@ def test_an_answer_of_unknown_length_ends_with_the_connection_for_a_client_of_ht
 
 def test_a_client_of_http_1_0_is_told_that_the_connection_is_closed(run: Run) -> None:
     async def main() -> None:
-        async with serving() as port:
+        async with serving(APP) as (_, port):
             head, body = await all_of(port, OLD_GET % b"/closes")
             assert body == b"closes"
             assert b"connection: close" in head
@@ -124,7 +102,7 @@ def test_a_client_of_http_1_0_is_told_that_the_connection_is_closed(run: Run) ->
 @pytest.mark.parametrize("expect", [b"", b"Expect: 100-continue\r\n"])
 def test_nothing_is_sent_in_the_middle_of_an_answer(run: Run, expect: bytes) -> None:
     async def main() -> None:
-        async with serving() as port:
+        async with serving(APP) as (_, port):
             head = b"POST /answers_early HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 2\r\n"
             _, body = await all_of(port, head + expect + b"\r\nab")
             assert body == b"6\r\nearly \r\n4\r\nlate\r\n0\r\n\r\n"
@@ -134,7 +112,7 @@ def test_nothing_is_sent_in_the_middle_of_an_answer(run: Run, expect: bytes) -> 
 
 def test_the_body_of_an_answer_that_can_have_none_is_not_sent(run: Run) -> None:
     async def main() -> None:
-        async with serving() as port:
+        async with serving(APP) as (_, port):
             head, rest = await all_of(port, GET % b"/no_content")
             assert not head + rest
 
@@ -143,7 +121,7 @@ def test_the_body_of_an_answer_that_can_have_none_is_not_sent(run: Run) -> None:
 
 def test_a_connection_that_is_detached_late_is_upgraded_once(run: Run) -> None:
     async def main() -> None:
-        async with serving() as port:
+        async with serving(APP) as (_, port):
             head, rest = await all_of(port, GET % b"/upgrades")
             assert head.startswith(b"http/1.1 101 ")
             assert rest == b"hello"

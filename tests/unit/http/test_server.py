@@ -11,16 +11,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
-import uvloop
 from tornado.iostream import StreamClosedError
 from tornado.web import Application, RequestHandler, stream_request_body
 from tornado.websocket import WebSocketHandler
 
-from slowpool.http.connection import Limits
 from slowpool.http.server import Server
+from tests.support import http_server
+from tests.support.http_server import GET, Run, until
 
 MEGABYTE = 1024 * 1024
-GET = b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n"
 UPGRADE = (
     b"GET /talk HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n\r\n"
@@ -108,34 +107,18 @@ APP = Application(
 )
 
 
-@pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
-def run(request: pytest.FixtureRequest) -> Callable[[Callable[[], Awaitable[None]]], None]:
-    """Runs a coroutine function on a loop of its own."""
+@pytest.fixture(autouse=True)
+def nothing_seen() -> None:
     seen.clear()
-
-    def run(main: Callable[[], Any]) -> None:
-        with asyncio.Runner(loop_factory=request.param) as runner:
-            runner.run(main())
-
-    return run
 
 
 @contextlib.asynccontextmanager
-async def serving(*, keeps_unsent: bool = False, **limits: Any) -> AsyncIterator[tuple[Server, int]]:
-    """The server and its port. What it cannot send waits in the kernel, or, with ``keeps_unsent``, in it."""
+async def serving(**settings: Any) -> AsyncIterator[tuple[Server, int]]:
+    """The server and its port."""
     global go_on
     go_on = asyncio.Event()
-    listener = socket.create_server(("127.0.0.1", 0))
-    if keeps_unsent:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-    server = Server(APP, Limits(**limits))
-    server.listen(listener)
-    try:
-        yield server, listener.getsockname()[1]
-    finally:
-        await server.stop_listening()
-        await server.close_all()
-        await until(lambda: not server.connections)
+    async with http_server.serving(APP, **settings) as served:
+        yield served
 
 
 def slow_client(port: int) -> socket.socket:
@@ -146,13 +129,6 @@ def slow_client(port: int) -> socket.socket:
     return client
 
 
-async def until(is_so: Callable[[], object]) -> None:
-    """Wait for a condition."""
-    async with asyncio.timeout(30):
-        while not is_so():
-            await asyncio.sleep(0.005)
-
-
 async def answers(reader: asyncio.StreamReader, count: int) -> list[str]:
     """The bodies of so many answers with a Content-Length."""
     bodies = []
@@ -161,9 +137,6 @@ async def answers(reader: asyncio.StreamReader, count: int) -> list[str]:
         length = int(head.lower().partition("content-length: ")[2].partition("\r\n")[0])
         bodies.append((await reader.readexactly(length)).decode())
     return bodies
-
-
-Run = Callable[[Callable[[], Awaitable[None]]], None]
 
 
 def test_requests_that_come_at_once_are_answered_in_their_order(run: Run) -> None:
