@@ -442,7 +442,7 @@ class Traffic:
         """How many instances of new replicas nginx has used."""
         (nginx,) = self._stack.containers("nginx")
         lines = [json.loads(line) for _, line in log(nginx) if line.startswith("{")]
-        used = {line["upstream"].split(", ")[-1] for line in lines if line.get("status") in (200, 405)}
+        used = {line["upstream"].split()[-1] for line in lines if line.get("status") in (200, 405)}
         new = {one for pool in TARGETS for one in self._stack.addresses(pool) - self._old[pool]}
         return sum(upstream.partition(":")[0] in new for upstream in used)
 
