@@ -1,0 +1,103 @@
+"""Where accepted jobs are kept: what each kind of store does."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from slowpool.errors import SlowpoolError
+from slowpool.jobs.record import Answer, Beat, Event, Lease, NewJob, Status, Totals
+
+DIED = "its instance died; it may have run"
+"""Why a job has failed that may not run twice."""
+
+MOST_EVENTS = 200
+"""Events that are kept of a job, the oldest of them first to go; its last state always is."""
+
+
+class StoreError(SlowpoolError):
+    """The store cannot be used now, such as for a full disk or a server that does not answer."""
+
+
+class StoreFull(StoreError):
+    """More jobs, or bytes, would wait than may."""
+
+
+class KeyTaken(SlowpoolError):
+    """Another request had the same Idempotency-Key."""
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Limits of a store: jobs that wait, bytes of all requests and answers, and seconds that a final job stays."""
+
+    waiting: int
+    total_bytes: int
+    result_seconds: float
+    lease_seconds: float
+
+
+class Store(Protocol):
+    """Keeps accepted jobs. What a method has done is durable when it returns.
+
+    Each change of a job that runs needs the fence of its lease: an instance that was given up for dead cannot
+    change a job that another one has taken. Every method raises StoreError.
+    """
+
+    async def open(self) -> None:
+        """Connect, and make what is missing."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of the store."""
+        ...
+
+    async def add(self, job: NewJob, *, taken_by: str = "") -> tuple[Status, Lease | None]:
+        """Accept a job, at once with a lease for ``taken_by``; the job of the same key if there is one.
+
+        Raises StoreFull, and KeyTaken when that was another request.
+        """
+        ...
+
+    async def take(self, instance: str) -> Lease | None:
+        """The oldest job that waits, or whose instance has died and that may run again."""
+        ...
+
+    async def beat(self, beats: Sequence[Beat]) -> list[str]:
+        """Extend leases, and note progress; returns the ids of the jobs that the caller has no more."""
+        ...
+
+    async def finish(self, id: str, fence: int, answer: Answer | None, error: str = "") -> bool:
+        """End a job that runs: with its answer, and failed with an error; whether it was the caller's."""
+        ...
+
+    async def release(self, id: str, fence: int) -> bool:
+        """Have a job that has not begun, or may run twice, wait again; whether it was the caller's."""
+        ...
+
+    async def cancel(self, id: str) -> Status | None:
+        """Cancel a job that is not final; returns it as it is then."""
+        ...
+
+    async def status(self, id: str) -> Status | None:
+        """A job; None when there is none, or none any more."""
+        ...
+
+    async def answer(self, id: str) -> Answer | None:
+        """The answer of a job that has one."""
+        ...
+
+    async def events(self, id: str, after: int) -> list[Event]:
+        """What has happened to a job after this change."""
+        ...
+
+    async def sweep(self) -> None:
+        """Fail the jobs of dead instances that may not run twice, and remove what has expired."""
+        ...
+
+    async def totals(self) -> Totals:
+        """How many there are."""
+        ...
+
+    async def failures(self, count: int) -> list[Status]:
+        """The last jobs that failed, newest first."""
+        ...
