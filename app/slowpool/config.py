@@ -163,6 +163,33 @@ class Config(BaseSettings):
         le=2**40,
         description="largest result of a job, and item of a stream, as a pickle; more is an error",
     )
+    jobs_url: str = Field(
+        "sqlite:",
+        pattern=r"^(sqlite:(///[^\s?#]+)?|(valkey|redis)s?://[^\s]+)$",
+        description="where accepted jobs are kept: `sqlite:`, a file of the deployment's own; `sqlite:///PATH`; or "
+        "`valkey://HOST:PORT/0` where slow instances run on several machines",
+    )
+    job_queue: int = Field(
+        1000, ge=0, le=1_000_000, description="accepted jobs that may wait; more are answered 503"
+    )
+    job_store_bytes: int = Field(
+        1_073_741_824,
+        ge=1_048_576,
+        le=2**50,
+        description="requests and answers of all accepted jobs; when that is full, more are answered 503",
+    )
+    job_timeout_seconds: float = Field(
+        3600, ge=0.001, le=864_000, description="time limit of an accepted job, from its start"
+    )
+    job_result_seconds: float = Field(
+        3600, ge=0.001, le=8_640_000, description="how long the answer of an accepted job is kept"
+    )
+    job_lease_seconds: float = Field(
+        10,
+        ge=1,
+        le=3600,
+        description="after so long without a sign of life an instance has lost its accepted jobs",
+    )
     slow_sandbox: bool = Field(
         True,
         description="1: slow instances and their workers cannot open Unix sockets, including supervisor's, "

@@ -22,13 +22,21 @@ class StoreFull(StoreError):
     """More jobs, or bytes, would wait than may."""
 
 
+class Expired(SlowpoolError):
+    """There was such a job, and its answer is not kept any more."""
+
+
 class KeyTaken(SlowpoolError):
     """Another request had the same Idempotency-Key."""
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """Limits of a store: jobs that wait, bytes of all requests and answers, and seconds that a final job stays."""
+    """Limits of a store.
+
+    Jobs that wait; bytes of all requests and answers; how long a final job stays, after which its id is known
+    for as long again; and after what silence an instance has lost its jobs.
+    """
 
     waiting: int
     total_bytes: int
@@ -40,7 +48,8 @@ class Store(Protocol):
     """Keeps accepted jobs. What a method has done is durable when it returns.
 
     Each change of a job that runs needs the fence of its lease: an instance that was given up for dead cannot
-    change a job that another one has taken. Every method raises StoreError.
+    change a job that another one has taken. Every method raises StoreError; cancel, status, answer and events
+    raise Expired.
     """
 
     async def open(self) -> None:
