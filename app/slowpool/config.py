@@ -166,8 +166,8 @@ class Config(BaseSettings):
     jobs_url: str = Field(
         "sqlite:",
         pattern=r"^(sqlite:(///[^\s?#]+)?|(valkey|redis)s?://[^\s]+)$",
-        description="where accepted jobs are kept: `sqlite:`, a file of the deployment's own; `sqlite:///PATH`; or "
-        "`valkey://HOST:PORT/0` where slow instances run on several machines",
+        description="where accepted jobs are kept: `sqlite:`, a file of the deployment's own; "
+        "`sqlite:///PATH`; or `valkey://HOST:PORT/0` where slow instances run on several machines",
     )
     job_queue: int = Field(
         1000, ge=0, le=1_000_000, description="accepted jobs that may wait; more are answered 503"
