@@ -9,9 +9,13 @@ SlowpoolError
 └── RequestError              answered to the client as application/problem+json
     ├── BadArgument           400
     ├── NotFound              404
+    ├── Conflict              409, Retry-After
+    ├── Gone                  410
     ├── ContentTooLarge       413
     ├── Misdirected           421
-    ├── PoolFull              503, Retry-After
+    ├── KeyInUse              422
+    ├── CannotAccept          503, Retry-After
+    │   └── PoolFull          503, Retry-After
     ├── Draining              503, Retry-After
     ├── DeadlinePassed        504
     ├── ClientGone            499, which no client reads
@@ -90,6 +94,21 @@ class NotFound(RequestError):
     status = 404
 
 
+class Conflict(RequestError):
+    """An accepted job has not ended."""
+
+    status = 409
+
+    def headers(self) -> dict[str, str]:
+        return {"Retry-After": str(RETRY_NOW_SECONDS)}
+
+
+class Gone(RequestError):
+    """An accepted job has no answer, or none any more."""
+
+    status = 410
+
+
 class ContentTooLarge(RequestError):
     """The body is larger, or would grow larger, than the handler takes."""
 
@@ -102,17 +121,30 @@ class Misdirected(RequestError):
     status = 421
 
 
-class PoolFull(RequestError):
-    """All workers and queue places are taken; ``retry_after_seconds`` estimates when one is free."""
+class KeyInUse(RequestError):
+    """Another request had the same Idempotency-Key."""
+
+    status = 422
+
+
+class CannotAccept(RequestError):
+    """There is no room for an accepted job, or the store cannot be used."""
 
     status = 503
 
-    def __init__(self, waiting: int, retry_after_seconds: int) -> None:
-        super().__init__(f"the slow pool is full: {waiting} jobs wait; try again later")
+    def __init__(self, detail: str, retry_after_seconds: int) -> None:
+        super().__init__(detail)
         self.retry_after_seconds = retry_after_seconds
 
     def headers(self) -> dict[str, str]:
         return {"Retry-After": str(self.retry_after_seconds)}
+
+
+class PoolFull(CannotAccept):
+    """All workers and queue places are taken; ``retry_after_seconds`` estimates when one is free."""
+
+    def __init__(self, waiting: int, retry_after_seconds: int) -> None:
+        super().__init__(f"the slow pool is full: {waiting} jobs wait; try again later", retry_after_seconds)
 
 
 class Draining(RequestError):

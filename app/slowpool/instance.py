@@ -4,8 +4,9 @@ import asyncio
 import time
 from collections.abc import Callable
 from enum import Enum
-from typing import Any
+from typing import Any, Protocol
 
+from tornado.httputil import HTTPMessageDelegate, HTTPServerRequest
 from tornado.web import Application
 from tornado.websocket import WebSocketHandler
 
@@ -37,10 +38,23 @@ class State(Enum):
     STOPPED = "stopped"
 
 
+class Acceptor(Protocol):
+    """Accepts requests whose answers are fetched later: slowpool.jobs."""
+
+    async def accept(self, exchange: Any) -> None:
+        """Accept a request whose handler is about to run a job, if it should be."""
+
+
 class Runtime:
-    """One instance while it runs. ``system`` is the application with the system routes."""
+    """One instance while it runs.
+
+    ``system`` is the application with the system routes. ``find_job_handler`` returns the handler of a
+    request about an accepted job, with its route.
+    """
 
     system: Application
+    acceptor: Acceptor | None = None
+    find_job_handler: Callable[[HTTPServerRequest], tuple[HTTPMessageDelegate, str] | None] = lambda _: None
 
     def __init__(self, config: Config, instance: Instance) -> None:
         self.config = config

@@ -21,6 +21,10 @@ from slowpool.http.forms import limit_parsing
 from slowpool.http.server import Server
 from slowpool.http.tornado_server import TornadoServer
 from slowpool.instance import Runtime, State
+from slowpool.jobs.acceptor import Acceptor
+from slowpool.jobs.handlers import job_routes
+from slowpool.jobs.runner import Runner
+from slowpool.jobs.stores import make_store
 from slowpool.linux.processes import adopt_orphans
 from slowpool.linux.scheduling import SHORT_SLICE_SECONDS, request_slice
 from slowpool.observe import logs
@@ -104,12 +108,16 @@ async def _serve_until_stopped(runtime: Runtime, app: Application, stop: "_Stop"
         idle_seconds=config.slow_timeout_seconds + IDLE_CONNECTION_SECONDS,
     )
     logs.skip_unread_lines()
-    server = SERVERS[config.http_server](Host(runtime, app), limits)
+    host = Host(runtime, app)
+    server = SERVERS[config.http_server](host, limits)
+    runner = await _start_jobs(runtime, app, host) if own.pool is not Pool.FAST else None
     gc.collect()
     gc.freeze()  # these objects stay; each later collection of them would stop the loop for 6 ms
     for listener in _bind(own):  # last: the port accepts connections only once the instance is ready
         server.listen(listener)
     runtime.state = State.READY
+    if runner:
+        runner.start()
     # A slow instance may block.
     budget_seconds = 0 if own.pool is Pool.SLOW else config.fast_block_budget_seconds
     loop_watch = LoopWatch(runtime.metrics, runtime.learned, runtime.heartbeat, budget_seconds)
@@ -119,23 +127,37 @@ async def _serve_until_stopped(runtime: Runtime, app: Application, stop: "_Stop"
 
     await stop.requested.wait()
     loop_watch.close()
-    await _drain(runtime, server, stop)
+    await _drain(runtime, server, runner, stop)
 
 
-async def _drain(runtime: Runtime, server: Server | TornadoServer, stop: "_Stop") -> None:
+async def _start_jobs(runtime: Runtime, app: Application, host: Host) -> Runner:
+    """Have requests accepted, and their answers served."""
+    store = make_store(runtime.config)
+    runner = Runner(runtime, store, host)
+    runtime.acceptor = acceptor = Acceptor(runtime, store, app, runner)
+    runtime.find_job_handler = job_routes(runtime, acceptor, app)
+    return runner
+
+
+async def _drain(
+    runtime: Runtime, server: Server | TornadoServer, runner: Runner | None, stop: "_Stop"
+) -> None:
     """Accept nothing new and finish what was accepted, until the timeout or a second signal."""
     timeout_seconds = runtime.config.drain_timeout_seconds
     runtime.state = State.DRAINING
     log.info("%s drains %d connections", runtime.instance, server.connections)
     await server.stop_listening()
     _end_streams(runtime)
-    await _first(_all_gone(runtime, server), stop.forced.wait(), timeout_seconds=timeout_seconds)
+    all_gone = _all_gone(runtime, server, runner)
+    await _first(all_gone, stop.forced.wait(), timeout_seconds=timeout_seconds)
     if server.connections:
         reason = "a second signal" if stop.forced.is_set() else f"{timeout_seconds:g} s"
         log.warning("%s cuts %d connections after %s", runtime.instance, server.connections, reason)
+    if runner:
+        await runner.close()
     await runtime.workers.close()  # a job that is cut off here is still answered
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(_all_gone(runtime, server), LAST_ANSWERS_SECONDS)
+        await asyncio.wait_for(_all_gone(runtime, server, runner), LAST_ANSWERS_SECONDS)
     await server.close_all()
 
 
@@ -162,8 +184,8 @@ def _cut_streams(runtime: Runtime) -> None:
     asyncio.get_running_loop().call_later(again_seconds, _cut_streams, runtime)
 
 
-async def _all_gone(runtime: Runtime, server: Server | TornadoServer) -> None:
-    while server.connections or runtime.websockets:
+async def _all_gone(runtime: Runtime, server: Server | TornadoServer, runner: Runner | None) -> None:
+    while server.connections or runtime.websockets or (runner and runner.runs):
         runtime.close_websockets()  # those too that have opened since, or whose jobs are done by now
         await asyncio.sleep(LOOK_SECONDS)
 

@@ -79,7 +79,10 @@ class Status:
 
 @dataclass(frozen=True)
 class Lease:
-    """The right to run a job, until ``until`` at first. ``fence`` is one more at each take."""
+    """The right to run a job, until ``until`` at first. ``fence`` is one more at each take.
+
+    A ``repeatable`` job may run a second time.
+    """
 
     id: str
     fence: int
@@ -88,6 +91,7 @@ class Lease:
     route: str
     owner: str
     created: float
+    repeatable: bool
 
 
 @dataclass(frozen=True)
@@ -114,7 +118,7 @@ class Beat:
 
 @dataclass(frozen=True)
 class Totals:
-    """How many jobs there are by state, and since when the oldest waits, in seconds since the epoch."""
+    """How many jobs there are by state, all of them, and since when the oldest waits, as a Unix time."""
 
     by_state: dict[State, int] = field(default_factory=dict)
     oldest_waiting: float | None = None

@@ -10,6 +10,19 @@ from tornado.iostream import IOStream, StreamClosedError
 from slowpool.http.answer import done
 from slowpool.jobs.record import Answer
 
+NOT_KEPT = {
+    "Connection",
+    "Content-Length",  # that of the answer to a HEAD is not the size of its body
+    "Date",
+    "Keep-Alive",
+    "Trailer",
+    "Transfer-Encoding",
+    "X-Accel-Buffering",
+    "X-Request-ID",
+    "X-Served-By",
+}
+"""Headers of one transfer. They are set anew when the answer is fetched."""
+
 
 class Recorder(HTTPConnection):
     """The connection of a request whose client does not wait; the methods are those of Tornado's.
@@ -18,39 +31,39 @@ class Recorder(HTTPConnection):
     half-way, and with AnswerTooLarge when it has more than ``max_bytes``.
     """
 
-    def __init__(self, context: Any, max_bytes: int) -> None:
+    def __init__(self, context: Any, max_bytes: int, job_id: str) -> None:
         self.context = context
         self.stream = self
+        self.job_id = job_id
         self.answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._max_bytes = max_bytes
-        self._start_line: ResponseStartLine | None = None
+        self._status = 0
         self._headers = HTTPHeaders()
-        self._parts: list[bytes] = []
-        self._bytes = 0
+        self._body = bytearray()
 
     def write_headers(  # type: ignore[override]  # of an answer
         self, start_line: ResponseStartLine, headers: HTTPHeaders, chunk: bytes | None = None
     ) -> "asyncio.Future[None]":
-        self._start_line, self._headers = start_line, headers
+        self._status, self._headers = start_line.code, headers
         return self.write(chunk or b"")
 
     def write(self, chunk: bytes) -> "asyncio.Future[None]":
         if self.answer.done():
             raise StreamClosedError
-        self._bytes += len(chunk)
-        if self._bytes > self._max_bytes:
-            self._fail(AnswerTooLarge(f"the answer has more than {self._max_bytes} bytes"))
+        self._body += chunk
+        if len(self._body) > self._max_bytes:
+            self._body.clear()
+            self._fail(AnswerTooLarge())
             raise StreamClosedError
-        self._parts.append(chunk)
         return done()
 
     def finish(self) -> None:
-        if not self.answer.done() and self._start_line:
-            headers = [*self._headers.get_all()]
-            self.answer.set_result(Answer(self._start_line.code, headers, b"".join(self._parts)))
+        if not self.answer.done():
+            headers = [(name, value) for name, value in self._headers.get_all() if name not in NOT_KEPT]
+            self.answer.set_result(Answer(self._status, headers, bytes(self._body)))
 
     def close(self) -> None:
-        """The handler has failed half-way."""
+        """The handler has failed half-way, or its job is given up."""
         self._fail(StreamClosedError())
 
     def closed(self) -> bool:
@@ -74,6 +87,7 @@ class Recorder(HTTPConnection):
     def _fail(self, error: Exception) -> None:
         if not self.answer.done():
             self.answer.set_exception(error)
+            self.answer.exception()  # it is no fault when nobody waits for it
 
 
 class AnswerTooLarge(Exception):

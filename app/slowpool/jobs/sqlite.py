@@ -405,7 +405,16 @@ class _Jobs:
         self._note(id, now)
         row = self._row(id)
         request = Request(row["method"], row["target"], _headers(row["headers"]), row["body"])
-        return Lease(id, row["fence"], until, request, row["route"], row["owner"], row["created"])
+        return Lease(
+            id,
+            row["fence"],
+            until,
+            request,
+            row["route"],
+            row["owner"],
+            row["created"],
+            bool(row["repeatable"]),
+        )
 
     def _wait_again(self, id: str, now: float) -> None:
         self._set(id, state=State.WAITING, started=None, progress=None, message="", lease_until=None)

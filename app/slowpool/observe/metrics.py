@@ -4,7 +4,7 @@ The names of what any HTTP server has are OpenTelemetry's semantic conventions f
 Prometheus exporter writes them: https://opentelemetry.io/docs/specs/semconv/http/http-metrics/
 """
 
-from collections.abc import Callable, Sized
+from collections.abc import Callable, Mapping, Sized
 from itertools import count, takewhile
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
@@ -74,6 +74,17 @@ class Metrics:
             ["ask"],
             registry=registry,
         )
+        self._accepted = Gauge(
+            "accepted_jobs",
+            "Accepted jobs in the store, which the slow instances share: all of them count the same.",
+            ["state"],
+            registry=registry,
+        )
+        self._oldest_accepted = Gauge(
+            "accepted_jobs_oldest_waiting_timestamp_seconds",
+            "When the accepted job arrived that waits longest; 0 when none waits.",
+            registry=registry,
+        )
         self._blocked = Histogram(
             "event_loop_blocked_seconds",
             "How long a handler held up all other requests, where that was over FAST_BLOCK_BUDGET_SECONDS.",
@@ -105,6 +116,12 @@ class Metrics:
     def job(self, outcome: str) -> None:
         """A job has ended, or was refused: one of OUTCOMES."""
         self._jobs[outcome].inc()
+
+    def accepted_jobs(self, by_state: Mapping[str, int], oldest_waiting: float | None) -> None:
+        """Note what is in the store; the time is in seconds since the epoch."""
+        for state, count in by_state.items():
+            self._accepted.labels(state).set(count)
+        self._oldest_accepted.set(oldest_waiting or 0)
 
     def worker_restarted(self) -> None:
         """A worker has taken the place of another."""

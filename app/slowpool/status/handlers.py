@@ -1,12 +1,9 @@
 """The base classes of the system routes' handlers."""
 
-from typing import Any
+from tornado.web import Application
 
-from tornado.web import Application, RequestHandler
-
-from slowpool.errors import RequestError
 from slowpool.instance import Runtime
-from slowpool.web.problems import PROBLEM_TYPE, problem
+from slowpool.web.problems import ProblemHandler
 
 PAGE_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
@@ -25,8 +22,8 @@ class SystemApplication(Application):
     runtime: Runtime
 
 
-class Handler(RequestHandler):
-    """A handler whose errors are answered as application/problem+json."""
+class Handler(ProblemHandler):
+    """A handler of a system route."""
 
     application: SystemApplication
 
@@ -34,12 +31,6 @@ class Handler(RequestHandler):
         """Answer with plain text."""
         self.set_header("Content-Type", "text/plain; charset=utf-8")
         self.finish(text)
-
-    def write_error(self, status_code: int, **kwargs: Any) -> None:
-        error = kwargs.get("exc_info", (None, None, None))[1]
-        detail = error.detail if isinstance(error, RequestError) else None
-        self.set_header("Content-Type", PROBLEM_TYPE)
-        self.finish(problem(status_code, detail, self.request.headers["X-Request-ID"]))
 
 
 class PageHandler(Handler):

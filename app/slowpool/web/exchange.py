@@ -47,6 +47,9 @@ ASK = "@ask_"
 ASKED = "@asked"
 """nginx's location for requests that this instance takes after an ask."""
 
+ACCEPTED = "accepted"
+"""No location: the request has been accepted, and its handler runs later, from its start."""
+
 ELSEWHERE = {pool: f"@{pool}_elsewhere" for pool in Pool}
 """nginx's locations for WebSockets that reach a draining instance: another one of the pool takes them."""
 
@@ -66,7 +69,8 @@ class Exchange(httputil.HTTPConnection):
     All that slowpool does for a request is done here, around the application: it counts it, completes the
     headers of its answer, answers slowpool's errors, sends it on to the slow pool, and gives up its jobs
     when the client has gone. What is not here is that of ``inner``. ``route`` is None for a system route,
-    which is neither counted nor logged.
+    which is neither counted nor logged. With a ``job_id`` the client has been answered that the request is
+    accepted, and what the handler answers is kept.
     """
 
     def __init__(self, runtime: Runtime, inner: Any, method: str, headers: HTTPHeaders) -> None:
@@ -82,10 +86,13 @@ class Exchange(httputil.HTTPConnection):
         self.handler: RequestHandler | None = None
         self.received = False  # the whole body
         self.gone = False  # the client
-        self.handed_over = ""  # nginx's location that gets the request
+        self.handed_over = ""  # nginx's location that gets the request, or ACCEPTED
+        self.acceptance: asyncio.Task[None] | None = None
+        self.job_id: str = getattr(inner, "job_id", "")
         self.upgraded = False  # to a WebSocket
         self.ended = False
         self.jobs: set[Job[Any]] = set()
+        self.has_run = False  # a job
         self.job_seconds = {"queue_seconds": 0.0, "run_seconds": 0.0}
         self.answer_headers: dict[str, str] = {}
         self._inner = inner
@@ -104,7 +111,7 @@ class Exchange(httputil.HTTPConnection):
     def begin(self, route: str | None) -> None:
         """Count the request from now on."""
         self.route = route
-        if route is not None:
+        if route is not None and not self.job_id:
             self.runtime.requests.begin()
         self._inner.set_close_callback(self.on_close)
 
@@ -133,7 +140,7 @@ class Exchange(httputil.HTTPConnection):
             headers["Connection"] = "close"
         for name, value in self.answer_headers.items():
             headers.add(name, value)
-        if "Content-Length" not in headers and status >= 200 and status not in (204, 304):
+        if "Content-Length" not in headers and status >= 200 and status not in (204, 304) and not self.job_id:
             self.runtime.streams.add(self.cut)
             headers.setdefault("X-Accel-Buffering", "no")  # nginx passes each flush on at once
         return self._inner.write_headers(start_line, headers, chunk)  # type: ignore[no-any-return]
@@ -221,10 +228,26 @@ class Exchange(httputil.HTTPConnection):
     def fail(self, error: RequestError) -> None:
         """Answer with a problem, without the application."""
         headers = HTTPHeaders()
-        body = set_problem(headers, error, self.request_id)
-        start_line = httputil.ResponseStartLine("HTTP/1.1", error.status, responses[error.status])
+        self.answer(error.status, headers, set_problem(headers, error, self.request_id))
+
+    def answer(self, status: int, headers: HTTPHeaders, body: bytes) -> None:
+        """Answer without the application."""
+        start_line = httputil.ResponseStartLine("HTTP/1.1", status, responses.get(status, "Unknown"))
         self.write_headers(start_line, headers, b"" if self.method == "HEAD" else body)
         self.finish()
+
+    def accept(self, recorder: Any) -> "Exchange":
+        """Give the client's connection to an exchange of its own, which is returned.
+
+        This one goes on with ``recorder``, which keeps what the handler answers; the client may go.
+        """
+        client = Exchange(self.runtime, self._inner, self.method, self.request_headers)
+        client.request_id, client.is_public, client.arrived_at = self.request_id, self.is_public, self.arrived_at
+        client.route, client.received = self.route, self.received
+        self._inner.set_close_callback(client.on_close)
+        self._inner, self.job_id = recorder, recorder.job_id
+        self.is_public, self.arrived_at = False, time.monotonic()
+        return client
 
     def hand_over(self, location: str = HANDED_OVER) -> None:
         """Have nginx send the request on; drop all that the application writes from now on.
@@ -294,6 +317,8 @@ class Exchange(httputil.HTTPConnection):
         if self.ended or self.route is None:
             return
         self.ended = True
+        if self.job_id:  # counted when it was accepted
+            return
         if not status:
             if self.handed_over == HANDED_OVER:
                 self.runtime.requests.hand_over(self.route)

@@ -6,7 +6,6 @@ import contextvars
 import functools
 import inspect
 import logging
-import re
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
@@ -20,6 +19,7 @@ from slowpool.errors import CannotHandOver, ClientGone, RequestError
 from slowpool.instance import Runtime
 from slowpool.observe import tracing
 from slowpool.web.exchange import ASK, HANDED_OVER, Exchange, current
+from slowpool.web.preferences import preferences
 from slowpool.workers.job import Job, check_kind
 from slowpool.workers.progress import Listener, Progress, listener
 
@@ -94,13 +94,14 @@ async def _job(
                 yield job
             return
         if exchange.gone:
-            raise ClientGone("the client closed the connection")
+            raise _gone(exchange)
         if exchange.handed_over:
             await _hand_over(exchange)
         if exchange.ended and not exchange.upgraded:
             raise RuntimeError("slowpool: the request has been answered, and its jobs end with it")
         runtime.asks.add(exchange.route or "")
-        if not exchange.has_begun and (ask := runtime.asks.before_job(exchange.asks)):
+        await _accept(runtime, exchange)
+        if not exchange.has_begun and not exchange.job_id and (ask := runtime.asks.before_job(exchange.asks)):
             await _hand_over(exchange, ASK + ask)
         exchange.asks = []  # a request that has run a job stays here
         job = runtime.workers.submit(
@@ -111,14 +112,16 @@ async def _job(
             request_id=exchange.request_id,
             route=exchange.route or "",
             streamed=streamed,
+            accepted=bool(exchange.job_id),
         )
+        exchange.has_run = True
         exchange.jobs.add(job)
         try:
             with _cancelling(job):
                 yield job
         except asyncio.CancelledError:
             if exchange.gone:
-                raise ClientGone("the client closed the connection") from None
+                raise _gone(exchange) from None
             raise
         finally:
             exchange.jobs.discard(job)
@@ -127,6 +130,26 @@ async def _job(
         if exchange and exchange.has_begun:  # nothing of it reaches the client
             exchange.log(error)
         raise
+
+
+async def _accept(runtime: Runtime, exchange: Exchange) -> None:
+    """Before the first job: accept the request if its client would rather fetch the answer later.
+
+    If no worker is idle, it ends the handler here, which runs from its start when one is.
+    """
+    if exchange.acceptance is None:
+        if runtime.acceptor is None or exchange.has_run or "Prefer" not in exchange.request_headers:
+            return
+        exchange.acceptance = asyncio.ensure_future(runtime.acceptor.accept(exchange))
+    await asyncio.shield(exchange.acceptance)  # other jobs of the request wait for it too
+    if exchange.gone:
+        raise _gone(exchange)
+    if exchange.handed_over:
+        await _hand_over(exchange)
+
+
+def _gone(exchange: Exchange) -> ClientGone:
+    return ClientGone("the job is given up" if exchange.job_id else "the client closed the connection")
 
 
 @contextlib.contextmanager
@@ -262,20 +285,17 @@ def _task_of(handler: RequestHandler | None) -> "asyncio.Task[Any] | None":
 def _timeout_seconds(runtime: Runtime, exchange: Exchange) -> float:
     """The time that is left of the configured one, or of what the client prefers: RFC 7240, 4.3.
 
-    It counts from the first arrival of the request; on a WebSocket, from now.
+    It counts from the first arrival of the request, or from the start of an accepted one; on a WebSocket, from
+    now.
     """
-    seconds: float = runtime.config.slow_timeout_seconds
-    if exchange.upgraded:
-        return seconds
-    for preference in _PREFERENCE.findall(",".join(exchange.request_headers.get_list("Prefer"))):
-        name, _, value = preference.partition(";")[0].partition("=")
-        value = value.strip().strip('"')
-        if name.strip().lower() == "wait" and re.fullmatch("[0-9]{1,9}", value):
-            if int(value) < seconds:
-                exchange.answer_headers["Preference-Applied"] = f"wait={value}"
-            seconds = min(seconds, int(value))
-            break
+    if exchange.job_id:
+        seconds: float = runtime.config.job_timeout_seconds
+    else:
+        seconds = runtime.config.slow_timeout_seconds
+        if exchange.upgraded:
+            return seconds
+        wait = preferences(exchange.request_headers).wait
+        if wait is not None and wait < seconds:
+            exchange.answer_headers["Preference-Applied"] = f"wait={wait}"
+            seconds = wait
     return seconds - (time.monotonic() - exchange.arrived_at)
-
-
-_PREFERENCE = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*"?)+')  # a comma in quotes is no separator

@@ -2,8 +2,10 @@
 
 import json
 from http.client import responses
+from typing import Any
 
 from tornado.httputil import HTTPHeaders
+from tornado.web import RequestHandler
 
 from slowpool.errors import RequestError
 
@@ -32,3 +34,13 @@ def set_problem(headers: HTTPHeaders, error: RequestError, request_id: str) -> b
     for name, value in error.headers().items():
         headers[name] = value
     return body
+
+
+class ProblemHandler(RequestHandler):
+    """A handler of slowpool's own, whose errors are answered with a problem."""
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        error = kwargs.get("exc_info", (None, None, None))[1]
+        detail = error.detail if isinstance(error, RequestError) else None
+        self.set_header("Content-Type", PROBLEM_TYPE)
+        self.finish(problem(status_code, detail, self.request.headers["X-Request-ID"]))

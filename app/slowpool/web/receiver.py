@@ -105,6 +105,10 @@ class Receiver(HTTPMessageDelegate):
 
     def _find(self, request: HTTPServerRequest) -> None:
         """Find the handler of the application's, and the route."""
+        if about_job := self._runtime.find_job_handler(request):
+            self._target, route = about_job
+            self._exchange.begin(route)
+            return
         handler_class: type | None = None
         if type(self._app).start_request is Application.start_request:
             found: HTTPMessageDelegate | None = self._app.find_handler(request)  # None by a subclass only

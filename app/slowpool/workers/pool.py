@@ -54,6 +54,7 @@ class WorkerPool:
         self._service_seconds: float | None = None
         self._has_cut_jobs_off = False
         self._refusals = Refusals()
+        self.jobs_since_accepted = 0
         self._closed = False
 
     async def start(self, modules: Sequence[str] = ()) -> None:
@@ -77,15 +78,19 @@ class WorkerPool:
         request_id: str = "",
         route: str = "",
         streamed: bool = False,
+        accepted: bool = False,
     ) -> Job[T]:
         """Accept a job of ``task(*args, **kwargs)``; ``timeout`` includes its wait.
+
+        A job of an ``accepted`` request, which is taken when it is its turn, is the next to run.
 
         Raises PoolFull, NotPicklable, WrongTask and Draining.
         """
         timeout = self._config.slow_timeout_seconds if timeout is None else timeout
         if self._closed:
             raise Draining(SHUTTING_DOWN)
-        if not self.has_room:
+        self.jobs_since_accepted = 0 if accepted else self.jobs_since_accepted + 1
+        if not self.has_room and not accepted:
             self._metrics.job("refused")
             self._refusals.add(len(self.waiting_jobs))
             raise PoolFull(len(self.waiting_jobs), self.retry_after_seconds())
@@ -97,13 +102,21 @@ class WorkerPool:
         if timeout <= 0:  # it may not wait, so it must not take a place in the queue
             job.fail_unstarted()
             return job
-        self.waiting_jobs.append(job)
+        if accepted:
+            self.waiting_jobs.put_back(job)
+        else:
+            self.waiting_jobs.append(job)
         return job
 
     @property
     def has_idle_worker(self) -> bool:
         """Whether a job could run now."""
         return any(not slot.done() for slot in self._idle)
+
+    @property
+    def idle_workers(self) -> int:
+        """How many jobs could run now."""
+        return sum(not slot.done() for slot in self._idle)
 
     @property
     def has_room(self) -> bool:
@@ -114,16 +127,21 @@ class WorkerPool:
         """When a job that is refused now could start, in whole seconds, at least 1.
 
         The waiting jobs and the refused one each take the service time, and ``size`` of them run at a time.
-        The service time is a moving average over the jobs that have ended by themselves, or the age of the
-        oldest running job if that is longer. While all that have run were cut off, it is the longest time
-        allowed.
+        """
+        seconds = self.estimate_seconds(len(self.waiting_jobs) + 1)
+        return min(max(1, math.ceil(seconds)), math.ceil(self._config.slow_timeout_seconds))
+
+    def estimate_seconds(self, jobs: int) -> float:
+        """How long so many jobs take, of which ``size`` run at a time.
+
+        The service time of each is a moving average over the jobs that have ended by themselves, or the age
+        of the oldest running job if that is longer. While all that have run were cut off, it is the longest
+        time allowed.
         """
         known_seconds = self._service_seconds
         if known_seconds is None:
             known_seconds = self._config.slow_timeout_seconds if self._has_cut_jobs_off else 0
-        service_seconds = max([known_seconds, *(job.run_seconds for job in self.running_jobs)])
-        seconds = service_seconds * (len(self.waiting_jobs) + 1) / self.size
-        return min(max(1, math.ceil(seconds)), math.ceil(self._config.slow_timeout_seconds))
+        return max([known_seconds, *(job.run_seconds for job in self.running_jobs)]) * jobs / self.size
 
     @property
     def template_pid(self) -> int:
