@@ -24,6 +24,7 @@ from slowpool.instance import Runtime, State
 from slowpool.jobs.acceptor import Acceptor
 from slowpool.jobs.handlers import job_routes
 from slowpool.jobs.runner import Runner
+from slowpool.jobs.store import StoreError
 from slowpool.jobs.stores import make_store
 from slowpool.linux.processes import adopt_orphans
 from slowpool.linux.scheduling import SHORT_SLICE_SECONDS, request_slice
@@ -133,6 +134,10 @@ async def _serve_until_stopped(runtime: Runtime, app: Application, stop: "_Stop"
 async def _start_jobs(runtime: Runtime, app: Application, host: Host) -> Runner:
     """Have requests accepted, and their answers served."""
     store = make_store(runtime.config)
+    try:
+        await store.open()
+    except StoreError as error:  # it may come later
+        log.error("no request can be accepted now: %s", error)
     runner = Runner(runtime, store, host)
     runtime.acceptor = acceptor = Acceptor(runtime, store, app, runner)
     runtime.find_job_handler = job_routes(runtime, acceptor, app)

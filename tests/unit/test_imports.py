@@ -23,7 +23,7 @@ LAYERS = [
     {"slowpool.instance"},
     {"slowpool.web"},
     {"slowpool"},
-    {"slowpool.status"},
+    {"slowpool.jobs", "slowpool.status"},
     {"slowpool.server", "slowpool.capacity"},
     {"slowpool.__main__"},
 ]

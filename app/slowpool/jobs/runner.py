@@ -13,6 +13,7 @@ from tornado.iostream import StreamClosedError
 from slowpool.http.peer import peer
 from slowpool.instance import Runtime, State
 from slowpool.jobs.record import Answer, Beat, Lease
+from slowpool.jobs.record import State as JobState
 from slowpool.jobs.recorder import AnswerTooLarge, Recorder
 from slowpool.jobs.store import Store, StoreError
 from slowpool.web.exchange import Exchange, current
@@ -224,5 +225,6 @@ class Runner:
             with contextlib.suppress(StoreError):
                 await self._store.sweep()
                 totals = await self._store.totals()
-                self._runtime.metrics.accepted_jobs(totals.by_state, totals.oldest_waiting)
+                by_state = {state: totals.by_state.get(state, 0) for state in JobState}
+                self._runtime.metrics.accepted_jobs(by_state, totals.oldest_waiting)
             await asyncio.sleep(SWEEP_SECONDS)

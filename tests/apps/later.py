@@ -1,0 +1,125 @@
+"""Handlers whose answers can be fetched later; none knows of it. ``folder`` is a folder of the test's.
+
+Whoever gives a name in ``X-User`` owns a job.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from tornado.web import Application, HTTPError, RequestHandler
+
+import slowpool
+from tests.apps.controlled import divide, wait
+
+
+class ReportHandler(RequestHandler):
+    """A job at a third of its way, until the test lets it go on. Notes each time that the handler begins."""
+
+    async def get(self) -> None:
+        folder = Path(self.get_argument("folder"))
+        with (folder / "handled").open("a") as file:
+            file.write(f"{self.request.method}\n")
+        text = await slowpool.run(report, str(folder))
+        self.set_status(201)
+        self.set_header("X-Kind", "report")
+        self.set_cookie("seen", "1")
+        self.finish(f"{text} {self.request.method} {len(self.request.body)}")
+
+    async def post(self) -> None:
+        await self.get()
+
+    async def head(self) -> None:
+        await self.get()
+
+
+class TwiceHandler(RequestHandler):
+    """Two jobs, one after the other."""
+
+    async def get(self) -> None:
+        first = await slowpool.run(divide, 6, 3)
+        self.finish(f"{first} {await slowpool.run(divide, 9, 3)}")
+
+
+class RowsHandler(RequestHandler):
+    """A stream."""
+
+    async def get(self) -> None:
+        async for row in slowpool.stream(rows, self.get_argument("folder")):
+            self.write(f"row {row}\n")
+            await self.flush()
+
+
+class RefusingHandler(RequestHandler):
+    """Answers at once, or not at all."""
+
+    slowpool = {"respond_async": False}
+
+    async def get(self) -> None:
+        self.finish(f"{await slowpool.run(divide, 6, 3)}")
+
+
+class CheckingHandler(RequestHandler):
+    """Finds a mistake before it runs anything."""
+
+    async def get(self) -> None:
+        raise HTTPError(400)
+
+
+class FailingHandler(RequestHandler):
+    """Fails in a worker."""
+
+    async def get(self) -> None:
+        await slowpool.run(divide, 1, 0)
+
+
+class BrokenHandler(RequestHandler):
+    """Fails in the middle of its answer."""
+
+    async def get(self) -> None:
+        self.write("begun")
+        await self.flush()
+        await slowpool.run(divide, 1, 0)
+
+
+class LargeHandler(RequestHandler):
+    """Answers with as many bytes as it is asked for."""
+
+    async def get(self) -> None:
+        self.finish(await slowpool.run(bytes, int(self.get_argument("bytes"))))
+
+
+def report(folder: str) -> str:
+    slowpool.progress(3, 9, "page 3 of 9")
+    return wait(folder)
+
+
+def rows(folder: str) -> Iterator[int]:
+    yield 1
+    wait(folder)
+    yield 2
+
+
+def owner(handler: RequestHandler) -> str:
+    return handler.request.headers.get("X-User", "")
+
+
+def make_app() -> Application:
+    return Application(
+        [
+            (r"/slow/report", ReportHandler),
+            (r"/slow/twice", TwiceHandler),
+            (r"/slow/rows", RowsHandler),
+            (r"/slow/refusing", RefusingHandler),
+            (r"/slow/checking", CheckingHandler),
+            (r"/slow/failing", FailingHandler),
+            (r"/slow/broken", BrokenHandler),
+            (r"/slow/large", LargeHandler),
+        ],
+        slowpool_job_owner=owner,
+    )
+
+
+def refusing() -> Application:
+    app = make_app()
+    app.settings["slowpool_respond_async"] = False
+    return app
