@@ -70,6 +70,8 @@ class Runtime:
         self.asks = Asks(self.workers)
         self.websockets: dict[WebSocketHandler, set[Job[Any]]] = {}  # the open ones, and their jobs
         self.streams: set[Callable[[], None]] = set()  # each ends a streamed answer
+        self.accepted_jobs: dict[str, int] = {}  # those in the store, by state
+        self.failed_jobs: list[dict[str, Any]] = []  # the last of them
         self.metrics.watch(lambda: self.requests.active, self.workers.waiting_jobs, self.workers.running_jobs)
 
     def close_websockets(self) -> None:

@@ -35,6 +35,9 @@ RETRY_SECONDS = 1.0
 JOBS_OF_CLIENTS = 10
 """After so many jobs of clients that wait, an accepted one is taken although more of them wait."""
 
+MOST_FAILED = 100
+"""Jobs that have failed, on the status page."""
+
 CUT_OFF = "its instance was shut down while it ran; it may have run"
 
 
@@ -224,7 +227,16 @@ class Runner:
         while True:
             with contextlib.suppress(StoreError):
                 await self._store.sweep()
-                totals = await self._store.totals()
-                by_state = {state: totals.by_state.get(state, 0) for state in JobState}
-                self._runtime.metrics.accepted_jobs(by_state, totals.oldest_waiting)
+                await self._count()
             await asyncio.sleep(SWEEP_SECONDS)
+
+    async def _count(self) -> None:
+        """Note what is in the store, for the metrics and the status page."""
+        totals = await self._store.totals()
+        by_state = {state.value: totals.by_state.get(state, 0) for state in JobState}
+        self._runtime.metrics.accepted_jobs(by_state, totals.oldest_waiting)
+        failed = await self._store.failures(MOST_FAILED) if by_state[JobState.FAILED] else []
+        self._runtime.accepted_jobs = by_state if any(by_state.values()) else {}
+        self._runtime.failed_jobs = [
+            {"job": job.id, "route": job.route, "ended": job.ended, "error": job.error} for job in failed
+        ]

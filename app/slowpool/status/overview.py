@@ -33,6 +33,8 @@ LOOK_SECONDS = 1.0
 GONE_FOR_SECONDS = 60.0
 """How long an instance is shown after its last answer."""
 
+MOST_FAILED = 100
+
 MINUTE_STEPS = 60 // STEP_SECONDS
 
 Json = dict[str, Any]
@@ -97,7 +99,7 @@ class Seen:
             "error": self.error,
             "silent_seconds": now - (self.answered_at or self.first_looked_at),
             "lost_seconds": now - self.lost_at if self.lost_at else None,
-            **(self.report.model_dump(exclude={"steps"}) if self.report and not self.error else {}),
+            **(self.report.model_dump(exclude={"steps", "failed_jobs"}) if self.report and not self.error else {}),
             "state": self.state,
             **_figures(self.minute()),
         }
@@ -144,6 +146,7 @@ class Overview:
             "step_seconds": STEP_SECONDS,
             "pools": pools,
             "instances": instances,
+            "failed_jobs": self._failed_jobs(),
             "hints": hints(self._config, pools, instances, self._blocks(), self._learned()),
             "steps": {pool.value: self._pool_steps(pool, since) for pool in self._addresses},
         }
@@ -159,6 +162,8 @@ class Overview:
             "waiting": sum(instance["waiting"] for instance in answering),
             "running": sum(len(instance["running"]) for instance in answering),
             "workers": sum(instance["workers"] or 0 for instance in answering),
+            # All have the same store.
+            "accepted": next((instance["accepted"] for instance in answering if instance["accepted"]), {}),
             "places": len(answering) * self._config.slow_queue if slow else 0,
             **_figures(total(seen.minute() for seen in self._seen.values() if seen.pool is pool)),
         }
@@ -180,6 +185,13 @@ class Overview:
         reports = [seen.report for seen in self._seen.values() if seen.report and not seen.error]
         learned = [route for report in reports for route in report.learned]
         return {route.route: route for route in sorted(learned, key=lambda one: one.left_seconds)}
+
+    def _failed_jobs(self) -> list[Json]:
+        """The accepted jobs that failed last, the newest first."""
+        reports = [seen.report for seen in self._seen.values() if seen.report and not seen.error]
+        failed = {one.job: one for report in reports for one in report.failed_jobs}
+        newest = sorted(failed.values(), key=lambda one: -one.ended)[:MOST_FAILED]
+        return [one.model_dump() for one in newest]
 
     def close(self) -> None:
         """Close the connections to the instances, and forget the instances."""

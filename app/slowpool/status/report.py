@@ -49,6 +49,11 @@ def report(runtime: Runtime, since: int) -> dict[str, Any]:
             }
             for route, learned in list(runtime.learned.current().items())[:MOST_LEARNED]
         ],
+        "accepted": runtime.accepted_jobs,
+        "failed_jobs": [
+            {**job, "route": job["route"][:MAX_TEXT], "error": job["error"][:MAX_TEXT]}
+            for job in runtime.failed_jobs
+        ],
         "workers": runtime.workers.size if runtime.instance.pool is not Pool.FAST else 0,
         "template": runtime.workers.template_pid,
         "forks": runtime.workers.forks,
@@ -87,6 +92,15 @@ class LearnedRoute(_Received):
     left_seconds: Seconds
 
 
+class FailedJob(_Received):
+    """An accepted job that has failed at the Unix time ``ended``."""
+
+    job: Text
+    route: Text
+    ended: Annotated[float, Field(ge=0, le=1e12)]
+    error: Text
+
+
 class Report(_Received):
     """A report as it is received from another instance; one that does not have these types is refused."""
 
@@ -96,6 +110,8 @@ class Report(_Received):
     waiting: Count
     running: Annotated[list[RunningJob], Field(max_length=1000)]
     learned: Annotated[list[LearnedRoute], Field(max_length=MOST_LEARNED)]
+    accepted: Annotated[dict[Text, Count], Field(max_length=10)] = Field(default_factory=dict)  # by state
+    failed_jobs: Annotated[list[FailedJob], Field(max_length=100)] = Field(default_factory=list)
     workers: Count | None = None  # an older instance does not tell
     template: Count = 0
     forks: bool = True

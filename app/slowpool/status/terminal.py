@@ -92,7 +92,7 @@ def _text(content: Json) -> str:
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     lines = ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)) for row in table]
     jobs = [_job(instance, job) for instance in content["instances"] for job in instance.get("running", [])]
-    notes = [*jobs, *(f"! {hint}" for hint in content["hints"])]
+    notes = [*jobs, *_accepted(content), *(f"! {hint}" for hint in content["hints"])]
     return "\n".join([*(line.rstrip() for line in lines), *map(printable, notes)])
 
 
@@ -108,6 +108,17 @@ def _job(instance: Json, job: Json) -> str:
         f"{instance['name']} worker {job['worker']} runs {job['task']} for {job['age_seconds']:.1f} s"
         f"{done}{message}: {job['route']} ({job['request_id']})"
     )
+
+
+def _accepted(content: Json) -> list[str]:
+    """Accepted jobs by state, and those that failed last."""
+    states = ", ".join(f"{count} {state}" for state, count in content["pools"]["slow"]["accepted"].items())
+    failed = [
+        f"job {job['job']} failed {_seconds(max(0, content['time'] - job['ended']))} ago: {job['error']}: "
+        f"{job['route']}"
+        for job in content["failed_jobs"]
+    ]
+    return [*([f"accepted jobs: {states}"] if states else []), *failed]
 
 
 def _seconds(value: float | None) -> str:

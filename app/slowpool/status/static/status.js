@@ -35,6 +35,7 @@ FIGURES.slow = [
   ...FIGURES.fast.slice(0, 2),
   ["running", (pool) => `${pool.running} of ${pool.workers}`],
   ["waiting", (pool) => `${pool.waiting} of ${pool.places}`],
+  ["accepted", (pool) => `${pool.accepted.waiting ?? 0} wait, ${pool.accepted.running ?? 0} run`],
   ...FIGURES.fast.slice(3),
 ];
 
@@ -83,6 +84,13 @@ const JOBS = [
   ["worker", (job) => job.worker || "–"],
   ["route", (job) => job.route],
   ["request id", (job) => job.request_id],
+];
+
+const FAILED = [
+  ["job", (job) => job.job],
+  ["route", (job) => job.route],
+  ["failed", (job) => `${seconds(Math.max(0, job.age_seconds))} ago`],
+  ["cause", (job) => job.error],
 ];
 
 const percent = (job) => (job.progress == null ? null : `${Math.floor(job.progress * 100)} %`);
@@ -331,6 +339,9 @@ function show(content) {
     bar.setProperty("--done", `${(job.progress ?? 0) * 100}%`);
     bar.setProperty("--all", job.progress == null ? "0%" : "100%");
   }
+  $("failed").hidden = content.failed_jobs.length === 0;
+  const failed = content.failed_jobs.map((job) => ({ ...job, age_seconds: content.time - job.ended }));
+  draw($("failed-jobs"), FAILED, failed, (job) => job.job, () => "bad");
   plotAll(content);
 }
 
