@@ -81,6 +81,13 @@ class BrokenHandler(RequestHandler):
         await slowpool.run(divide, 1, 0)
 
 
+class CountHandler(RequestHandler):
+    """How many jobs have waited in the folder."""
+
+    async def get(self) -> None:
+        self.finish(f"{await slowpool.run(count, self.get_argument('folder'))}")
+
+
 class LargeHandler(RequestHandler):
     """Answers with as many bytes as it is asked for."""
 
@@ -91,6 +98,10 @@ class LargeHandler(RequestHandler):
 def report(folder: str) -> str:
     slowpool.progress(3, 9, "page 3 of 9")
     return wait(folder)
+
+
+def count(folder: str) -> int:
+    return len((Path(folder) / "entered").read_text().split())
 
 
 def rows(folder: str) -> Iterator[int]:
@@ -113,6 +124,7 @@ def make_app() -> Application:
             (r"/slow/checking", CheckingHandler),
             (r"/slow/failing", FailingHandler),
             (r"/slow/broken", BrokenHandler),
+            (r"/slow/count", CountHandler),
             (r"/slow/large", LargeHandler),
         ],
         slowpool_job_owner=owner,

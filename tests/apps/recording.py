@@ -33,6 +33,18 @@ class SlowRecordHandler(RequestHandler):
         self.finish(await slowpool.run(work, self.get_argument("id"), milliseconds / 1000))
 
 
+class JobHandler(RequestHandler):
+    """The same, and records in a worker that it runs."""
+
+    async def get(self) -> None:
+        milliseconds = int(self.get_argument("milliseconds"))
+        folder, name = self.get_argument("folder"), self.get_argument("id")
+        self.finish(await slowpool.run(recorded_work, folder, name, milliseconds / 1000))
+
+    async def post(self) -> None:
+        await self.get()
+
+
 class LargeHandler(RequestHandler):
     """Answers with more than the buffers on the way to a client take."""
 
@@ -49,6 +61,12 @@ def work(name: str, seconds: float) -> str:
     return name
 
 
+def recorded_work(folder: str, name: str, seconds: float) -> str:
+    """The same, recorded."""
+    record(Path(folder), name)
+    return work(name, seconds)
+
+
 def record(folder: Path, name: str) -> None:
     """Add a line, whole, whoever else does so at the same time."""
     file = os.open(folder / "executed", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
@@ -63,6 +81,7 @@ def make_app() -> Application:
         [
             (r"/record", RecordHandler),
             (r"/slow/record", SlowRecordHandler),
+            (r"/slow/job", JobHandler),
             (r"/large", LargeHandler),
         ]
     )

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.support.accepted import AcceptedJobs
 from tests.support.load import Client, Load, Outcome, Request
 from tests.support.targets import ENVIRONMENTS, Kill, Target
 
@@ -29,6 +30,9 @@ connection is avoided for as long."""
 BETWEEN = "between"
 """What ends while nothing happens, or while the next event is prepared."""
 
+
+ACCEPTED = "accepted jobs"
+"""The row of those that were accepted: done is answered, and failed where it may have run is refused."""
 
 SLOT_SECONDS = 10.0
 """What an event takes at most, unless it takes longer itself."""
@@ -54,7 +58,7 @@ class Findings:
     """Counts the outcomes and errors of all requests, and keeps none: there may be hours of them."""
 
     def __init__(self, events: list[str]) -> None:
-        self.rows = {event: Row(event) for event in [*events, BETWEEN]}
+        self.rows = {event: Row(event) for event in [*events, BETWEEN, ACCEPTED]}
         self.wrong: list[str] = []
         self.unanswered: Counter[str] = Counter()
         self._posts = bytearray()  # the outcome of each request, by its number; 0 where it is no POST
@@ -80,6 +84,15 @@ class Findings:
                 self.unanswered[f"{request.outcome} during {request.event}: {request}"] += 1
             if request.outcome is Outcome.FAILED and not any(excuses(kill, request) for kill in kills):
                 self.wrong.append(f"failed during {request.event}: {request}")
+
+    def add_jobs(self, jobs: AcceptedJobs, executed: Iterable[str], kills: list[Kill]) -> None:
+        """Count what has become of accepted jobs."""
+        jobs.judge(executed, worker_was_killed=any(kill.what == "worker" for kill in kills))
+        done = sum(job.state == "done" for job in jobs.accepted)
+        right = sum(job.is_right for job in jobs.accepted)
+        count = len(jobs.accepted)
+        self.rows[ACCEPTED] = Row(ACCEPTED, 1, count, done, right - min(done, right), count - right)
+        self.wrong += jobs.wrong
 
     def compare(self, executed: Iterable[str]) -> None:
         """Find each POST that has run too often or not at all, from the record of what has run."""
@@ -140,11 +153,15 @@ def examine(target: Target, folder: Path, seconds: float, without: Container[str
     target.wait_until_whole()
     load = Load(target.port, clients(target, folder.name), target.addresses)
     load.event = BETWEEN
-    with load:
+    jobs = AcceptedJobs(target.port, target.addresses[0], f"{target.folder}/{folder.name}/jobs")
+    (folder / "jobs").mkdir()
+    (folder / "jobs").chmod(0o777)
+    with load, jobs:
         _run_events(target, load, seconds, events, findings)
     findings.add(load.take(), target.kills)
     with (folder / "executed").open() as executed:
         findings.compare(executed)
+    findings.add_jobs(jobs, (folder / "jobs" / "executed").read_text().split(), target.kills)
     print(rendered(list(findings.rows.values())))
     for text, count in findings.unanswered.most_common(20):
         print(f"faults: {count} x {text}")

@@ -102,6 +102,12 @@ class Target(Entered):
         time.sleep(FROZEN_SECONDS)
         again(signal.SIGCONT)
 
+    def freeze_slow_instance(self, load: Load) -> None:
+        """For longer than the lease of its accepted jobs."""
+        again = self.signal("slow", "instance", signal.SIGSTOP)
+        time.sleep(FROZEN_SECONDS)
+        again(signal.SIGCONT)
+
     def hang_instance(self, load: Load) -> None:
         started_at = time.monotonic()
         self.signal("fast", "instance", signal.SIGSTOP)
@@ -121,7 +127,7 @@ class Local(Target):
     def __init__(self, folder: Path, chance: random.Random) -> None:
         super().__init__(chance)
         self.folder = str(folder)
-        self.system = System(APP=RECORDING, SLOW_PER_CLIENT=0)
+        self.system = System(APP=RECORDING, SLOW_PER_CLIENT=0, JOB_LEASE_SECONDS=1)
         self.port = self.system.port
         self._down: list[str] = []
 
@@ -169,6 +175,7 @@ class Local(Target):
         "kill -9 worker": (start_all, Target.kill_worker),
         "kill -9 template": (start_all, Target.kill_template),
         "SIGSTOP, SIGCONT": (start_all, Target.freeze_instance),
+        "SIGSTOP, SIGCONT slow": (start_all, Target.freeze_slow_instance),
         "SIGSTOP": (start_all, Target.hang_instance),
         "full slow pool": (start_all, Target.fill_slow_pool),
     }
@@ -182,7 +189,7 @@ class Docker(Target):
     def __init__(self, folder: Path, chance: random.Random) -> None:
         super().__init__(chance)
         self.folder = "/record"
-        self.compose = Compose("tests/deploy/faults.yml", APP=RECORDING, SLOW_PER_CLIENT=0)
+        self.compose = Compose("tests/deploy/faults.yml", APP=RECORDING, SLOW_PER_CLIENT=0, JOB_LEASE_SECONDS=1)
         self.compose.env["RECORD_FOLDER"] = str(folder)
         self.port = self.compose.port
 

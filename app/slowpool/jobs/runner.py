@@ -51,9 +51,9 @@ class Run:
         self.ended = asyncio.Event()
 
     @property
-    def has_begun(self) -> bool:
-        """Whether it has, or had, a job in a worker, or place in the queue."""
-        return self.exchange.has_run
+    def is_waiting(self) -> bool:
+        """Whether it is about to need a worker."""
+        return not self.exchange.has_run or any(not job.started_at for job in self.exchange.jobs)
 
     def beat(self) -> Beat:
         """How far it is."""
@@ -103,8 +103,7 @@ class Runner:
     @property
     def may_begin(self) -> bool:
         """Whether a job that is taken now can begin at once."""
-        begins = sum(not run.has_begun for run in self.runs.values())
-        return self._runtime.state is State.READY and self._runtime.workers.idle_workers > begins
+        return self._runtime.state is State.READY and self._runtime.workers.idle_workers > self._waiting
 
     def keep(self, lease: Lease, exchange: Exchange, recorder: Recorder) -> Run:
         """Keep the answer to a request that is handled here."""
@@ -155,8 +154,12 @@ class Runner:
         """Whether a job can begin at once, or it is its turn although clients wait."""
         if self.may_begin:
             return True
-        is_ready = self._runtime.state is State.READY and all(run.has_begun for run in self.runs.values())
+        is_ready = self._runtime.state is State.READY and not self._waiting
         return is_ready and self._runtime.workers.jobs_since_accepted >= JOBS_OF_CLIENTS
+
+    @property
+    def _waiting(self) -> int:
+        return sum(run.is_waiting for run in self.runs.values())
 
     def _replay(self, lease: Lease) -> None:
         """Have the application handle the request, from its start."""

@@ -45,6 +45,7 @@ class Job(Generic[T]):
         self.request_id = request_id
         self.route = route
         self.task = task
+        self.accepted = False  # of a request whose client does not wait
         self.streamed = streamed
         self.submitted_at = time.monotonic()
         self.started_at: float | None = None

@@ -89,13 +89,13 @@ class WorkerPool:
         timeout = self._config.slow_timeout_seconds if timeout is None else timeout
         if self._closed:
             raise Draining(SHUTTING_DOWN)
-        self.jobs_since_accepted = 0 if accepted else self.jobs_since_accepted + 1
         if not self.has_room and not accepted:
             self._metrics.job("refused")
             self._refusals.add(len(self.waiting_jobs))
             raise PoolFull(len(self.waiting_jobs), self.retry_after_seconds())
         request = pickle_request(task, args, kwargs, streamed=streamed)
         job: Job[T] = Job(request, timeout, request_id, route, name_of(task), streamed=streamed)
+        job.accepted = accepted
         job.outcome.add_done_callback(self._count)
         if self._give_to_idle_slot(job):
             return job
@@ -257,6 +257,7 @@ class WorkerPool:
             job.fail_unstarted()
             return
         self.running_jobs[job] = worker
+        self.jobs_since_accepted = 0 if job.accepted else self.jobs_since_accepted + 1
         self._metrics.job_wait.observe(job.wait_seconds)
         where: list[str] | None = None
         try:

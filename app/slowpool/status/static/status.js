@@ -341,7 +341,7 @@ function show(content) {
   }
   $("failed").hidden = content.failed_jobs.length === 0;
   const failed = content.failed_jobs.map((job) => ({ ...job, age_seconds: content.time - job.ended }));
-  draw($("failed-jobs"), FAILED, failed, (job) => job.job, () => "bad");
+  draw($("failed-jobs"), FAILED, failed, (job) => job.job, () => "slow bad");
   plotAll(content);
 }
 
