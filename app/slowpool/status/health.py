@@ -2,7 +2,8 @@
 
 from slowpool.instance import State
 from slowpool.status.handlers import Handler
-from slowpool.web.exchange import ASKED, Exchange
+from slowpool.web.exchange import Exchange
+from slowpool.web.nginx import ASKED
 from slowpool.workers.asks import IDLE, PLACE
 
 

@@ -18,7 +18,8 @@ from slowpool.config import Pool
 from slowpool.errors import CannotHandOver, ClientGone, RequestError
 from slowpool.instance import Runtime
 from slowpool.observe import tracing
-from slowpool.web.exchange import ASK, HANDED_OVER, Exchange, current
+from slowpool.web.exchange import Exchange, current
+from slowpool.web.nginx import ASK, HANDED_OVER
 from slowpool.web.preferences import preferences
 from slowpool.workers.job import Job, check_kind
 from slowpool.workers.progress import Listener, Progress, listener

@@ -13,7 +13,8 @@ from tornado.websocket import WebSocketHandler
 from slowpool.errors import Draining, NotFound, RequestError
 from slowpool.http.forms import Form, form
 from slowpool.instance import Runtime, State
-from slowpool.web.exchange import ASK, ELSEWHERE, HANDED_OVER, Exchange, current
+from slowpool.web.exchange import Exchange, current
+from slowpool.web.nginx import ASK, ELSEWHERE, HANDED_OVER
 from slowpool.web.templates import RouteTemplates
 from slowpool.workers.pool import SHUTTING_DOWN
 
