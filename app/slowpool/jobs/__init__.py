@@ -4,7 +4,14 @@ An accepted job is a request that is kept, and what its handler answers. A slow 
 takes the oldest one that waits, has the application handle its request, and keeps the answer. Who dies
 meanwhile loses its lease; then another instance takes the job, if it may run twice, or it has failed.
 
-    record.py    what is kept of a job
-    store.py     where it is kept: the interface, and the rules that both have
-    sqlite.py    in a file, for the instances of one machine
+acceptor.py  decides whether a request is accepted, and answers its client
+runner.py    takes the jobs that wait, has the application handle them, and keeps their leases
+recorder.py  the connection of such a request: keeps the answer
+handlers.py  the public routes of a job
+document.py  a job as its client sees it
+record.py    what is kept of a job
+store.py     where it is kept: the interface
+sqlite.py    in a file, for the instances of one machine; tables.py has what is in it
+valkey.py    in a Valkey or Redis server, for those of several
+stores.py    which of them JOBS_URL names
 """
