@@ -227,13 +227,13 @@ def test_neither_the_engine_nor_the_image_tells_what_was_not_passed_on(stack: Co
         assert PLANTED not in told
 
 
-def test_a_worker_writes_to_memory_alone_and_does_not_reach_supervisor(
+def test_a_worker_writes_to_memory_and_accepted_jobs_alone_and_does_not_reach_supervisor(
     misbehaving: str, slow_port: int
 ) -> None:
     def run(task: str) -> str:
         return request(slow_port, f"/slow/zoo/{task}").text
 
-    assert run("writable_places") == "['/dev/mqueue', '/dev/shm', '/tmp']"
+    assert run("writable_places") == "['/dev/mqueue', '/dev/shm', '/tmp', '/var/lib/slowpool']"
     assert run("calls_supervisor") == "EACCES"
     assert run("has_its_instance_call_supervisor") == "EACCES"
     assert run("uses_processes") == "[1, 2]"

@@ -220,3 +220,4 @@ class Stack(Entered):
             return not found
 
         wait_until(is_gone, 60, "the stack to be gone")
+        self.docker("volume", "rm", "--force", f"{self.name}_jobs")
