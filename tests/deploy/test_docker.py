@@ -243,6 +243,24 @@ def test_a_worker_writes_to_memory_and_accepted_jobs_alone_and_does_not_reach_su
     assert docker("exec", f"--env={url}", misbehaving, "python", "-c", ask) == "connected\n"
 
 
+def test_an_accepted_job_is_there_for_a_replica_that_takes_the_place_of_all_others(stack: Compose) -> None:
+    accepted = stack.get("/slow_threaded?id=7&n=9", headers={"Prefer": "respond-async"})
+    assert accepted.status == 202
+    job = accepted.headers["Location"]
+    wait_until(lambda: stack.get(job).json()["state"] == "done")
+    before = names(stack, "slow")
+    stack("up", "--detach", "--no-build", "--no-deps", "--force-recreate", "slow")
+    assert not before & names(stack, "slow")
+    wait_until(lambda: status(stack, job) == 200, 60)
+    assert stack.get(f"{job}/result").text.startswith("slow result 7 <")
+
+
+def test_only_the_slow_pool_has_the_folder_of_accepted_jobs_and_only_its_user_reads_it(stack: Compose) -> None:
+    look = 'stat --format="%U %u:%g %a" "$SLOWPOOL_STATE_DIR"; touch "$SLOWPOOL_STATE_DIR/x" && echo written'
+    assert stack("exec", "-T", "slow", "sh", "-c", look).stdout == "UNKNOWN 10001:10001 700\nwritten\n"
+    assert "written" not in stack("exec", "-T", "fast", "sh", "-c", f"{look}; true").stdout
+
+
 @pytest.mark.long  # the fault schedule scales too
 def test_nginx_follows_as_replicas_come_and_go_and_no_request_fails(
     stack: Compose, background: ThreadPoolExecutor
