@@ -25,7 +25,7 @@ OTHERS = ["/slow/jobs", "/slow/jobs/", f"{JOB}/", f"{JOB}/other", f"{JOB}/result
           "/slow/jobs/a.b"]  # fmt: skip
 MISSPELLED = [f"/{JOB}", f"/slow//jobs/{ID}", f"/slow/./jobs/{ID}", f"/slow/x/../jobs/{ID}", "/slow/jobs/%41",
               f"/%73low/jobs/{ID}", f"{JOB}//result"]  # fmt: skip
-"""For nginx they are the path of a job, for an instance they are the application's."""
+"""For nginx they are the path of a job, for an instance they can be the application's."""
 
 
 @pytest.fixture(scope="module", params=["/reports", "/slow /slow/jobs", "/slow/jobs/ /slow/jobs/a-Z_9"])
@@ -74,7 +74,7 @@ def test_another_spelling_reaches_no_instance(edge: Edge, target: str) -> None:
 @pytest.mark.parametrize(
     ("paths", "pool", "asks"), [("/reports", "fast", None), ("/slow /x", "slow", "idle place")]
 )
-def test_any_other_path_is_the_applications(
+def test_any_other_path_goes_where_slow_paths_say(
     tmp_path: Path, paths: str, pool: str, asks: str | None
 ) -> None:
     with Edge(tmp_path, SLOW_PATHS=paths) as edge:
