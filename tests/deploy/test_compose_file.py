@@ -187,8 +187,9 @@ def test_every_container_is_hardened_and_limited() -> None:
 
 def test_the_replicas_of_the_slow_pool_share_a_volume_with_accepted_jobs_and_nobody_else_has_it() -> None:
     mounts = {name: compose()["services"][name].get("volumes", []) for name in ("nginx", "fast", "slow")}
-    folder = re.findall("^ENV SLOWPOOL_STATE_DIR=(.+)$", (ROOT / "deploy" / "Dockerfile").read_text(), re.MULTILINE)
-    assert mounts == {"nginx": [], "fast": [], "slow": [f"jobs:{folder[0]}"]}
+    text = (ROOT / "deploy" / "Dockerfile").read_text()
+    (folder,) = re.findall("^ENV SLOWPOOL_STATE_DIR=(.+)$", text, re.MULTILINE)
+    assert mounts == {"nginx": [], "fast": [], "slow": [f"jobs:{folder}"]}
     assert compose()["volumes"]["jobs"] == {}
 
 

@@ -105,7 +105,8 @@ def test_a_name_has_the_address_of_every_replica(name: str) -> None:
 
 def test_accepted_jobs_are_kept_by_one_hardened_replica_that_only_the_slow_pool_reaches() -> None:
     valkey = service("valkey")
-    assert [name for name, one in stack()["services"].items() if "jobs" in one["networks"]] == ["slow", "valkey"]
+    services = stack()["services"].items()
+    assert [name for name, one in services if "jobs" in one["networks"]] == ["slow", "valkey"]
     assert valkey["networks"] == ["jobs"]
     assert ON_SEVERAL_MACHINES["JOBS_URL"] == "valkey://valkey:6379/0"
     assert "ports" not in valkey
@@ -121,7 +122,8 @@ def test_accepted_jobs_are_kept_by_one_hardened_replica_that_only_the_slow_pool_
     options = dict(zip(valkey["command"][1::2], valkey["command"][2::2], strict=True))
     assert (options["--appendonly"], options["--appendfsync"], options["--dir"]) == ("yes", "always", "/data")
     memory = int(options["--maxmemory"].removesuffix("mb")) << 20
-    assert Config.model_construct().job_store_bytes < memory < in_bytes(deploy["resources"]["limits"]["memory"])
+    limit = in_bytes(deploy["resources"]["limits"]["memory"])
+    assert Config.model_construct().job_store_bytes < memory < limit
 
 
 @every_pool
