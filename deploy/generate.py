@@ -43,6 +43,9 @@ NGINX = {
 }
 """Settings that nginx/render reads; all others are only for the instances."""
 
+ON_SEVERAL_MACHINES = {"JOBS_URL": "valkey://valkey:6379/0"}
+"""Values that deploy/swarm and deploy/kubernetes have instead of the default: a service of theirs."""
+
 NETWORKS = "^[0-9A-Fa-f.:/ ,]*$"
 """Characters of TRUSTED_PROXIES, which config.py checks with the ipaddress module instead."""
 
@@ -68,8 +71,10 @@ def generated() -> dict[str, str]:
         ".env.example": env_example(),
         "deploy/README.md": with_block("deploy/README.md", table()),
         "deploy/kubernetes/base/settings.env": kubernetes_settings(),
-        "deploy/swarm/stack.yml": with_block("deploy/swarm/stack.yml", names_for_instances()),
-        "docker-compose.yml": with_block("docker-compose.yml", names_for_instances()),
+        "deploy/swarm/stack.yml": with_block(
+            "deploy/swarm/stack.yml", names_for_instances(ON_SEVERAL_MACHINES)
+        ),
+        "docker-compose.yml": with_block("docker-compose.yml", names_for_instances({})),
         "nginx/settings.sh": nginx_settings(),
     }
 
@@ -116,18 +121,23 @@ def table() -> list[str]:
 def kubernetes_settings() -> str:
     """Every setting whose value is not a host or a file of the pods."""
     lines = [
-        "# Generated from app/slowpool/config.py by make generate: every setting with its default.",
+        "# Generated from app/slowpool/config.py by make generate: every setting with its default here.",
         "# deploy/README.md describes them. Change them in an overlay. The Deployments set hosts and files.",
     ]
     for field, schema in _schemas().items():
         if not field.endswith("_host") and not _is(File, schema):
-            lines.append(f"{field.upper()}={default(field)}")
+            name = field.upper()
+            lines.append(f"{name}={ON_SEVERAL_MACHINES.get(name, default(field))}")
     return "\n".join(lines) + "\n"
 
 
-def names_for_instances() -> list[str]:
-    """Names of YAML without a value: the engine passes on what is set, and the default holds otherwise."""
-    return [f"{field.upper()}:" for field in Config.model_fields if field.upper() not in NGINX]
+def names_for_instances(defaults: dict[str, str]) -> list[str]:
+    """Names of YAML without a value: the engine passes on what is set, and the default holds otherwise.
+
+    Those of ``defaults`` have another default there.
+    """
+    names = [field.upper() for field in Config.model_fields if field.upper() not in NGINX]
+    return [f"{name}: ${{{name}:-{defaults[name]}}}" if name in defaults else f"{name}:" for name in names]
 
 
 def nginx_settings() -> str:

@@ -1,5 +1,6 @@
 """Fixtures for all tests."""
 
+import os
 import signal
 import socket
 import subprocess
@@ -15,7 +16,7 @@ from slowpool.config import Config
 
 pytest.register_assert_rewrite("tests.support")  # its failures show their values too
 
-from tests.support.basics import DEFAULTS  # noqa: E402
+from tests.support.basics import DEFAULTS, new_state_dir  # noqa: E402
 from tests.support.gate import Gate  # noqa: E402
 
 # Hypothesis uses the same examples in each run. With --hypothesis-profile=long it uses more of them, new ones
@@ -34,6 +35,7 @@ settings.load_profile("short")
 
 def pytest_configure(config: pytest.Config) -> None:
     DEFAULTS["HTTP_SERVER"] = config.getoption("--http-server")
+    os.environ["SLOWPOOL_STATE_DIR"] = new_state_dir()  # not the developer's home
     raise_open_files()  # as the system does, since nginx warns when its limit is too low
     # A program that a shell starts in the background ignores SIGINT, and its children inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)

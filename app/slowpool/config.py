@@ -38,6 +38,21 @@ def supervised_dir() -> Path | None:
     return Path(folder) if (folder := os.environ.get("SLOWPOOL_RUN_DIR")) else None
 
 
+def state_dir(app: str) -> Path:
+    """The folder of what outlives an instance: the deployment's, or this user's own for an application.
+
+    Two applications with the same APP are told apart by the folder that they are started in. Raises
+    ConfigError for a user without a home.
+    """
+    if folder := os.environ.get("SLOWPOOL_STATE_DIR"):
+        return Path(folder)
+    try:
+        base = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+    except RuntimeError as error:
+        raise ConfigError("this user has no home to keep accepted jobs in; set SLOWPOOL_STATE_DIR") from error
+    return base / "slowpool" / Path.cwd().relative_to("/") / app
+
+
 def env_file() -> str | None:
     """The file of settings; none for a program of deploy/supervise, whose settings are those of its start."""
     return None if supervised_dir() else ".env"

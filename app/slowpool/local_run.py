@@ -17,7 +17,7 @@ RUNS = Path(__file__).resolve().parents[2] / ".run"
 
 
 def run_dir(config: Config) -> Path:
-    """Where a local run keeps supervisor's socket and what nginx is configured from."""
+    """Where a local run keeps supervisor's socket, what nginx is configured from, and accepted jobs."""
     return RUNS / str(config.http_port)
 
 

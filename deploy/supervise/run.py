@@ -112,6 +112,7 @@ def _run_local(config: Config) -> int:
     if len(os.fsencode(folder / "supervisor.sock")) > SOCKET_PATH_MAX:
         raise ConfigError(f"the path {ROOT} is too long for a Unix socket; move the project to a shorter one")
     environ = _environ(config, folder, programs="*", address="127.0.0.1")
+    environ["SLOWPOOL_STATE_DIR"] = str(folder)
     environ |= choose_nginx({**environ, **NGINX_ENVIRON}, folder)
     with Output(config, folder / "nginx" / NGINX_ENVIRON["ACCESS_LOG"]):
         check_nginx({**environ, **NGINX_ENVIRON})

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from deploy.generate import NGINX, default
+from deploy.generate import NGINX, ON_SEVERAL_MACHINES, default
 from deploy.supervise import replace_containers
 from slowpool.config import Config
 from tests.support.basics import DEFAULTS, ROOT
@@ -91,7 +91,8 @@ def test_a_default_that_is_repeated_is_that_of_the_setting(file: Path) -> None:
         if name in DEFAULTS and value not in ("", "/dev/null")
     }
     assert repeated
-    assert repeated == {(name, default(name.lower())) for name, _ in repeated}
+    others = ON_SEVERAL_MACHINES if file.parent.name == "swarm" else {}
+    assert repeated == {(name, others.get(name, default(name.lower()))) for name, _ in repeated}
 
 
 def test_a_setting_is_passed_on_under_its_own_name() -> None:
@@ -182,6 +183,14 @@ def test_every_container_is_hardened_and_limited() -> None:
         assert service["healthcheck"]["test"][0] == "CMD"
         assert "cap_add" not in service
         assert "privileged" not in service
+
+
+def test_the_replicas_of_the_slow_pool_share_a_volume_with_accepted_jobs_and_nobody_else_has_it() -> None:
+    mounts = {name: compose()["services"][name].get("volumes", []) for name in ("nginx", "fast", "slow")}
+    text = (ROOT / "deploy" / "Dockerfile").read_text()
+    (folder,) = re.findall("^ENV SLOWPOOL_STATE_DIR=(.+)$", text, re.MULTILINE)
+    assert mounts == {"nginx": [], "fast": [], "slow": [f"jobs:{folder}"]}
+    assert compose()["volumes"]["jobs"] == {}
 
 
 def test_the_slow_pool_yields_the_cpu_to_all_others() -> None:

@@ -227,13 +227,13 @@ def test_neither_the_engine_nor_the_image_tells_what_was_not_passed_on(stack: Co
         assert PLANTED not in told
 
 
-def test_a_worker_writes_to_memory_alone_and_does_not_reach_supervisor(
+def test_a_worker_writes_to_memory_and_accepted_jobs_alone_and_does_not_reach_supervisor(
     misbehaving: str, slow_port: int
 ) -> None:
     def run(task: str) -> str:
         return request(slow_port, f"/slow/zoo/{task}").text
 
-    assert run("writable_places") == "['/dev/mqueue', '/dev/shm', '/tmp']"
+    assert run("writable_places") == "['/dev/mqueue', '/dev/shm', '/tmp', '/var/lib/slowpool']"
     assert run("calls_supervisor") == "EACCES"
     assert run("has_its_instance_call_supervisor") == "EACCES"
     assert run("uses_processes") == "[1, 2]"
@@ -241,6 +241,24 @@ def test_a_worker_writes_to_memory_alone_and_does_not_reach_supervisor(
     ask = "from tests.apps.zoo import calls_supervisor; print(calls_supervisor())"
     url = "SUPERVISOR_SERVER_URL=unix:///tmp/slowpool/supervisor.sock"
     assert docker("exec", f"--env={url}", misbehaving, "python", "-c", ask) == "connected\n"
+
+
+def test_an_accepted_job_is_there_for_a_replica_that_takes_the_place_of_all_others(stack: Compose) -> None:
+    accepted = stack.get("/slow_threaded?id=7&n=9", headers={"Prefer": "respond-async"})
+    assert accepted.status == 202
+    job = accepted.headers["Location"]
+    wait_until(lambda: stack.get(job).json()["state"] == "done")
+    before = names(stack, "slow")
+    stack("up", "--detach", "--no-build", "--no-deps", "--force-recreate", "slow")
+    assert not before & names(stack, "slow")
+    wait_until(lambda: status(stack, job) == 200, 60)
+    assert stack.get(f"{job}/result").text.startswith("slow result 7 <")
+
+
+def test_only_the_slow_pool_has_the_folder_of_accepted_jobs_and_only_its_user_reads_it(stack: Compose) -> None:
+    look = 'stat --format="%u:%g %a" "$SLOWPOOL_STATE_DIR"; touch "$SLOWPOOL_STATE_DIR/x" && echo written'
+    assert stack("exec", "-T", "slow", "sh", "-c", look).stdout == "10001:10001 700\nwritten\n"
+    assert "written" not in stack("exec", "-T", "fast", "sh", "-c", f"{look}; true").stdout
 
 
 @pytest.mark.long  # the fault schedule scales too

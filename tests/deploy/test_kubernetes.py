@@ -13,12 +13,13 @@ from pathlib import Path
 import jsonschema
 import kubernetes_validate
 import pytest
+import yaml
 
 from deploy.supervise.watchdog import FAST_HUNG_SECONDS, SLOW_HUNG_MARGIN_SECONDS
 from slowpool.config import Config, Pool
 from tests.support.basics import DEFAULTS, ROOT
 from tests.support.certificate import needs_openssl
-from tests.support.compose_file import compose
+from tests.support.compose_file import compose, expand
 from tests.support.kubernetes import (
     ALTERNATIVE,
     DEV,
@@ -71,6 +72,8 @@ def test_every_object_is_valid_and_has_no_key_that_kubernetes_does_not_know(
         (DEV, "Deployment", "spec.template.spec.containers.0.securityContext"),
         (DEV, "Deployment", "spec.template.spec.topologySpreadConstraints.0"),
         (DEV, "NetworkPolicy", "spec.podSelector"),
+        (DEV, "StatefulSet", "spec.template.spec.containers.0"),
+        (DEV, "PersistentVolumeClaim", "spec.resources"),
         (PRODUCTION, "HorizontalPodAutoscaler", "spec.metrics.0"),
         (ALTERNATIVE, "ScaledObject", "spec.triggers.0"),
         (ALTERNATIVE, "HTTPRoute", "spec.rules.0"),
@@ -117,7 +120,7 @@ def test_every_setting_has_its_default_unless_the_overlay_changes_it(
     config = config_of(settings).model_dump()
     fields = Config.model_fields
     differing = {name for name in settings if config[name.lower()] != fields[name.lower()].default}
-    assert differing == changed
+    assert differing == changed | {"JOBS_URL"}
 
 
 @every_variant
@@ -285,7 +288,10 @@ def test_only_the_public_ports_of_nginx_are_in_a_service(
     assert published == ({80: 8080, 443: 8443} if variant == PRODUCTION else {80: 8080})
     balanced = (service.get("type"), service.get("externalTrafficPolicy"))
     assert balanced == (("LoadBalancer", "Local") if variant == PRODUCTION else (None, None))
-    assert {one["metadata"]["name"] for one in rendered[variant] if one["kind"] == "Service"} == set(PODS)
+    assert {one["metadata"]["name"] for one in rendered[variant] if one["kind"] == "Service"} == {
+        *PODS,
+        "valkey",
+    }
     for route in (one for one in rendered[variant] if one["kind"] == "HTTPRoute"):
         ((backend,),) = [rule["backendRefs"] for rule in route["spec"]["rules"]]
         assert backend == {"name": "nginx", "port": 80}
@@ -301,6 +307,40 @@ def test_every_selector_selects_the_pods_of_its_own_and_no_others(
         assert [pod for pod in PODS if selects(selector, Pod.of(rendered[variant], pod).labels)] == [name]
     for constraint in Pod.of(rendered[variant], name).spec["topologySpreadConstraints"]:
         assert selects(constraint["labelSelector"], Pod.of(rendered[variant], name).labels)
+
+
+@every_variant
+def test_accepted_jobs_are_kept_by_one_hardened_pod_on_a_volume_that_a_release_may_change(
+    rendered: dict[str, list[Json]], variant: str
+) -> None:
+    pod = Pod.of(rendered[variant], "valkey", "StatefulSet")
+    slow = Pod.of(rendered[variant], "slow")
+    (port,) = pod.main["ports"]
+    assert slow.environment["JOBS_URL"] == f"valkey://valkey:{port['containerPort']}/0"
+    service = named(rendered[variant], "Service", "valkey")["spec"]
+    assert service["selector"].items() <= pod.labels.items()
+    others = [Pod.of(rendered[variant], name).labels for name in PODS]
+    assert not any(service["selector"].items() <= labels.items() for labels in others)
+
+    stateful = named(rendered[variant], "StatefulSet", "valkey")["spec"]
+    assert stateful.keys() == {"serviceName", "selector", "template"}  # one replica, and nothing immutable
+    assert selects(stateful["selector"], pod.labels)
+    of_stack = yaml.safe_load((ROOT / "deploy" / "swarm" / "stack.yml").read_text())["services"]["valkey"]
+    assert pod.main["args"] == of_stack["command"]
+    assert pod.main["image"] == expand(of_stack["image"], {})
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        assert pod.main[probe]["exec"]["command"] == of_stack["healthcheck"]["test"][1:]
+
+    assert pod.main["securityContext"] == slow.main["securityContext"]
+    user = pod.spec["securityContext"]
+    assert user == {**slow.spec["securityContext"], "runAsUser": 999, "runAsGroup": 999, "fsGroup": 999}
+    assert of_stack["user"] == f"{user['runAsUser']}:{user['runAsGroup']}"
+    assert pod.spec["automountServiceAccountToken"] is False
+    assert pod.main["volumeMounts"] == [{"name": "data", "mountPath": "/data"}]
+    assert pod.spec["volumes"] == [{"name": "data", "persistentVolumeClaim": {"claimName": "valkey"}}]
+    claim = named(rendered[variant], "PersistentVolumeClaim", "valkey")["spec"]
+    stored = int(slow.environment["JOB_STORE_BYTES"])
+    assert int(claim["resources"]["requests"]["storage"].removesuffix("Gi")) << 30 > 2 * stored
 
 
 @every_variant

@@ -48,6 +48,23 @@ def test_nginx_can_be_reached_by_everyone_on_its_public_ports_only(
 
 
 @every_variant
+def test_only_slow_instances_reach_what_keeps_accepted_jobs(
+    rendered: dict[str, list[Json]], variant: str
+) -> None:
+    network = Network.of(rendered[variant])
+    valkey = network.pod("valkey", "StatefulSet")
+    for name in PODS:
+        pod = network.pod(name)
+        assert network.lets_in(valkey, pod, 6379) is (name == "slow")
+        assert network.lets_out(pod, valkey, 6379) is (name == "slow")
+        assert not network.lets_in(valkey, pod, 22)
+        assert not network.lets_out(valkey, pod, 8101)
+    for stranger in (*STRANGERS, PROMETHEUS):
+        assert not network.lets_in(valkey, stranger, 6379)
+        assert not network.lets_out(valkey, stranger, 443)
+
+
+@every_variant
 @every_pod
 def test_a_pod_reaches_the_dns_and_the_instances_and_nobody_else(
     rendered: dict[str, list[Json]], variant: str, name: str

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from deploy.generate import ON_SEVERAL_MACHINES
 from slowpool.config import Config
 from tests.support.basics import DEFAULTS, ROOT
 from tests.support.certificate import make_certificate, needs_openssl
@@ -40,13 +41,14 @@ def service(name: str) -> dict[str, Any]:
 
 def test_the_services_are_those_of_compose() -> None:
     of_compose = {name for name, one in compose()["services"].items() if "profiles" not in one}
-    assert stack()["services"].keys() == of_compose == set(SERVICES)
+    assert of_compose == set(SERVICES)
+    assert stack()["services"].keys() == {*SERVICES, "valkey"}
 
 
 @every_service
 def test_a_service_is_the_same_as_that_of_compose(name: str) -> None:
     here, there = service(name), compose()["services"][name]
-    for key in ("command", "user", "read_only", "cap_drop", "init", "stop_grace_period", "networks"):
+    for key in ("command", "user", "read_only", "cap_drop", "init", "stop_grace_period"):
         assert here.get(key) == there.get(key), key
     check = here["healthcheck"]
     assert {**check, "retries": None} == {**there["healthcheck"], "retries": None}
@@ -64,7 +66,10 @@ def test_a_service_has_the_settings_that_compose_gives_it(name: str) -> None:
     here, there = service(name)["environment"], compose()["services"][name]["environment"]
     files = {"TLS_CERTIFICATE", "TLS_KEY", "ADMIN_PASSWORD_FILE"}  # of a secret, or there is none
     hosts = {"FAST_HOST": "tasks.fast", "SLOW_HOST": "tasks.slow"}  # each replica, not the service
-    assert here == {key: value for key, value in (there | hosts).items() if key not in files and value != ""}
+    expected = {key: value for key, value in (there | hosts).items() if key not in files and value != ""}
+    for setting in ON_SEVERAL_MACHINES.keys() & here.keys():
+        expected[setting] = f"${{{setting}:-{ON_SEVERAL_MACHINES[setting]}}}"
+    assert here == expected
 
 
 @every_service
@@ -94,8 +99,31 @@ def test_an_update_goes_one_by_one_and_back_when_it_fails(name: str) -> None:
 @every_service
 def test_a_name_has_the_address_of_every_replica(name: str) -> None:
     assert service(name)["deploy"]["endpoint_mode"] == "dnsrr"
-    assert service(name)["networks"] == ["pools"]
-    assert stack()["networks"]["pools"] == {"driver": "overlay"}
+    assert service(name)["networks"] == (["pools", "jobs"] if name == "slow" else ["pools"])
+    assert stack()["networks"] == dict.fromkeys(["pools", "jobs"], {"driver": "overlay"})
+
+
+def test_accepted_jobs_are_kept_by_one_hardened_replica_that_only_the_slow_pool_reaches() -> None:
+    valkey = service("valkey")
+    services = stack()["services"].items()
+    assert [name for name, one in services if "jobs" in one["networks"]] == ["slow", "valkey"]
+    assert valkey["networks"] == ["jobs"]
+    assert ON_SEVERAL_MACHINES["JOBS_URL"] == "valkey://valkey:6379/0"
+    assert "ports" not in valkey
+    assert valkey["user"] == "999:999"  # that of the image, to whom /data belongs
+    for key in ("read_only", "cap_drop", "init"):
+        assert valkey[key] == service("slow")[key]
+    assert valkey["volumes"] == [{"type": "volume", "source": "jobs", "target": "/data"}]
+    assert stack()["volumes"] == {"jobs": {}}
+    deploy = valkey["deploy"]
+    assert not {"mode", "replicas"} & deploy.keys()
+    assert deploy["placement"] == {"constraints": ["node.labels.slowpool.jobs == true"]}  # the volume is there
+    assert deploy["update_config"]["order"] == "stop-first"
+    options = dict(zip(valkey["command"][1::2], valkey["command"][2::2], strict=True))
+    assert (options["--appendonly"], options["--appendfsync"], options["--dir"]) == ("yes", "always", "/data")
+    memory = int(options["--maxmemory"].removesuffix("mb")) << 20
+    limit = in_bytes(deploy["resources"]["limits"]["memory"])
+    assert Config.model_construct().job_store_bytes < memory < limit
 
 
 @every_pool
@@ -188,7 +216,7 @@ def test_docker_knows_every_key_of_the_stack_files() -> None:
     done = stack_config(FOLDER / "stack.yml", FOLDER / "tls.yml")
     assert (done.returncode, done.stderr) == (0, "")
     parsed = yaml.safe_load(done.stdout)
-    assert parsed["services"].keys() == set(SERVICES)
+    assert parsed["services"].keys() == {*SERVICES, "valkey"}
     assert {one["target"] for one in parsed["services"]["nginx"]["ports"]} == {8080, 8443}
 
 

@@ -86,6 +86,7 @@ def test_the_sbom_is_valid_and_has_all_that_runs_as_it_is_pinned() -> None:
         "nginx": "1.30.7",
         "prom/prometheus": "v3.7.3",
         "grafana/grafana": "12.2.0",
+        "valkey/valkey": "9",
     }
 
 

@@ -3,6 +3,7 @@
 import os
 import random
 import socket
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -66,15 +67,26 @@ def environment(settings: Mapping[str, object]) -> dict[str, str]:
     """This process's environment, with these settings and the defaults of all others.
 
     Every default is set, since the caller's shell or a file ``.env`` would otherwise change a test. SLOW_NICE
-    is 0 when tests run beside each other: a worker with a low priority would not get the CPU.
+    is 0 when tests run beside each other: a worker with a low priority would not get the CPU. No two programs
+    share accepted jobs unless JOBS_URL says so.
     """
     unknown = settings.keys() - DEFAULTS.keys()
     assert not unknown, f"no such settings: {unknown}"
     beside_others = {"SLOW_NICE": 0} if "PYTEST_XDIST_WORKER" in os.environ else {}
     values = {**DEFAULTS, **beside_others, **settings}
-    return {**os.environ, **{name: str(value) for name, value in values.items()}}
+    return {
+        **os.environ,
+        "SLOWPOOL_STATE_DIR": new_state_dir(),
+        **{name: str(value) for name, value in values.items()},
+    }
 
 
+def new_state_dir() -> str:
+    """A folder for accepted jobs that goes with this process."""
+    return tempfile.mkdtemp(dir=_states.name)
+
+
+_states = tempfile.TemporaryDirectory(prefix="slowpool-states-")
 _given: set[int] = set()
 
 

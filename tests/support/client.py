@@ -23,6 +23,10 @@ class Response:
         """The body as text."""
         return self.body.decode()
 
+    def json(self) -> Any:
+        """The body as JSON."""
+        return json.loads(self.body)
+
     @property
     def pool(self) -> str:
         """The pool of the instance that answered; empty when nginx answered."""

@@ -40,7 +40,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Pod:
-    """The pods of one Deployment."""
+    """The pods of one Deployment or StatefulSet."""
 
     labels: Json
     spec: Json
@@ -48,16 +48,16 @@ class Pod:
     environment: dict[str, str]
 
     @classmethod
-    def of(cls, rendered: list[Json], name: str) -> "Pod":
-        deployment = named(rendered, "Deployment", name)
+    def of(cls, rendered: list[Json], name: str, kind: str = "Deployment") -> "Pod":
+        deployment = named(rendered, kind, name)
         template = deployment["spec"]["template"]
         (main,) = template["spec"]["containers"]
         # As the kubelet does: maps first, then each variable, which may refer to those before it.
         # https://kubernetes.io/docs/tasks/inject-data-application/define-interdependent-environment-variables/
         environment: dict[str, str] = {}
-        for source in main["envFrom"]:
+        for source in main.get("envFrom", []):
             environment |= named(rendered, "ConfigMap", source["configMapRef"]["name"])["data"]
-        for variable in main["env"]:
+        for variable in main.get("env", []):
             if "valueFrom" in variable:
                 assert variable["valueFrom"] == {"fieldRef": {"fieldPath": "metadata.namespace"}}
                 environment[variable["name"]] = deployment["metadata"]["namespace"]
@@ -98,8 +98,8 @@ class Network:
     def of(cls, rendered: list[Json]) -> "Network":
         return cls(rendered, one_of(rendered, "Namespace")["metadata"]["name"])
 
-    def pod(self, name: str) -> tuple[str, Json]:
-        return self.namespace, Pod.of(self.rendered, name).labels
+    def pod(self, name: str, kind: str = "Deployment") -> tuple[str, Json]:
+        return self.namespace, Pod.of(self.rendered, name, kind).labels
 
     def lets_in(self, pod: tuple[str, Json], source: tuple[str, Json], port: int) -> bool:
         return self._allows("Ingress", pod, source, port, "TCP")

@@ -16,7 +16,7 @@ NOWHERE = "127.0.0.1:9"
 
 POOLS = ("fast", "slow")
 REPLICAS = 2
-EDGE = "slowpool.edge=true"
+EDGE, JOBS = "slowpool.edge=true", "slowpool.jobs=true"
 
 BROKEN = "broken"
 """The release that ends as soon as it is started."""
@@ -43,6 +43,7 @@ class Stack(Entered):
             **ports,
             "TRUSTED_PROXIES": '"192.0.2.7, 192.0.2.8"',  # in quotes, as a file may have it
             **settings,
+            "JOBS_URL": "",  # that of the stack
             "STACK": self.name,
             "SLOWPOOL_NGINX_IMAGE": f"{self._image}-nginx:1",
             "FAST_REPLICAS": REPLICAS,
@@ -66,6 +67,7 @@ class Stack(Entered):
         self.swarm.load_images(*images)
         for node in self.nodes:
             self.docker("node", "update", f"--label-add={EDGE}", self.swarm.id(node))
+        self.docker("node", "update", f"--label-add={JOBS}", self.swarm.id(self.swarm.manager))
         parts.callback(self._remove)
         self.deploy("1")
         self.wait_until_whole()
@@ -218,3 +220,4 @@ class Stack(Entered):
             return not found
 
         wait_until(is_gone, 60, "the stack to be gone")
+        self.docker("volume", "rm", "--force", f"{self.name}_jobs")

@@ -38,6 +38,19 @@ def test_two_copies_run_side_by_side_and_one_outlives_the_other(system: System) 
     assert system.get("/slow_threaded?id=7&n=9").status == 200
 
 
+def test_an_accepted_job_is_there_after_a_restart_of_the_whole_system() -> None:
+    ports = system_ports({})
+    with System(harmed=True, **ports) as first:
+        accepted = first.get("/slow_threaded?id=7&n=9", headers={"Prefer": "respond-async"})
+        assert accepted.status == 202
+        job = accepted.headers["Location"]
+        wait_until(lambda: first.get(job).json()["state"] == "done")
+        assert first.stop() == 0
+        with System(**ports) as second:
+            assert second.get(job).json()["state"] == "done"
+            assert second.get(f"{job}/result").text.startswith("slow result 7 <")
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
 def test_what_has_been_accepted_is_answered_while_it_stops(
     gate: Gate, background: ThreadPoolExecutor, number: signal.Signals

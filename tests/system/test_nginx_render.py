@@ -302,6 +302,17 @@ def test_a_fraction_of_a_second_is_rounded_up(tmp_path: Path) -> None:
     assert "    proxy_read_timeout 16s;" in (tmp_path / "rendered" / "pools.conf").read_text().splitlines()
 
 
+@pytest.mark.parametrize("timeout", [0.001, 60, 900])
+def test_an_event_stream_may_be_silent_for_longer_than_an_instance_lets_it_be(
+    tmp_path: Path, timeout: float
+) -> None:
+    assert render(tmp_path, render_environment({"SLOW_TIMEOUT_SECONDS": timeout}, LOCAL)).returncode == 0
+    text = (tmp_path / "rendered" / "jobs.conf").read_text()
+    found = [int(seconds) for seconds in re.findall(r"proxy_read_timeout (\d+)s;", text)]
+    assert len(found) == text.count("proxy_pass") == 3
+    assert min(found) >= max(4 * 15, timeout)
+
+
 def test_rendering_again_replaces_what_was_there(tmp_path: Path) -> None:
     assert render(tmp_path, render_environment({"FAST_PROCESSES": 4}, LOCAL)).returncode == 0
     assert render(tmp_path, render_environment({"FAST_PROCESSES": 1}, LOCAL)).returncode == 0

@@ -1,6 +1,7 @@
 """The settings."""
 
 import os
+import pwd
 import resource
 import sys
 from collections.abc import Iterator
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from slowpool.config import Config, Instance, Pool, parse_cpus
+from slowpool.config import Config, Instance, Pool, parse_cpus, state_dir
 from slowpool.errors import ConfigError
 from slowpool.mistyped import mistyped
 
@@ -39,6 +40,12 @@ CONTRACT = {
     "SLOW_MAX_RSS_BYTES": 0,
     "SLOW_MAX_MEMORY_BYTES": 0,
     "SLOW_MAX_RESULT_BYTES": 67_108_864,
+    "JOBS_URL": "sqlite:",
+    "JOB_QUEUE": 1000,
+    "JOB_STORE_BYTES": 1_073_741_824,
+    "JOB_TIMEOUT_SECONDS": 3600,
+    "JOB_RESULT_SECONDS": 3600,
+    "JOB_LEASE_SECONDS": 10,
     "INSTANCE_MAX_RSS_BYTES": 0,
     "SLOW_SANDBOX": True,
     "SLOW_NICE": 19,
@@ -80,6 +87,14 @@ BAD = [
     ("SLOW_MAX_RSS_BYTES", "1g", "integer"),
     ("SLOW_MAX_MEMORY_BYTES", "-1", "greater than or equal to 0"),
     ("SLOW_MAX_MEMORY_BYTES", "9223372036854775808", "less than or equal to 9223372036854775807"),
+    ("JOBS_URL", "jobs.sqlite", "pattern"),
+    ("JOBS_URL", "sqlite:jobs.sqlite", "pattern"),
+    ("JOBS_URL", "valkey://", "pattern"),
+    ("JOB_QUEUE", "-1", "greater than or equal to 0"),
+    ("JOB_STORE_BYTES", "1024", "greater than or equal to 1048576"),
+    ("JOB_TIMEOUT_SECONDS", "0", "greater than or equal to 0.001"),
+    ("JOB_RESULT_SECONDS", "1h", "number"),
+    ("JOB_LEASE_SECONDS", "0.5", "greater than or equal to 1"),
     ("SLOW_TIMEOUT_SECONDS", "0", "greater than or equal to 0.001"),
     ("SLOW_TIMEOUT_SECONDS", "nan", "less than or equal to 86400"),
     ("SLOW_TIMEOUT_SECONDS", "inf", "less than or equal to 86400"),
@@ -324,6 +339,49 @@ def test_a_cpu_that_this_machine_does_not_have_is_refused_with_those_it_has(
     monkeypatch.setenv("SLOW_CPUS", str(max(cpus) + 1))
     with pytest.raises(ConfigError, match=f"the CPUs here are {min(cpus)}"):
         Config.load()
+
+
+@pytest.fixture
+def own_state(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Where a user keeps state, who has no deployment."""
+    monkeypatch.delenv("SLOWPOOL_STATE_DIR")
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    return tmp_path / "home" / ".local" / "state"
+
+
+def test_two_applications_of_one_user_share_no_state(
+    own_state: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folders = []
+    for name in ("shop", "site"):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        assert state_dir("main:app") == state_dir("main:app")
+        folders += [state_dir("main:app"), state_dir("main:make_app")]
+    assert len({*folders}) == 4
+    assert all(folder.is_relative_to(own_state / "slowpool") for folder in folders)
+
+
+def test_state_is_where_the_user_or_the_deployment_wants_it(
+    own_state: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    assert state_dir("main:app").is_relative_to(tmp_path / "state" / "slowpool")
+    monkeypatch.setenv("SLOWPOOL_STATE_DIR", "/var/lib/slowpool")
+    assert state_dir("main:app") == state_dir("main:make_app") == Path("/var/lib/slowpool")
+
+
+def test_a_user_without_a_home_is_told_what_to_set(
+    own_state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown(uid: int) -> None:
+        raise KeyError(uid)
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    with pytest.raises(ConfigError, match="set SLOWPOOL_STATE_DIR"):
+        state_dir("main:app")
 
 
 @pytest.fixture
