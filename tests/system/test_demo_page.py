@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from tests.support.basics import wait_until
 from tests.support.browser import needs_chromium, screenshot
@@ -82,7 +82,8 @@ def job_of(page: Page) -> str:
 def test_an_answered_report_is_shown_with_its_time(page: Page) -> None:
     part = ask(page, "answered", rows=3)
     expect(state(part)).to_have_text(re.compile(rf"^Answered after {A_TIME}\.$"))
-    expect(part.get_by_label("Answered rows")).to_have_text(re.compile(r"^row 1 of 3 .* row 3 of 3 .* s\s*$"))
+    rows = re.compile(r"^row 1 of 3 .* s\nrow 2 of 3 .* s\nrow 3 of 3 .* s\s*$")
+    expect(part.get_by_label("Answered rows")).to_have_text(rows)
     assert fraction(part) == 1
 
 
@@ -113,9 +114,10 @@ def test_an_accepted_report_shows_its_progress_and_then_its_answer(page: Page, s
 def test_a_report_that_waits_shows_its_place_in_the_queue_and_can_be_cancelled(
     page: Page, system: System
 ) -> None:
-    before = [system.get("/report/rows?rows=100", headers=ASYNC).headers["Location"] for _ in range(6)]
+    more = 4 + (os.cpu_count() or 1)  # than there are workers
+    before = [system.get("/report/rows?rows=100", headers=ASYNC).headers["Location"] for _ in range(more)]
     part = ask(page, "accepted", rows=1)
-    expect(state(part)).to_have_text(re.compile(r"^Waiting, [1-6] before it"))
+    expect(state(part)).to_have_text(re.compile(r"^Waiting, \d+ before it"))
     job = job_of(page)
     part.get_by_role("button", name="Cancel").click()
     expect(state(part)).to_have_text("Cancelled.")
@@ -141,10 +143,8 @@ def test_the_bar_of_an_accepted_report_survives_a_reload_of_the_page(page: Page)
     wait_until(lambda: fraction(part) > 0)
     job, reached = job_of(page), fraction(part)
     page.reload()
-    record(part)
-    expect(part.get_by_role("button").first).to_have_attribute("aria-disabled", "true")
+    wait_until(lambda: fraction(part) >= reached)
     expect(state(part)).to_have_text(re.compile("^Done"))
-    assert min(position for position in recorded(part) if position >= 0) >= reached
     expect(part.get_by_label("Accepted rows")).to_contain_text("row 40 of 40")
     assert job_of(page) == job
 
@@ -186,18 +186,29 @@ def test_an_error_is_shown_in_words(page: Page, way: str) -> None:
     expect(state(part)).to_have_text(re.compile("^(Answered|First row|Done)"))
 
 
-def test_a_second_try_after_a_lost_answer_has_the_same_key(page: Page, system: System) -> None:
-    keys: list[str] = []
-    page.on("request", lambda sent: keys.extend(filter(None, [sent.headers.get("idempotency-key")])))
-    page.route("**/report/rows*", lambda route: (route.fetch(), route.abort()), times=1)
+def test_a_second_try_after_a_lost_answer_gets_the_same_job_and_a_third_another_one(page: Page) -> None:
+    accepted: list[str] = []
+
+    def lose(route: Route) -> None:
+        accepted.append(route.fetch().headers["location"])
+        route.abort()
+
+    page.route("**/report/rows*", lose, times=1)
     part = ask(page, "accepted", rows=2)
     expect(state(part)).to_have_text(re.compile("^Network error"))
     for _ in range(2):
-        part.get_by_role("button").first.click()
-        expect(state(part)).to_have_text(re.compile("^Done"))
+        ask(page, "accepted", rows=2)
         expect(part.get_by_label("Accepted rows")).to_be_visible()
-    first, second, third = keys
-    assert first == second != third
+        accepted.append(job_of(page))
+    lost, second, third = accepted
+    assert lost == second != third
+
+
+def test_the_page_looks_again_when_the_events_of_a_job_cannot_be_had(page: Page) -> None:
+    page.route("**/events", lambda route: route.fulfill(status=503), times=1)
+    part = ask(page, "accepted", rows=2)
+    expect(state(part)).to_have_text(re.compile("^No connection"))
+    expect(state(part)).to_have_text(re.compile("^Done"))
 
 
 @pytest.mark.parametrize("scheme", [pytest.param("light", marks=pytest.mark.long), "dark"])
