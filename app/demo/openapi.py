@@ -21,6 +21,7 @@ PROBLEMS: dict[str, tuple[str, Json]] = {
     "414": ("the URL is too long", {}),
     "421": ("the host name is not served here", {}),
     "429": ("this client sends too many requests", RETRY_AFTER),
+    "422": ("another request had the same Idempotency-Key", {}),
     "431": ("the header is too large", {}),
     "500": ("the task failed", {}),
     "502": ("the instance or the worker ended during the request", {}),
@@ -55,12 +56,34 @@ SIZE = {
     "description": "maximum pixels in each direction",
     "schema": {"type": "integer", "minimum": 1, "maximum": 2048, "default": 256},
 }
+ROWS = {
+    "name": "rows",
+    "in": "query",
+    "description": "rows of the report, each with the work of n",
+    "schema": {"type": "integer", "minimum": 1, "maximum": 100, "default": 20},
+}
+STREAM = {
+    "name": "stream",
+    "in": "query",
+    "description": "1: each row is sent when it is there",
+    "schema": {"type": "integer", "minimum": 0, "maximum": 1, "default": 0},
+}
 PREFER = {
     "name": "Prefer",
     "in": "header",
-    "description": "a shorter deadline in seconds (RFC 7240)",
+    "description": "a shorter deadline in seconds, or `respond-async`, to fetch the answer later (RFC 7240)",
     "schema": {"type": "string"},
     "example": "wait=5",
+}
+KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "description": "with `respond-async`: the same request with the same key is the same job",
+    "schema": {"type": "string"},
+}
+ACCEPTED = {
+    "description": "accepted with `respond-async`; Location has its state, and later its answer",
+    "headers": HEADERS | {"Location": {"required": True, "schema": {"type": "string"}}},
 }
 
 
@@ -71,14 +94,16 @@ def operation(
     problems: tuple[str, ...] = (),
     **more: Any,
 ) -> Json:
-    """An operation that answers 200 with this media type, or a problem."""
-    statuses = sorted([*EVERYWHERE, *problems])
+    """An operation that answers 200 with this media type, or a problem; 202 where a client may prefer that."""
+    accepts = PREFER in parameters
+    statuses = sorted([*EVERYWHERE, *problems, *(["422"] if accepts else [])])
     return {
         "summary": summary,
-        "parameters": list(parameters),
+        "parameters": [*parameters, *([KEY] if accepts else [])],
         **more,
         "responses": {
             "200": {"description": "the answer", "headers": HEADERS, "content": {media_type: {}}},
+            **({"202": ACCEPTED} if accepts else {}),
             **{status: {"$ref": f"#/components/responses/{status}"} for status in statuses},
         },
     }
@@ -103,6 +128,11 @@ DESCRIPTION: Json = {
         "/slow": factorials("on the instance's own thread, which blocks it"),
         "/slow_threaded": factorials("in a worker", PREFER),
         "/report": factorials("in a worker, on a path of the fast pool", PREFER),
+        "/report/rows": {
+            "get": operation(
+                "a report, row by row in a worker", "text/plain", (ROWS, N, STREAM, PREFER), ("500",)
+            )
+        },
         "/stall": factorials("on the thread of whichever instance has it; then the slow pool has it"),
         "/slow/worker": factorials("in a worker", PREFER),
         "/slow/thread": factorials("in a thread"),

@@ -10,6 +10,7 @@ from demo import strategies
 from demo.handlers import DemoHandler, PageHandler
 from demo.image_header import BadImage
 from demo.openapi import DESCRIPTION
+from demo.tasks import report
 from demo.thumbnail import ImageTooLarge, thumbnail
 from slowpool.errors import BadArgument, ContentTooLarge
 
@@ -39,8 +40,25 @@ class FastHandler(DemoHandler):
         self.text(f"fast result {self.result_id()}")
 
 
+class ReportHandler(DemoHandler):
+    """A report that comes as one answer, or with ``stream=1`` row by row.
+
+    Nothing here is for ``Prefer: respond-async``, with which the client fetches the answer later.
+    """
+
+    async def get(self) -> None:
+        rows = self.integer("rows", default=20, minimum=1, maximum=100)
+        n = self.integer("n", default=2000, minimum=1, maximum=20_000)
+        streamed = self.integer("stream", default=0, minimum=0, maximum=1)
+        self.set_header("Content-Type", "text/plain; charset=utf-8")
+        async for row in slowpool.stream(report, rows, n):
+            self.write(row)
+            if streamed:
+                await self.flush()
+
+
 class StaticHandler(PageHandler, StaticFileHandler):
-    """The page's style and script."""
+    """The page's style and scripts."""
 
 
 class ThumbnailHandler(DemoHandler):
@@ -65,6 +83,7 @@ routes: list[tuple[Any, ...]] = [
     (r"/static/(\w+\.\w+)", StaticHandler, {"path": STATIC}),
     (r"/openapi.json", OpenApiHandler),
     (r"/fast", FastHandler),
+    (r"/report/rows", ReportHandler),
     (r"/slow/thumbnail", ThumbnailHandler),
     *strategies.routes,
 ]

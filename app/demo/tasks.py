@@ -2,6 +2,9 @@
 
 import math
 import time
+from collections.abc import Iterator
+
+import slowpool
 
 
 def factorials(n: int) -> float:
@@ -10,3 +13,10 @@ def factorials(n: int) -> float:
     for k in range(n):
         math.factorial(k)
     return time.perf_counter() - start
+
+
+def report(rows: int, n: int) -> Iterator[str]:
+    """The rows of a report, each with the work of ``factorials(n)``; tells how many there are already."""
+    for row in range(rows):
+        slowpool.progress(row, rows, f"row {row + 1} of {rows}")
+        yield f"row {row + 1} of {rows} <--- {factorials(n):.3f} s\n"

@@ -1,11 +1,12 @@
 // Sends slow and fast requests at the same time, and draws each as a bar on one axis of time.
 
+import { $, LOST, problem, time } from "./shared.js";
+
 const SLOW = 3;
 const FAST = 20;
 const LANES = 3; // of the 6 connections that a browser opens to a host, those that slow requests leave
 const SPANS = [4, 6, 8, 12, 20, 40, 60, 80, 120]; // lengths of the axis, in seconds
 
-const $ = (id) => document.getElementById(id);
 const timeline = $("timeline");
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 
@@ -63,7 +64,7 @@ async function send(row, elapsed) {
     if (response.status === 200) await response.text();
     else why = await problem(response);
   } catch {
-    why = "Network error: the connection failed or ended before the answer was complete.";
+    why = LOST;
   }
   row.to = elapsed();
   row.ok = why === undefined;
@@ -71,15 +72,6 @@ async function send(row, elapsed) {
   row.item.classList.replace("waiting", row.ok ? "answered" : "failed");
   row.item.append(span("ms", `${Math.round(row.to - from)} ms`), span("by", by));
   if (why) row.item.append(span("why", why));
-}
-
-/** What an answer other than 200 says, in words. Its body is RFC 9457's, or of another kind. */
-async function problem(response) {
-  const parts = await response.json().catch(() => null);
-  const title = parts?.title || response.statusText || "Error";
-  const detail = parts?.detail ? `: ${parts.detail}` : "";
-  const retry = response.headers.get("Retry-After"); // in seconds
-  return `${response.status} ${title}${detail}` + (retry ? ` (retry after ${retry}\u00a0s)` : "");
 }
 
 /** Keeps the axis and the waiting bars going until `stop`. */
@@ -136,10 +128,6 @@ function say(sentence, ended = []) {
   const failed = ended.filter((row) => !row.ok).length;
   $("summary").textContent = (failed ? `${failed} of ${ended.length} requests failed. ` : "") + sentence;
   $("summary").classList.toggle("failed", failed > 0);
-}
-
-function time(ms) {
-  return ms < 1000 ? `${Math.round(ms)}\u00a0ms` : `${(ms / 1000).toFixed(2)}\u00a0s`;
 }
 
 function span(name, text) {

@@ -1,5 +1,6 @@
 """The demo's package as a worker and as plain Tornado have it."""
 
+import re
 import subprocess
 import sys
 
@@ -27,6 +28,13 @@ class TestUnderPlainTornado(AsyncHTTPTestCase):
         assert self.fetch("/fast?id=7").body == b"fast result 7"
         for path in ("slow", "slow_threaded", "report", "stall"):
             assert self.fetch(f"/{path}?id=7&n=9").body.startswith(b"slow result 7 <--- 0.")
+
+    def test_a_report_has_the_same_rows_in_one_answer_and_as_a_stream(self) -> None:
+        rows = rb"row 1 of 2 <--- 0\.\d{3} s\nrow 2 of 2 <--- 0\.\d{3} s\n"
+        for stream, is_chunked in ((0, False), (1, True)):
+            response = self.fetch(f"/report/rows?rows=2&n=9&stream={stream}")
+            assert re.fullmatch(rows, response.body)
+            assert ("Content-Length" not in response.headers) == is_chunked
 
     def test_its_errors_are_problems(self) -> None:
         for target, status in (("/fast", 400), ("/nowhere", 404), ("/slow?id=7&n=0", 400)):
