@@ -6,5 +6,6 @@ meanwhile loses its lease; then another instance takes the job, if it may run tw
 
     record.py    what is kept of a job
     store.py     where it is kept: the interface, and the rules that both have
-    sqlite.py    in a file, for the instances of one machine
+    sqlite.py    in a file, for the instances of one machine; tables.py has its tables
+    valkey.py    in a Valkey or Redis server, for several machines; valkey.lua has its methods
 """
