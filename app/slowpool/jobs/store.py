@@ -30,6 +30,16 @@ class KeyTaken(SlowpoolError):
     """Another request had the same Idempotency-Key."""
 
 
+def has_expired(id: str, kept_seconds: float) -> Expired:
+    """The error for a job that ended too long ago."""
+    return Expired(f"job {id} has ended, and JOB_RESULT_SECONDS={kept_seconds:g} have passed since")
+
+
+def key_taken() -> KeyTaken:
+    """The error for a key that another request had."""
+    return KeyTaken("another request had this Idempotency-Key")
+
+
 def too_many(waiting: int) -> StoreFull:
     """The error for one job more than JOB_QUEUE."""
     return StoreFull(f"{waiting} accepted jobs wait, and JOB_QUEUE allows no more")

@@ -23,7 +23,7 @@ from slowpool.jobs.record import (
     headers_from_text,
     headers_to_text,
 )
-from slowpool.jobs.store import DIED, MOST_EVENTS, Bounds, Expired, KeyTaken, too_large, too_many
+from slowpool.jobs.store import DIED, MOST_EVENTS, Bounds, has_expired, key_taken, too_large, too_many
 
 MOST_SWEPT = 300
 """Jobs that one sweep removes."""
@@ -84,7 +84,7 @@ class Tables:
         if job.key and (row := self._one("select * from jobs where key = ?", job.key)):
             if row["ended"] is None or now < row["ended"] + self._bounds.result_seconds:
                 if row["digest"] != job.digest:
-                    raise KeyTaken("another request had this Idempotency-Key")
+                    raise key_taken()
                 return self._status(row), None
             self._expire(row, now)
         request = job.request
@@ -234,7 +234,7 @@ class Tables:
             expired = self._one("select until from expired where id = ?", id)
             known_until = expired["until"] if expired else 0
         if now < known_until:
-            raise Expired(f"job {id} has ended more than {kept_seconds:g} s ago")
+            raise has_expired(id, kept_seconds)
         return None
 
     def _held(self, id: str, fence: int) -> sqlite3.Row | None:

@@ -38,9 +38,9 @@ from slowpool.jobs.store import (
     DIED,
     MOST_EVENTS,
     Bounds,
-    Expired,
-    KeyTaken,
     StoreError,
+    has_expired,
+    key_taken,
     too_large,
     too_many,
 )
@@ -173,14 +173,14 @@ class ValkeyStore:
         bounds = self._bounds
         common = (1, TAG, method, bounds.lease_seconds, bounds.result_seconds, MOST_EVENTS)
         try:
-            async with self._client.pipeline(transaction=False) as calls:
-                calls.execute_command("EVALSHA", SCRIPT_SHA, *common, *arguments)
-                if method not in READS:
-                    calls.execute_command("WAITAOF", 1, 0, round(DISK_SECONDS * 1000))
-                reply, *disk = await calls.execute(raise_on_error=False)
-            if isinstance(reply, NoScriptError):
-                await self._client.script_load(SCRIPT)
-                return await self._do(method, *arguments)
+            for command, script in (("EVALSHA", SCRIPT_SHA), ("EVAL", SCRIPT)):
+                async with self._client.pipeline(transaction=False) as calls:
+                    calls.execute_command(command, script, *common, *arguments)
+                    if method not in READS:
+                        calls.execute_command("WAITAOF", 1, 0, round(DISK_SECONDS * 1000))
+                    reply, *disk = await calls.execute(raise_on_error=False)
+                if not isinstance(reply, NoScriptError):
+                    break
             if isinstance(reply, RedisError):
                 raise reply
         except (RedisError, OSError) as error:
@@ -189,9 +189,9 @@ class ValkeyStore:
             self._check_disk(result)
         word, *values = reply
         if word == b"expired":
-            raise Expired(f"job {arguments[0]!s} has ended more than {bounds.result_seconds:g} s ago")
+            raise has_expired(str(arguments[0]), bounds.result_seconds)
         if word == b"key taken":
-            raise KeyTaken("another request had this Idempotency-Key")
+            raise key_taken()
         if word == b"too many":
             raise too_many(int(values[0]))
         if word == b"too large":
