@@ -83,7 +83,6 @@ class ValkeyStore:
     def __init__(self, url: str, bounds: Bounds) -> None:
         self._server = _server(url)
         self._bounds = bounds
-        self._has_warned = False
         pool = BlockingConnectionPool.from_url(
             re.sub("^valkey", "redis", url),
             max_connections=MOST_CONNECTIONS,
@@ -95,7 +94,13 @@ class ValkeyStore:
         self._client = Redis.from_pool(pool)
 
     async def open(self) -> None:
-        await self.totals()
+        try:
+            persistence = await self._client.info("persistence")
+        except (RedisError, OSError) as error:
+            raise self._failure(error) from error
+        if not persistence.get("aof_enabled"):
+            what = "accepted jobs are lost when the server at %s restarts: set appendonly yes there"
+            log.warning(what, self._server)
 
     async def close(self) -> None:
         await self._client.aclose()
@@ -200,15 +205,9 @@ class ValkeyStore:
 
     def _check_disk(self, result: list[int] | RedisError) -> None:
         """Raise StoreError when a change has not reached the server's disk, if the server can tell."""
-        if not isinstance(result, RedisError):
-            if not result[0]:
-                late = f"a change has not reached its disk in {DISK_SECONDS:g} s: see whether that is slow or full"
-                raise StoreError(f"accepted jobs cannot be kept in the server at {self._server}: {late}")
-        elif "appendonly" in str(result) and not self._has_warned:
-            self._has_warned = True
-            log.warning(
-                "accepted jobs are lost when the server at %s restarts: set appendonly yes there", self._server
-            )
+        if isinstance(result, list) and not result[0]:
+            late = f"a change has not reached its disk in {DISK_SECONDS:g} s: see whether that is slow or full"
+            raise StoreError(f"accepted jobs cannot be kept in the server at {self._server}: {late}")
 
     def _failure(self, error: Exception) -> StoreError:
         advice = f"see that it runs, and that JOBS_URL names it ({type(error).__name__})"
