@@ -177,4 +177,4 @@ def test_nothing_is_left_of_jobs_that_are_forgotten(server: ValkeyServer) -> Non
 def test_a_url_without_a_server_is_refused_and_its_password_is_not_written(url: str) -> None:
     with pytest.raises(ConfigError, match="JOBS_URL names no server: write valkey://") as found:
         ValkeyStore(url, BOUNDS)
-    assert "pa/" not in str(found.value).replace("each / ", "")
+    assert "ss@host" not in str(found.value)
