@@ -11,7 +11,8 @@ handlers.py  the public routes of a job
 document.py  a job as its client sees it
 record.py    what is kept of a job
 store.py     where it is kept: the interface
-sqlite.py    in a file, for the instances of one machine; tables.py has what is in it
+sqlite.py    in a file, for the instances of one machine
+tables.py    what is in that file
 valkey.py    in a Valkey or Redis server, for those of several
 stores.py    which of them JOBS_URL names
 """

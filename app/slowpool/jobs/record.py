@@ -1,9 +1,20 @@
 """What is kept of an accepted job."""
 
+import json
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 Headers = list[tuple[str, str]]
+
+
+def headers_to_text(headers: Headers) -> str:
+    """Headers as a store keeps them."""
+    return json.dumps(headers)
+
+
+def headers_from_text(text: str | bytes) -> Headers:
+    """Headers that a store has kept."""
+    return [(name, value) for name, value in json.loads(text)]
 
 
 class State(StrEnum):
@@ -30,6 +41,11 @@ class Request:
     headers: Headers
     body: bytes = b""
 
+    @property
+    def size(self) -> int:
+        """Bytes that it counts in a store."""
+        return len(self.target) + _size(self.headers) + len(self.body)
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -38,6 +54,11 @@ class Answer:
     status: int
     headers: Headers
     body: bytes = b""
+
+    @property
+    def size(self) -> int:
+        """Bytes that it counts in a store."""
+        return _size(self.headers) + len(self.body)
 
 
 @dataclass(frozen=True)
@@ -122,3 +143,7 @@ class Totals:
 
     by_state: dict[State, int] = field(default_factory=dict)
     oldest_waiting: float | None = None
+
+
+def _size(headers: Headers) -> int:
+    return sum(len(name) + len(value) for name, value in headers)

@@ -19,15 +19,35 @@ class StoreError(SlowpoolError):
 
 
 class StoreFull(StoreError):
-    """More jobs, or bytes, would wait than may."""
+    """More jobs would wait, or more bytes be kept, than may."""
 
 
 class Expired(SlowpoolError):
-    """There was such a job, and its answer is not kept any more."""
+    """There was such a job, and nothing is kept of it any more."""
 
 
 class KeyTaken(SlowpoolError):
     """Another request had the same Idempotency-Key."""
+
+
+def has_expired(id: str, kept_seconds: float) -> Expired:
+    """The error for a job that ended too long ago."""
+    return Expired(f"job {id} has ended, and JOB_RESULT_SECONDS={kept_seconds:g} have passed since")
+
+
+def key_taken() -> KeyTaken:
+    """The error for a key that another request had."""
+    return KeyTaken("another request had this Idempotency-Key")
+
+
+def too_many(waiting: int) -> StoreFull:
+    """The error for one job more than JOB_QUEUE."""
+    return StoreFull(f"{waiting} accepted jobs wait, and JOB_QUEUE allows no more")
+
+
+def too_large(kept_bytes: int) -> StoreFull:
+    """The error for more bytes than JOB_STORE_BYTES."""
+    return StoreFull(f"accepted jobs have {kept_bytes} bytes, and JOB_STORE_BYTES allows no more")
 
 
 @dataclass(frozen=True)
@@ -35,7 +55,8 @@ class Bounds:
     """Limits of a store.
 
     Jobs that wait; bytes of all requests and answers; how long a final job stays, after which its id is known
-    for as long again; and after what silence an instance has lost its jobs.
+    for as long again; and after what silence an instance has lost its jobs. A job that is taken at once does
+    not wait, and an answer is kept even if the bytes are more then.
     """
 
     waiting: int
@@ -68,7 +89,7 @@ class Store(Protocol):
         ...
 
     async def take(self, instance: str) -> Lease | None:
-        """The oldest job that waits, or whose instance has died and that may run again."""
+        """A job whose instance has died and that may run again, or else the oldest that waits."""
         ...
 
     async def beat(self, beats: Sequence[Beat]) -> list[str]:
@@ -80,7 +101,10 @@ class Store(Protocol):
         ...
 
     async def release(self, id: str, fence: int) -> bool:
-        """Have a job that has not begun, or may run twice, wait again; whether it was the caller's."""
+        """Have a job wait again, in its old place; whether it was the caller's.
+
+        It must not have begun, or be one that may run twice.
+        """
         ...
 
     async def cancel(self, id: str) -> Status | None:
@@ -100,7 +124,7 @@ class Store(Protocol):
         ...
 
     async def sweep(self) -> None:
-        """Fail the jobs of dead instances that may not run twice, and remove what has expired."""
+        """Fail the jobs of dead instances that may not run twice, and remove all that has expired."""
         ...
 
     async def totals(self) -> Totals:
