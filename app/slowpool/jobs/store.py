@@ -10,6 +10,9 @@ from slowpool.jobs.record import Answer, Beat, Event, Lease, NewJob, Status, Tot
 DIED = "its instance died; it may have run"
 """Why a job has failed that may not run twice."""
 
+MOST_RUNS = 3
+"""How often a job may run because the instances that ran it have died: it may be what ends them."""
+
 MOST_EVENTS = 200
 """Events that are kept of a job, the oldest of them first to go; its last state always is."""
 

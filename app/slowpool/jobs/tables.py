@@ -23,7 +23,7 @@ from slowpool.jobs.record import (
     headers_from_text,
     headers_to_text,
 )
-from slowpool.jobs.store import DIED, MOST_EVENTS, Bounds, has_expired, key_taken, too_large, too_many
+from slowpool.jobs.store import DIED, MOST_EVENTS, MOST_RUNS, Bounds, has_expired, key_taken, too_large, too_many
 
 MOST_SWEPT = 300
 """Jobs that one sweep removes."""
@@ -256,7 +256,11 @@ class Tables:
         return row["id"] if row else None
 
     def _lease(self, id: str, instance: str, now: float) -> Lease:
-        until, fence = now + self._bounds.lease_seconds, self._row(id)["fence"] + 1
+        job = self._row(id)
+        until, fence = now + self._bounds.lease_seconds, job["fence"] + 1
+        if job["state"] == State.RUNNING:
+            deaths = job["deaths"] + 1
+            self._set(id, deaths=deaths, repeatable=job["repeatable"] and deaths + 1 < MOST_RUNS)
         self._set(id, state=State.RUNNING, started=now, progress=None, message="", fence=fence)
         self._set(id, lease_until=until, instance=instance)
         self._note(id, now)

@@ -17,6 +17,7 @@ create table jobs (
     message text not null default '',
     error text not null default '',
     fence integer not null default 0,
+    deaths integer not null default 0,  -- of instances that ran it
     lease_until real,
     instance text not null default '',
     has_result integer not null default 0,

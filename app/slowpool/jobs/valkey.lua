@@ -1,10 +1,10 @@
 -- The methods of Store; each call is atomic.
 --
 -- KEYS[1] is the hash tag with which all keys begin. ARGV: the method, the seconds of a lease, the seconds
--- that a final job is kept, the most events of a job, then what the method takes, all as text. The answer is
+-- that a final job is kept, the most events and runs of a job, then what the method takes, all as text. The answer is
 -- a word, then what the method returns; or the word alone when there is no such job, or nothing to do.
 
-local tag, lease_seconds, kept_seconds, most_events = KEYS[1], ARGV[2], ARGV[3], ARGV[4]
+local tag, lease_seconds, kept_seconds, most_events, most_runs = KEYS[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local clock = redis.call('TIME')
 local now = clock[1] + clock[2] / 1000000
 
@@ -81,6 +81,12 @@ end
 local function lease(id, instance)
     local until_time = now + lease_seconds
     redis.call('ZREM', waiting, id)
+    if field(id, 'state') == 'running' then
+        redis.call('ZREM', again, id)
+        if redis.call('HINCRBY', job(id), 'deaths', 1) + 1 >= tonumber(most_runs) then
+            redis.call('HSET', job(id), 'repeatable', 0)
+        end
+    end
     redis.call('ZADD', leases(id), until_time, id)
     set_state(id, 'running')
     set_progress(id, '', '')
@@ -236,4 +242,4 @@ function methods.failures(count)
     return rows
 end
 
-return methods[ARGV[1]](unpack(ARGV, 5))
+return methods[ARGV[1]](unpack(ARGV, 6))

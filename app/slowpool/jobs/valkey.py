@@ -37,6 +37,7 @@ from slowpool.jobs.record import (
 from slowpool.jobs.store import (
     DIED,
     MOST_EVENTS,
+    MOST_RUNS,
     Bounds,
     StoreError,
     has_expired,
@@ -176,7 +177,7 @@ class ValkeyStore:
     async def _do(self, method: str, *arguments: int | str | bytes) -> list[Any]:
         """What a method of the script returns; empty when there is no such job, or nothing to do."""
         bounds = self._bounds
-        common = (1, TAG, method, bounds.lease_seconds, bounds.result_seconds, MOST_EVENTS)
+        common = (1, TAG, method, bounds.lease_seconds, bounds.result_seconds, MOST_EVENTS, MOST_RUNS)
         try:
             for command, script in (("EVALSHA", SCRIPT_SHA), ("EVAL", SCRIPT)):
                 async with self._client.pipeline(transaction=False) as calls:
