@@ -6,7 +6,7 @@ import dataclasses
 import pytest
 
 from slowpool.jobs.record import Answer, Beat, Lease, Request, State, Status
-from slowpool.jobs.store import DIED, MOST_EVENTS, Expired, KeyTaken, Store, StoreFull
+from slowpool.jobs.store import DIED, MOST_EVENTS, MOST_RUNS, Expired, KeyTaken, Store, StoreFull
 from tests.support.job_stores import Place, eventually, new_job
 
 ANSWER = Answer(200, [("Content-Type", "text/plain")], b"result")
@@ -142,6 +142,24 @@ def test_a_job_that_may_not_run_twice_fails_when_its_lease_has_run_out(place: Pl
         assert await store.take("slow:8102") is None
         assert await store.beat([Beat(status.id, lease.fence)]) == [status.id]
         assert not await store.finish(status.id, lease.fence, ANSWER)
+
+    place.run(scenario, lease_seconds=0.01)
+
+
+def test_a_job_that_ends_its_instances_again_and_again_fails(place: Place) -> None:
+    async def scenario(store: Store) -> None:
+        job = new_job(1)
+        await store.add(job, taken_by="slow:8101")
+        for _ in range(MOST_RUNS - 1):
+            lease = await eventually(lambda: store.take("slow:8101"))
+        assert not lease.repeatable
+
+        async def has_failed() -> bool:
+            await store.sweep()
+            return (await now(store, job.id)).state is State.FAILED
+
+        await eventually(has_failed)
+        assert await store.take("slow:8101") is None
 
     place.run(scenario, lease_seconds=0.01)
 
