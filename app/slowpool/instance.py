@@ -54,7 +54,7 @@ class Runtime:
 
     system: Application
     acceptor: Acceptor | None = None
-    find_job_handler: Callable[[HTTPServerRequest], tuple[HTTPMessageDelegate, str] | None] = lambda _: None
+    find_job_handler: Callable[[HTTPServerRequest], tuple[HTTPMessageDelegate, str] | None] | None = None
 
     def __init__(self, config: Config, instance: Instance) -> None:
         self.config = config

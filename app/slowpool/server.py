@@ -138,7 +138,7 @@ async def _start_jobs(runtime: Runtime, app: Application, host: Host) -> Runner:
         await store.open()
     except StoreError as error:  # it may come later
         log.error("no request can be accepted now: %s", error)
-    runner = Runner(runtime, store, host)
+    runner = Runner(runtime, store, make_store(runtime.config), host)
     runtime.acceptor = acceptor = Acceptor(runtime, store, app, runner)
     runtime.find_job_handler = job_routes(runtime, acceptor, app)
     return runner

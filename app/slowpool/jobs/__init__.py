@@ -1,11 +1,13 @@
 """Accepted jobs: requests that are answered 202, run later or go on, and whose answer is fetched later.
 
 An accepted job is a request that is kept, and what its handler answers. A slow instance with an idle worker
-takes the oldest one that waits, has the application handle its request, and keeps the answer. Who dies
-meanwhile loses its lease; then another instance takes the job, if it may run twice, or it has failed.
+takes the oldest one that waits, has the application handle its request, and keeps the answer. An instance
+that dies loses its lease: another one takes the job if it may run twice; otherwise the job has failed.
 
 acceptor.py  decides whether a request is accepted, and answers its client
-runner.py    takes the jobs that wait, has the application handle them, and keeps their leases
+runner.py    takes the jobs that wait, has the application handle them, and keeps the answers
+run.py       one that this instance runs
+leases.py    says in the store that it still does
 recorder.py  the connection of such a request: keeps the answer
 handlers.py  the public routes of a job
 document.py  a job as its client sees it

@@ -7,24 +7,27 @@ import inspect
 import json
 import logging
 import secrets
+from collections.abc import Iterator
 
 from tornado.httputil import HTTPHeaders
 from tornado.web import Application, RequestHandler
+from tornado.websocket import WebSocketHandler
 
 from slowpool import instance
 from slowpool.errors import BadArgument, CannotAccept, ContentTooLarge, KeyInUse
 from slowpool.instance import Runtime
 from slowpool.jobs.document import PREFIX, document
-from slowpool.jobs.record import NewJob, Request, Status
-from slowpool.jobs.runner import Run, Runner
+from slowpool.jobs.record import Lease, NewJob, Request, Status
+from slowpool.jobs.run import Run
+from slowpool.jobs.runner import Runner
 from slowpool.jobs.store import Expired, KeyTaken, Store, StoreError, StoreFull
 from slowpool.web.exchange import ACCEPTED, Exchange
 from slowpool.web.preferences import Preferences, preferences
 
 log = logging.getLogger("slowpool")
 
-POLL_SECONDS = 0.1
-"""How often the store is asked for a job that another instance runs, while a client waits for it."""
+POLL_SECONDS = 0.1, 1.0
+"""How often the store is asked for a job that another instance runs, while a client waits: at first, and later."""
 
 STORE_SECONDS = 5
 """``Retry-After`` when the store cannot be used."""
@@ -33,8 +36,21 @@ REPEATABLE_METHODS = ("GET", "HEAD")
 
 MOST_KEY_CHARACTERS = 255
 
-NOT_STORED = ("Connection", "Expect", "If-Modified-Since", "If-None-Match", "Keep-Alive", "Prefer")
-"""Headers that are about this one transfer: the answer is fetched by another request."""
+LARGE_BYTES = 1_000_000
+"""From this size on a body is hashed in a thread: this one takes a millisecond."""
+
+NOT_STORED = (
+    "Accept-Encoding",  # another client may fetch the answer, which is compressed then
+    "Connection",
+    "Expect",
+    "If-Modified-Since",
+    "If-None-Match",
+    "If-Range",
+    "Keep-Alive",
+    "Prefer",
+    "Range",
+)
+"""Headers that are about one transfer: the answer is fetched by another one."""
 
 
 class Acceptor:
@@ -58,44 +74,31 @@ class Acceptor:
         if not wish.respond_async or not handler or not self._can_accept(exchange, handler):
             return
         job = await self._new_job(exchange, handler)
-        taken_by = self._runtime.name if self._runner.may_begin else ""
-        try:
-            status, lease = await self.store.add(job, taken_by=taken_by)
-        except KeyTaken as error:
-            raise KeyInUse("another request had this Idempotency-Key: use a new key for each") from error
-        except StoreFull as error:
-            raise CannotAccept(
-                f"{error}; try again later", self._runtime.workers.retry_after_seconds()
-            ) from error
-        except StoreError as error:
-            log.error("a request cannot be accepted: %s", error)
-            raise CannotAccept("accepted jobs cannot be kept now; try again", STORE_SECONDS) from error
-        if exchange.gone and not job.key:  # nobody knows the job
-            await self.cancel(job.id)
-            return
-        recorder = self._runner.recorder(status.id, exchange.context)
-        client = exchange.accept(recorder)
-        extra = {"request_id": exchange.request_id, "route": job.route, "job": status.id}
-        log.info("job %s is accepted", status.id, extra=extra)
-        run = None
-        if lease:
-            run = self._runner.keep(lease, exchange, recorder)
-        else:
-            exchange.handed_over = ACCEPTED
-            self._runner.look()
-        reply = self._reply(client, status, wish, run, keep=bool(job.key))
-        task = asyncio.create_task(reply)
+        begins = self._runner.may_begin
+        with self._runner.reserving() if begins else contextlib.nullcontext():
+            status, lease = await self._add(job, self._runtime.name if begins else "")
+            if exchange.gone or exchange.has_begun:  # meanwhile
+                await self._take_back(job, status, lease, is_wanted=exchange.gone)
+                return
+            extra = {"request_id": exchange.request_id, "route": job.route, "job": status.id}
+            log.info("job %s is accepted", status.id, extra=extra)
+            recorder = self._runner.recorder(status.id, exchange.context)
+            client = exchange.accept(recorder)
+            run = None
+            if lease:
+                handler._transforms = []  # nothing is compressed for this client
+                run = self._runner.keep(lease, exchange, recorder)
+            else:
+                exchange.handed_over = ACCEPTED
+                self._runner.look()
+        task = asyncio.create_task(self._reply(client, status, wish, run, keep=bool(job.key)))
         self._replies.add(task)
         task.add_done_callback(self._replies.discard)
 
-    async def cancel(self, job_id: str) -> Status | None:
-        """Cancel a job that is not final, wherever it is; returns it as it is then, None for none.
-
-        Raises StoreError and Expired.
-        """
-        status = await self.store.cancel(job_id)
+    async def cancel(self, job_id: str) -> None:
+        """Cancel a job that is not final, wherever it is. Raises StoreError and Expired."""
+        await self.store.cancel(job_id)
         self._runner.cancel(job_id)
-        return status
 
     async def owner(self, handler: RequestHandler) -> str:
         """Whose job it is, by the application's ``slowpool_job_owner``; empty for everybody's."""
@@ -109,34 +112,59 @@ class Acceptor:
 
     def _can_accept(self, exchange: Exchange, handler: RequestHandler) -> bool:
         """Whether it can be, and the application does not refuse."""
-        if exchange.job_id or exchange.has_begun or exchange.upgraded or not exchange.received:
+        if exchange.job_id or exchange.has_begun or not exchange.received:
             return False
-        own = getattr(handler, "slowpool", {})
+        if isinstance(handler, WebSocketHandler) or getattr(handler, "_stream_request_body", False):
+            return False
+        own = getattr(handler, "slowpool", None)
+        settings = own if isinstance(own, dict) else {}
         return bool(
-            own.get("respond_async", self._app.settings.get("slowpool_respond_async", True))
-            and not getattr(handler, "_stream_request_body", False)
+            settings.get("respond_async", self._app.settings.get("slowpool_respond_async", True))
         )
+
+    async def _add(self, job: NewJob, taken_by: str) -> tuple[Status, Lease | None]:
+        try:
+            return await self.store.add(job, taken_by=taken_by)
+        except KeyTaken as error:
+            raise KeyInUse("another request had this Idempotency-Key: use a new key for each") from error
+        except StoreFull as error:
+            seconds = error.retry_after_seconds or self._runtime.workers.retry_after_seconds()
+            raise CannotAccept(f"{error}; try again later", seconds) from error
+        except StoreError as error:
+            log.error("a request cannot be accepted: %s", error)
+            if not job.key:  # the store may have it all the same
+                with contextlib.suppress(StoreError, Expired):
+                    await self.store.cancel(job.id)
+            raise CannotAccept("accepted jobs cannot be kept now; try again", STORE_SECONDS) from error
+
+    async def _take_back(self, job: NewJob, status: Status, lease: Lease | None, *, is_wanted: bool) -> None:
+        """Undo an acceptance that no client knows of; one who has a key may come back for the job."""
+        with contextlib.suppress(StoreError, Expired):
+            if job.key and is_wanted:
+                if lease:
+                    await self.store.release(lease.id, lease.fence)
+                self._runner.look()
+            elif status.id == job.id:  # none that was there before
+                await self.store.cancel(job.id)
 
     async def _new_job(self, exchange: Exchange, handler: RequestHandler) -> NewJob:
         request = handler.request
+        assert request.method and request.uri
         for name in NOT_STORED:
             exchange.request_headers.pop(name, None)
-        headers = [*exchange.request_headers.get_all()]
+        if len(request.body) > self._runtime.config.job_store_bytes:
+            raise ContentTooLarge("the body is larger than JOB_STORE_BYTES: it can be sent without Prefer")
         owner = await self.owner(handler)
-        assert request.method and request.uri
         key = request.headers.get("Idempotency-Key", "")
         if len(key) > MOST_KEY_CHARACTERS:
             raise BadArgument(f"an Idempotency-Key has at most {MOST_KEY_CHARACTERS} characters")
-        if len(request.body) > self._runtime.config.job_store_bytes:
-            raise ContentTooLarge("the body is larger than JOB_STORE_BYTES: it can be sent without Prefer")
-        digest = hashlib.sha256(repr([request.method, request.uri, owner]).encode() + request.body)
         return NewJob(
             secrets.token_hex(16),
-            Request(request.method, request.uri, headers, request.body),
+            Request(request.method, request.uri, [*request.headers.get_all()], request.body),
             exchange.route or "",
             owner,
             json.dumps([owner, request.method, request.path, key]) if key else "",
-            digest.hexdigest(),
+            await _digest(handler, owner) if key else "",
             repeatable=bool(key) or request.method in REPEATABLE_METHODS,
         )
 
@@ -150,44 +178,78 @@ class Acceptor:
         applied = "respond-async" if wish.wait is None else f"respond-async, wait={wish.wait}"
         headers = HTTPHeaders({"Preference-Applied": applied, "Vary": "Prefer"})
         try:
-            if wish.wait and await self._ends_in_time(client, status.id, wish.wait, run):
-                if answer := await self.store.answer(status.id):
+            if wish.wait:
+                if await self._ends_in_time(client, status.id, wish.wait, run) and (
+                    answer := await self.store.answer(status.id)
+                ):
                     for name, value in answer.headers:
                         headers.add(name, value)
                     client.answer(answer.status, headers, answer.body)
                     return
-            if client.gone:
-                if not keep:
-                    await self.cancel(status.id)
-                return
-            status = await self.store.status(status.id) or status
+                if client.gone:
+                    if not keep:
+                        await self.cancel(status.id)
+                    return
+                status = await self.store.status(status.id) or status
         except (StoreError, Expired) as error:
             log.warning("job %s: its client is told that it is accepted: %s", status.id, error)
+        except Exception:
+            log.exception("the client of job %s cannot be answered", status.id)
+            client.cut()
+            return
         headers["Location"] = f"{PREFIX}{status.id}"
         headers["Content-Type"] = "application/json"
         headers["Cache-Control"] = "no-store"
-        body = json.dumps(document(self._runtime, status)).encode()
-        headers["Content-Length"] = str(len(body))
-        client.answer(202, headers, body)
+        client.answer(202, headers, json.dumps(document(self._runtime, status)).encode())
 
     async def _ends_in_time(self, client: Exchange, job_id: str, wait: int, run: Run | None) -> bool:
         """Wait until the job has ended or the time is over, the client has gone, or the instance drains."""
         gone = asyncio.Event()
         client.set_close_callback(gone.set)
-        ends = [asyncio.ensure_future(event.wait()) for event in (gone, instance.draining)]
-        ends.append(asyncio.ensure_future(run.ended.wait() if run else self._becomes_final(job_id)))
+        if client.gone:
+            return False
+        run = run or self._runner.runs.get(job_id)
+        end = asyncio.ensure_future(run.ended.wait() if run else self._becomes_final(job_id))
+        ends = [end, *(asyncio.ensure_future(event.wait()) for event in (gone, instance.draining))]
         try:
             timeout = min(wait, self._runtime.config.slow_timeout_seconds)
             await asyncio.wait(ends, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-            return ends[-1].done() and not client.gone
+            return end.done() and not client.gone
         finally:
-            for end in ends:
-                end.cancel()
+            for one in ends:
+                one.cancel()
 
     async def _becomes_final(self, job_id: str) -> None:
-        while True:
-            with contextlib.suppress(StoreError, Expired):
+        for seconds in _slower():
+            with contextlib.suppress(StoreError):
                 status = await self.store.status(job_id)
                 if status is None or status.state.is_final:
                     return
-            await asyncio.sleep(POLL_SECONDS)
+            await asyncio.sleep(seconds)
+
+
+async def _digest(handler: RequestHandler, owner: str) -> str:
+    """What is equal for the same request of the same client.
+
+    Where the application does not say who that is, its credentials do.
+    """
+    request = handler.request
+    names = ["Content-Type"] if owner else ["Content-Type", "Authorization", "Cookie"]
+    told = [request.uri, *(request.headers.get(name, "") for name in names)]
+
+    def calculate() -> str:
+        digest = hashlib.sha256(json.dumps(told).encode())
+        digest.update(request.body)
+        return digest.hexdigest()
+
+    if len(request.body) < LARGE_BYTES:
+        return calculate()
+    return await asyncio.to_thread(calculate)
+
+
+def _slower() -> Iterator[float]:
+    """Pauses that become longer."""
+    seconds, longest = POLL_SECONDS
+    while True:
+        yield seconds
+        seconds = min(1.2 * seconds, longest)

@@ -20,7 +20,7 @@ from slowpool.jobs.record import Event, State, Status
 from slowpool.jobs.store import Expired, StoreError
 from slowpool.web.problems import ProblemHandler
 
-POLL_SECONDS = 0.25
+POLL_SECONDS = 0.3
 """How often a client that follows a job gets what is new."""
 
 PING_SECONDS = 15
@@ -36,7 +36,6 @@ def job_routes(
         (re.compile(job), StatusHandler, f"{PREFIX}{{}}"),
         (re.compile(f"{job}/result"), ResultHandler, f"{PREFIX}{{}}/result"),
         (re.compile(f"{job}/events"), EventsHandler, f"{PREFIX}{{}}/events"),
-        (re.compile(f"{PREFIX}(.*)"), UnknownHandler, ""),
     ]
     arguments = {"runtime": runtime, "acceptor": acceptor}
 
@@ -60,6 +59,10 @@ class JobHandler(ProblemHandler):
         self.runtime = runtime
         self.acceptor = acceptor
         self.store = acceptor.store
+        self.gone = asyncio.Event()
+
+    def on_connection_close(self) -> None:
+        self.gone.set()
 
     def set_default_headers(self) -> None:
         self.set_header("Cache-Control", "no-store")
@@ -143,7 +146,6 @@ class EventsHandler(JobHandler):
         self.set_header("Content-Type", "text/event-stream; charset=utf-8")
         if self.request.method == "HEAD":
             return
-        self._gone = asyncio.Event()
         self.write("retry: 1000\n\n")
         try:
             await self.flush()
@@ -153,17 +155,15 @@ class EventsHandler(JobHandler):
 
     head = get
 
-    def on_connection_close(self) -> None:
-        self._gone.set()
-
     async def _follow(self, status: Status, after: int) -> None:
         """Send what has happened, and what happens until the job has ended or this instance drains."""
-        place: Any = None
+        place: int | None = None
         quiet_seconds = 0.0
-        while True:
+        while not self.gone.is_set() and not instance.draining.is_set():
             try:
                 events = await self.store.events(status.id, after)
-                status = await self.find(status.id) if events or status.state is State.WAITING else status
+                if events or status.state is State.WAITING:
+                    status = await self.store.status(status.id) or status
             except (StoreError, Expired):
                 return  # the client connects again
             for event in events:
@@ -173,29 +173,20 @@ class EventsHandler(JobHandler):
             if not events and new_place != place:
                 self._send(status)
             if events or new_place != place:
-                await self.flush()
                 quiet_seconds = 0
+                await self.flush()
             place = new_place
-            if (status.state.is_final and after >= status.change) or self._gone.is_set():
-                return
-            if instance.draining.is_set():
+            if status.state.is_final and after >= status.change:
                 return
             await asyncio.sleep(POLL_SECONDS)
             quiet_seconds += POLL_SECONDS
             if quiet_seconds >= PING_SECONDS:
+                quiet_seconds = 0
                 self.write(": \n\n")
                 await self.flush()
-                quiet_seconds = 0
 
     def _send(self, status: Status) -> None:
         self.write(f"id: {status.change}\ndata: {json.dumps(document(self.runtime, status))}\n\n")
-
-
-class UnknownHandler(JobHandler):
-    """A path of no job."""
-
-    def prepare(self) -> None:
-        raise NotFound("there is no such path; a job has its status, /result and /events")
 
 
 def _at(status: Status, event: Event) -> Status:
@@ -204,6 +195,8 @@ def _at(status: Status, event: Event) -> Status:
         status,
         change=event.change,
         state=event.state,
+        started=None if event.state is State.WAITING else status.started,
+        ended=event.at if event.state.is_final else None,
         progress=event.progress,
         message=event.message,
         error=event.error,

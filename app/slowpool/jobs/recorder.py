@@ -4,31 +4,32 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from tornado.httputil import HTTPConnection, HTTPHeaders, ResponseStartLine
+from tornado.httputil import HTTPConnection, HTTPHeaders, HTTPInputError, ResponseStartLine
 from tornado.iostream import IOStream, StreamClosedError
 
 from slowpool.http.answer import done
-from slowpool.jobs.record import Answer
+from slowpool.jobs.record import Answer, Headers
 
 NOT_KEPT = {
     "Connection",
     "Content-Length",  # that of the answer to a HEAD is not the size of its body
     "Date",
     "Keep-Alive",
+    "Server",
     "Trailer",
     "Transfer-Encoding",
     "X-Accel-Buffering",
-    "X-Request-ID",
+    "X-Request-Id",
     "X-Served-By",
 }
-"""Headers of one transfer. They are set anew when the answer is fetched."""
+"""Headers of one transfer, as Tornado writes their names. They are set anew when the answer is fetched."""
 
 
 class Recorder(HTTPConnection):
     """The connection of a request whose client does not wait; the methods are those of Tornado's.
 
     ``answer`` is the answer once it is complete. It fails with StreamClosedError when the handler ends it
-    half-way, and with AnswerTooLarge when it has more than ``max_bytes``.
+    half-way, and with Unkept for an answer that cannot be kept.
     """
 
     def __init__(self, context: Any, max_bytes: int, job_id: str) -> None:
@@ -38,29 +39,39 @@ class Recorder(HTTPConnection):
         self.answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._max_bytes = max_bytes
         self._status = 0
-        self._headers = HTTPHeaders()
+        self._headers: Headers = []
         self._body = bytearray()
 
     def write_headers(  # type: ignore[override]  # of an answer
         self, start_line: ResponseStartLine, headers: HTTPHeaders, chunk: bytes | None = None
     ) -> "asyncio.Future[None]":
-        self._status, self._headers = start_line.code, headers
+        self._status = start_line.code
+        checked = HTTPHeaders()  # it takes less than an application may have set
+        try:
+            for name, value in headers.get_all():
+                if name not in NOT_KEPT:
+                    checked.add(name, value.strip(" \t"))
+        except HTTPInputError as error:
+            self._fail(Unkept(f"a header of its answer is not valid: {error}"))
+        self._headers = [*checked.get_all()]
         return self.write(chunk or b"")
 
     def write(self, chunk: bytes) -> "asyncio.Future[None]":
-        if self.answer.done():
-            raise StreamClosedError
-        self._body += chunk
-        if len(self._body) > self._max_bytes:
+        if not self.answer.done():
+            self._body += chunk
+            if len(self._body) <= self._max_bytes:
+                return done()
             self._body.clear()
-            self._fail(AnswerTooLarge())
-            raise StreamClosedError
-        return done()
+            self._fail(Unkept(f"its answer has more than {self._max_bytes} bytes (SLOW_MAX_RESULT_BYTES)"))
+        refused: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        refused.set_exception(StreamClosedError())
+        refused.exception()  # a handler need not wait for it
+        return refused
 
     def finish(self) -> None:
         if not self.answer.done():
-            headers = [(name, value) for name, value in self._headers.get_all() if name not in NOT_KEPT]
-            self.answer.set_result(Answer(self._status, headers, bytes(self._body)))
+            self.answer.set_result(Answer(self._status, self._headers, bytes(self._body)))
+        self._body.clear()
 
     def close(self) -> None:
         """The handler has failed half-way, or its job is given up."""
@@ -90,5 +101,5 @@ class Recorder(HTTPConnection):
             self.answer.exception()  # it is no fault when nobody waits for it
 
 
-class AnswerTooLarge(Exception):
-    """The answer of an accepted job is larger than what is kept."""
+class Unkept(Exception):
+    """An answer cannot be kept; the text says why."""

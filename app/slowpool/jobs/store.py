@@ -10,6 +10,9 @@ from slowpool.jobs.record import Answer, Beat, Event, Lease, NewJob, Status, Tot
 DIED = "its instance died; it may have run"
 """Why a job has failed that may not run twice."""
 
+EXPIRY_SECONDS = 60
+"""``Retry-After`` when only the expiry of answers makes room."""
+
 MOST_RUNS = 3
 """How often a job may run because the instances that ran it have died: it may be what ends them."""
 
@@ -22,7 +25,11 @@ class StoreError(SlowpoolError):
 
 
 class StoreFull(StoreError):
-    """More jobs would wait, or more bytes be kept, than may."""
+    """More jobs would wait, or more bytes be kept, than may; ``retry_after_seconds`` is None if that varies."""
+
+    def __init__(self, message: str, retry_after_seconds: int | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
 
 
 class Expired(SlowpoolError):
@@ -50,7 +57,8 @@ def too_many(waiting: int) -> StoreFull:
 
 def too_large(kept_bytes: int) -> StoreFull:
     """The error for more bytes than JOB_STORE_BYTES."""
-    return StoreFull(f"accepted jobs have {kept_bytes} bytes, and JOB_STORE_BYTES allows no more")
+    message = f"accepted jobs have {kept_bytes} bytes, and JOB_STORE_BYTES allows no more"
+    return StoreFull(message, EXPIRY_SECONDS)
 
 
 @dataclass(frozen=True)
@@ -96,7 +104,7 @@ class Store(Protocol):
         ...
 
     async def beat(self, beats: Sequence[Beat]) -> list[str]:
-        """Extend leases, and note progress; returns the ids of the jobs that the caller has no more."""
+        """Extend leases, and note progress; returns the ids of the jobs that the caller no longer has."""
         ...
 
     async def finish(self, id: str, fence: int, answer: Answer | None, error: str = "") -> bool:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from slowpool.errors import SlowpoolError
 from slowpool.jobs.record import (
     Answer,
     Beat,
@@ -71,7 +70,9 @@ class Tables:
         self._db.execute("savepoint one")
         try:
             result = method(self, *arguments)
-        except SlowpoolError as error:
+        except sqlite3.Error:
+            raise
+        except Exception as error:  # of this call alone
             self._db.execute("rollback to one")
             result = error
         self._db.execute("release one")

@@ -191,8 +191,9 @@ class ValkeyStore:
                 raise reply
         except (RedisError, OSError) as error:
             raise self._failure(error) from error
-        for result in disk:
-            self._check_disk(result)
+        if method != "take":  # without the lease, nobody would run the job
+            for result in disk:
+                self._check_disk(result)
         word, *values = reply
         if word == b"expired":
             raise has_expired(str(arguments[0]), bounds.result_seconds)

@@ -211,6 +211,8 @@ class Exchange(httputil.HTTPConnection):
 
     def answer(self, status: int, headers: HTTPHeaders, body: bytes) -> None:
         """Answer without the application."""
+        if status not in (204, 304):
+            headers["Content-Length"] = str(len(body))
         start_line = httputil.ResponseStartLine("HTTP/1.1", status, responses.get(status, "Unknown"))
         self.write_headers(start_line, headers, b"" if self.method == "HEAD" else body)
         self.finish()

@@ -29,6 +29,8 @@ log = logging.getLogger("slowpool")
 PROGRESS_SECONDS = 0.1
 """How often the progress of a job is looked at for its on_progress."""
 
+ENDED = "slowpool: the request has been answered, and its jobs end with it"
+
 T = TypeVar("T")
 
 
@@ -99,7 +101,7 @@ async def _job(
         if exchange.handed_over:
             await _hand_over(exchange)
         if exchange.ended and not exchange.upgraded:
-            raise RuntimeError("slowpool: the request has been answered, and its jobs end with it")
+            raise RuntimeError(ENDED)
         runtime.asks.add(exchange.route or "")
         await _accept(runtime, exchange)
         if not exchange.has_begun and not exchange.job_id and (ask := runtime.asks.before_job(exchange.asks)):
@@ -114,6 +116,7 @@ async def _job(
             route=exchange.route or "",
             streamed=streamed,
             accepted=bool(exchange.job_id),
+            first=bool(exchange.job_id) and not exchange.has_run,
         )
         exchange.has_run = True
         exchange.jobs.add(job)
@@ -147,6 +150,8 @@ async def _accept(runtime: Runtime, exchange: Exchange) -> None:
         raise _gone(exchange)
     if exchange.handed_over:
         await _hand_over(exchange)
+    if exchange.ended:
+        raise RuntimeError(ENDED)
 
 
 def _gone(exchange: Exchange) -> ClientGone:

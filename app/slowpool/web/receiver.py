@@ -106,7 +106,8 @@ class Receiver(HTTPMessageDelegate):
 
     def _find(self, request: HTTPServerRequest) -> None:
         """Find the handler of the application's, and the route."""
-        if about_job := self._runtime.find_job_handler(request):
+        find = self._runtime.find_job_handler
+        if find and (about_job := find(request)):
             self._target, route = about_job
             self._exchange.begin(route)
             return

@@ -79,10 +79,11 @@ class WorkerPool:
         route: str = "",
         streamed: bool = False,
         accepted: bool = False,
+        first: bool = False,
     ) -> Job[T]:
         """Accept a job of ``task(*args, **kwargs)``; ``timeout`` includes its wait.
 
-        A job of an ``accepted`` request, which is taken when it is its turn, is the next to run.
+        One of an ``accepted`` request, whose turn it was, is never refused; its ``first`` one is the next.
 
         Raises PoolFull, NotPicklable, WrongTask and Draining.
         """
@@ -102,7 +103,7 @@ class WorkerPool:
         if timeout <= 0:  # it may not wait, so it must not take a place in the queue
             job.fail_unstarted()
             return job
-        if accepted:
+        if first:
             self.waiting_jobs.put_back(job)
         else:
             self.waiting_jobs.append(job)
