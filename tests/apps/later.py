@@ -3,6 +3,8 @@
 Whoever gives a name in ``X-User`` owns a job.
 """
 
+import asyncio
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -92,7 +94,45 @@ class LargeHandler(RequestHandler):
     """Answers with as many bytes as it is asked for."""
 
     async def get(self) -> None:
-        self.finish(await slowpool.run(bytes, int(self.get_argument("bytes"))))
+        for _ in range(int(self.get_argument("times"))):
+            self.write(await slowpool.run(bytes, 900_000))
+            await self.flush()
+
+
+class ForbiddenHandler(RequestHandler):
+    """Answers while its job is being accepted."""
+
+    async def get(self) -> None:
+        async def check() -> None:
+            raise HTTPError(403)
+
+        await asyncio.gather(slowpool.run(divide, 6, 3), check())
+
+
+class UnmadeHandler(RequestHandler):
+    """Cannot be made when there is a file ``broken``."""
+
+    def initialize(self) -> None:
+        if (Path(self.get_argument("folder")) / "broken").exists():
+            raise ZeroDivisionError
+
+    async def get(self) -> None:
+        self.finish(f"{await slowpool.run(divide, 6, 3)}")
+
+
+class BlockingHandler(RequestHandler):
+    """Blocks its instance."""
+
+    def get(self) -> None:
+        time.sleep(float(self.get_argument("seconds")))
+        self.finish("blocked")
+
+
+class FinishingHandler(ReportHandler):
+    """Notes that it has finished."""
+
+    def on_finish(self) -> None:
+        (Path(self.get_argument("folder")) / "finished").touch()
 
 
 def report(folder: str) -> str:
@@ -126,9 +166,19 @@ def make_app() -> Application:
             (r"/slow/broken", BrokenHandler),
             (r"/slow/count", CountHandler),
             (r"/slow/large", LargeHandler),
+            (r"/slow/forbidden", ForbiddenHandler),
+            (r"/slow/unmade", UnmadeHandler),
+            (r"/slow/blocking", BlockingHandler),
+            (r"/slow/finishing", FinishingHandler),
         ],
         slowpool_job_owner=owner,
     )
+
+
+def without_owner() -> Application:
+    app = make_app()
+    del app.settings["slowpool_job_owner"]
+    return app
 
 
 def refusing() -> Application:

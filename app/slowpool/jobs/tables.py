@@ -52,7 +52,7 @@ class Tables:
         self._db.close()
 
     def do_together(self, calls: Sequence[tuple[Callable[..., Any], Sequence[object]]]) -> list[Any]:
-        """Make calls in one transaction; returns what each returns, or the SlowpoolError that it raises.
+        """Make calls in one transaction; returns what each returns, or the exception that it raises.
 
         When this raises sqlite3.Error, none of them is done.
         """
@@ -113,7 +113,7 @@ class Tables:
             [job.id, request.method, request.target, headers_to_text(request.headers), request.body],
         )
         self._note(job.id, now)
-        lease = self._lease(job.id, taken_by, now) if taken_by else None
+        lease = self._lease(job.id, taken_by, now, request) if taken_by else None
         return self._status(self._row(job.id)), lease
 
     def has_work(self) -> bool:
@@ -256,7 +256,8 @@ class Tables:
         row = self._one(again, now) or self._one(waits)
         return row["id"] if row else None
 
-    def _lease(self, id: str, instance: str, now: float) -> Lease:
+    def _lease(self, id: str, instance: str, now: float, request: Request | None = None) -> Lease:
+        """Take a job, whose request is read unless it is known."""
         job = self._row(id)
         until, fence = now + self._bounds.lease_seconds, job["fence"] + 1
         if job["state"] == State.RUNNING:
@@ -265,9 +266,12 @@ class Tables:
         self._set(id, state=State.RUNNING, started=now, progress=None, message="", fence=fence)
         self._set(id, lease_until=until, instance=instance)
         self._note(id, now)
-        job, kept = self._row(id), self._one("select * from requests where id = ?", id)
-        assert kept
-        request = Request(kept["method"], kept["target"], headers_from_text(kept["headers"]), kept["body"])
+        if request is None:
+            kept = self._one("select * from requests where id = ?", id)
+            assert kept
+            headers = headers_from_text(kept["headers"])
+            request = Request(kept["method"], kept["target"], headers, kept["body"])
+        job = self._row(id)
         repeatable = bool(job["repeatable"])
         return Lease(id, fence, until, request, job["route"], job["owner"], job["created"], repeatable)
 

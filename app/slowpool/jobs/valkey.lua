@@ -78,7 +78,8 @@ local function note(id)
     redis.call('LTRIM', events(id), -most_events, -1)
 end
 
-local function lease(id, instance)
+-- Take a job; the answer has its request unless the caller knows it.
+local function lease(id, instance, is_known)
     local until_time = now + lease_seconds
     redis.call('ZREM', waiting, id)
     if field(id, 'state') == 'running' then
@@ -93,10 +94,9 @@ local function lease(id, instance)
     redis.call('HSET', job(id), 'started', stamp(now), 'instance', instance)
     redis.call('HINCRBY', job(id), 'fence', 1)
     note(id)
-    local row = redis.call('HMGET', job(id), 'id', 'fence', 'method', 'target', 'headers', 'body', 'route',
-        'owner', 'created', 'repeatable')
-    row[11] = stamp(until_time)
-    return row
+    local row = redis.call('HMGET', job(id), 'id', 'fence', 'route', 'owner', 'created', 'repeatable')
+    local request = is_known and {} or redis.call('HMGET', job(id), 'method', 'target', 'headers', 'body')
+    return {row, stamp(until_time), request}
 end
 
 -- Nobody needs its request any more.
@@ -149,7 +149,7 @@ function methods.add(id, key, digest, repeatable, route, owner, method, target, 
     redis.call('HINCRBY', totals, 'bytes', bytes)
     redis.call('ZADD', waiting, number, id)
     note(id)
-    local row = taken_by ~= '' and lease(id, taken_by)
+    local row = taken_by ~= '' and lease(id, taken_by, true)
     return {'ok', status(id), row}
 end
 

@@ -125,7 +125,7 @@ class ValkeyStore:
             self._bounds.waiting,
             self._bounds.total_bytes,
         )
-        return _status(row), _lease(lease) if lease else None
+        return _status(row), _lease(lease, request) if lease else None
 
     async def take(self, instance: str) -> Lease | None:
         found = await self._do("take", instance)
@@ -254,14 +254,16 @@ def _status(row: Any) -> Status:
     )
 
 
-def _lease(row: Any) -> Lease:
-    id, fence, method, target, headers, body, route, owner, created, repeatable, until = row
-    request = Request(method.decode(), target.decode(), headers_from_text(headers), body)
+def _lease(found: Any, known: Request | None = None) -> Lease:
+    (id, fence, route, owner, created, repeatable), until, kept = found
+    if known is None:
+        method, target, headers, body = kept
+        known = Request(method.decode(), target.decode(), headers_from_text(headers), body)
     return Lease(
         id.decode(),
         int(fence),
         float(until),
-        request,
+        known,
         route.decode(),
         owner.decode(),
         float(created),
