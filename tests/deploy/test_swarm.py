@@ -58,6 +58,19 @@ def test_each_nginx_asks_the_instances_of_both_nodes_and_status_has_them_all(sta
             assert len({address for name, address, _ in after if name == pool}) == 2
 
 
+def test_an_accepted_job_is_known_on_both_nodes(stack: Stack) -> None:
+    target = "/slow/job?folder=/record&id=accepted&milliseconds=1"
+
+    def accept() -> str | None:
+        answer = stack.get(stack.nodes[0], target, headers={"Prefer": "respond-async"})
+        return answer.headers["Location"] if answer.status == 202 else None
+
+    job = wait_until(accept, 60, "a job to be accepted")  # Valkey starts last
+    for node in stack.nodes:
+        wait_until(lambda: stack.get(node, str(job)).json()["state"] == "done")  # noqa: B023  # waits here
+        assert stack.get(node, f"{job}/result").text == "accepted"
+
+
 def test_no_request_fails_that_need_not(
     target: OnSwarm, folder: Path, pytestconfig: pytest.Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
