@@ -90,8 +90,9 @@ class ValkeyServer(Process):
         self.port = port or free_ports()
         folder.mkdir(exist_ok=True)
         assert VALKEY
-        command = f"{VALKEY} --bind 127.0.0.1 --port {self.port} --appendonly yes --appendfsync always".split()
-        super().__init__([*command, "--save", "", "--dir", folder, *options], ROOT, os.environ)
+        on_disk = ["--dir", folder, "--save", "", "--appendonly", "yes", "--appendfsync", "always"]
+        command = [VALKEY, "--bind", "127.0.0.1", "--port", str(self.port), *on_disk, *options]
+        super().__init__(command, ROOT, os.environ)
 
     def wait_until_up(self) -> None:
         wait_until(lambda: self.ask("PING").startswith((b"+PONG", b"-NOAUTH")))

@@ -219,9 +219,8 @@ def _make(file: Path, bounds: Bounds) -> None:
         for stale in (new, f"{new}-wal", f"{new}-shm", f"{file}-wal", f"{file}-shm"):
             Path(stale).unlink(missing_ok=True)
         os.close(os.open(new, os.O_CREAT | os.O_EXCL, 0o600))
-        tables = Tables(_connect(new), bounds)
-        tables.make()
-        tables.close()
+        with contextlib.closing(Tables(_connect(new), bounds)) as tables:
+            tables.make()
         new.rename(file)
         os.fsync(folder)
     finally:

@@ -25,7 +25,10 @@ class StoreError(SlowpoolError):
 
 
 class StoreFull(StoreError):
-    """More jobs would wait, or more bytes be kept, than may; ``retry_after_seconds`` is None if that varies."""
+    """More jobs would wait, or more bytes be kept, than may.
+
+    ``retry_after_seconds`` is None if it depends on how fast jobs run.
+    """
 
     def __init__(self, message: str, retry_after_seconds: int | None = None) -> None:
         super().__init__(message)

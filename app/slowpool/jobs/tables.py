@@ -22,7 +22,16 @@ from slowpool.jobs.record import (
     headers_from_text,
     headers_to_text,
 )
-from slowpool.jobs.store import DIED, MOST_EVENTS, MOST_RUNS, Bounds, has_expired, key_taken, too_large, too_many
+from slowpool.jobs.store import (
+    DIED,
+    MOST_EVENTS,
+    MOST_RUNS,
+    Bounds,
+    has_expired,
+    key_taken,
+    too_large,
+    too_many,
+)
 
 MOST_SWEPT = 300
 """Jobs that one sweep removes."""

@@ -1,8 +1,9 @@
 -- The methods of Store; each call is atomic.
 --
 -- KEYS[1] is the hash tag with which all keys begin. ARGV: the method, the seconds of a lease, the seconds
--- that a final job is kept, the most events and runs of a job, then what the method takes, all as text. The answer is
--- a word, then what the method returns; or the word alone when there is no such job, or nothing to do.
+-- that a final job is kept, the most events and runs of a job, then what the method takes, all as text. The
+-- answer is a word, then what the method returns; or the word alone when there is no such job, or nothing to
+-- do.
 
 local tag, lease_seconds, kept_seconds, most_events, most_runs = KEYS[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local clock = redis.call('TIME')
@@ -128,8 +129,8 @@ end
 
 local methods = {}
 
-function methods.add(id, key, digest, repeatable, route, owner, method, target, headers, body, bytes, taken_by,
-                     most_waiting, most_bytes)
+function methods.add(id, key, digest, repeatable, route, owner, method, target, headers, body, bytes,
+                     taken_by, most_waiting, most_bytes)
     local other = key ~= '' and redis.call('GET', with_key(key))
     if other and not absence(other) then
         if field(other, 'digest') ~= digest then return {'key taken'} end
@@ -179,7 +180,8 @@ end
 function methods.finish(id, fence, error, bytes, answer_status, headers, body)
     if not is_held(id, fence) then return {'none'} end
     if answer_status ~= '' then
-        redis.call('HSET', job(id), 'answer_status', answer_status, 'answer_headers', headers, 'answer_body', body)
+        redis.call('HSET', job(id), 'answer_status', answer_status, 'answer_headers', headers,
+            'answer_body', body)
     end
     finish(id, error == '' and 'done' or 'failed', error, bytes)
     return {'ok', 1}

@@ -1,7 +1,7 @@
 """ValkeyStore: accepted jobs in a Valkey or Redis server, for the instances of several machines.
 
-The server needs version 6.2, ``appendonly yes`` and ``maxmemory-policy noeviction``. From version 7.2 on it is
-asked whether a change is on its disk (https://valkey.io/commands/waitaof/); an older one needs
+The server needs version 6.2, ``appendonly yes`` and ``maxmemory-policy noeviction``. From version 7.2 on it
+is asked whether a change is on its disk (https://valkey.io/commands/waitaof/); an older one needs
 ``appendfsync always`` too. With that the wait is short; with ``everysec`` it is up to a second.
 """
 
@@ -208,7 +208,7 @@ class ValkeyStore:
     def _check_disk(self, result: list[int] | RedisError) -> None:
         """Raise StoreError when a change has not reached the server's disk, if the server can tell."""
         if isinstance(result, list) and not result[0]:
-            late = f"a change has not reached its disk in {DISK_SECONDS:g} s: see whether that is slow or full"
+            late = f"a change has not reached its disk in {DISK_SECONDS:g} s; see whether that is slow or full"
             raise StoreError(f"accepted jobs cannot be kept in the server at {self._server}: {late}")
 
     def _failure(self, error: Exception) -> StoreError:
@@ -229,8 +229,8 @@ def _server(url: str) -> str:
         host = None
     if not host:
         raise ConfigError(
-            "JOBS_URL names no server: write valkey://USER:PASSWORD@HOST:PORT/0, and each / and @ in the password "
-            "as %2F and %40"
+            "JOBS_URL names no server: write valkey://USER:PASSWORD@HOST:PORT/0, and each / and @ in the "
+            "password as %2F and %40"
         )
     return f"{host}:{port}"
 
