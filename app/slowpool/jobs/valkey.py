@@ -208,7 +208,7 @@ class ValkeyStore:
     def _check_disk(self, result: list[int] | RedisError) -> None:
         """Raise StoreError when a change has not reached the server's disk, if the server can tell."""
         if isinstance(result, list) and not result[0]:
-            late = f"a change has not reached its disk in {DISK_SECONDS:g} s; see whether that is slow or full"
+            late = f"a change was not on its disk after {DISK_SECONDS:g} s; see whether that is slow or full"
             raise StoreError(f"accepted jobs cannot be kept in the server at {self._server}: {late}")
 
     def _failure(self, error: Exception) -> StoreError:
