@@ -255,7 +255,7 @@ def test_an_accepted_job_is_there_for_a_replica_that_takes_the_place_of_all_othe
     assert stack.get(f"{job}/result").text.startswith("slow result 7 <")
 
 
-def test_only_the_slow_pool_has_the_folder_of_accepted_jobs_and_only_its_user_reads_it(stack: Compose) -> None:
+def test_only_the_slow_pool_writes_to_the_folder_of_accepted_jobs_and_no_other_user(stack: Compose) -> None:
     look = 'stat --format="%u:%g %a" "$SLOWPOOL_STATE_DIR"; touch "$SLOWPOOL_STATE_DIR/x" && echo written'
     assert stack("exec", "-T", "slow", "sh", "-c", look).stdout == "10001:10001 700\nwritten\n"
     assert "written" not in stack("exec", "-T", "fast", "sh", "-c", f"{look}; true").stdout

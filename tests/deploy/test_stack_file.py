@@ -117,7 +117,8 @@ def test_accepted_jobs_are_kept_by_one_hardened_replica_that_only_the_slow_pool_
     assert stack()["volumes"] == {"jobs": {}}
     deploy = valkey["deploy"]
     assert not {"mode", "replicas"} & deploy.keys()
-    assert deploy["placement"] == {"constraints": ["node.labels.slowpool.jobs == true"]}  # the volume is there
+    # The node that has the volume.
+    assert deploy["placement"] == {"constraints": ["node.labels.slowpool.jobs == true"]}
     assert deploy["update_config"]["order"] == "stop-first"
     options = dict(zip(valkey["command"][1::2], valkey["command"][2::2], strict=True))
     assert (options["--appendonly"], options["--appendfsync"], options["--dir"]) == ("yes", "always", "/data")

@@ -131,7 +131,8 @@ def errors(base: type[RequestError]) -> Iterator[type[RequestError]]:
 
 def variables_of_the_engines() -> set[str]:
     """The variables that are not settings: of compose, Swarm, Kubernetes and CI."""
-    files = [ROOT / "docker-compose.yml", ROOT / "deploy" / "Dockerfile", ROOT / ".ci" / "engine", ROOT / "Makefile"]
+    names = ["docker-compose.yml", "deploy/Dockerfile", ".ci/engine", "Makefile"]
+    files = [ROOT / name for name in names]
     files += [file for file in (ROOT / "deploy" / "swarm").iterdir() if file.is_file()]
     files += (ROOT / "nginx").glob("*")
     text = "\n".join(file.read_text() for file in files if file.is_file())
