@@ -94,7 +94,7 @@ def operation(
     problems: tuple[str, ...] = (),
     **more: Any,
 ) -> Json:
-    """An operation that answers 200 with this media type, or a problem; 202 where a client may prefer that."""
+    """An operation that answers 200 with this media type, or a problem; 202 where a client may prefer it."""
     accepts = PREFER in parameters
     statuses = sorted([*EVERYWHERE, *problems, *(["422"] if accepts else [])])
     return {

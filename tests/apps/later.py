@@ -7,6 +7,7 @@ import asyncio
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 from tornado.web import Application, HTTPError, RequestHandler
 
@@ -54,7 +55,7 @@ class RowsHandler(RequestHandler):
 class RefusingHandler(RequestHandler):
     """Answers at once, or not at all."""
 
-    slowpool = {"respond_async": False}
+    slowpool: ClassVar = {"respond_async": False}
 
     async def get(self) -> None:
         self.finish(f"{await slowpool.run(divide, 6, 3)}")

@@ -100,7 +100,7 @@ def test_an_update_goes_one_by_one_and_back_when_it_fails(name: str) -> None:
 def test_a_name_has_the_address_of_every_replica(name: str) -> None:
     assert service(name)["deploy"]["endpoint_mode"] == "dnsrr"
     assert service(name)["networks"] == (["pools", "jobs"] if name == "slow" else ["pools"])
-    assert stack()["networks"] == dict.fromkeys(["pools", "jobs"], {"driver": "overlay"})
+    assert stack()["networks"] == {name: {"driver": "overlay"} for name in ("pools", "jobs")}
 
 
 def test_accepted_jobs_are_kept_by_one_hardened_replica_that_only_the_slow_pool_reaches() -> None:

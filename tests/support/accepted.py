@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
+from slowpool.jobs.runner import CUT_OFF
+from slowpool.jobs.store import DIED
 from tests.support.basics import wait_until
 from tests.support.client import Response, request
 
@@ -20,7 +22,7 @@ PER_SECOND = 5.0
 FINAL_SECONDS = 60.0
 """How long after the last request a job may take to reach a final state."""
 
-MAY_RUN_ONCE = {"its instance died; it may have run", "its instance was shut down while it ran; it may have run"}
+MAY_RUN_ONCE = {DIED, CUT_OFF}
 """Why a job may fail that must not run twice."""
 
 

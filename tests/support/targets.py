@@ -189,7 +189,9 @@ class Docker(Target):
     def __init__(self, folder: Path, chance: random.Random) -> None:
         super().__init__(chance)
         self.folder = "/record"
-        self.compose = Compose("tests/deploy/faults.yml", APP=RECORDING, SLOW_PER_CLIENT=0, JOB_LEASE_SECONDS=1)
+        self.compose = Compose(
+            "tests/deploy/faults.yml", APP=RECORDING, SLOW_PER_CLIENT=0, JOB_LEASE_SECONDS=1
+        )
         self.compose.env["RECORD_FOLDER"] = str(folder)
         self.port = self.compose.port
 

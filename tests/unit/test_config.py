@@ -372,9 +372,7 @@ def test_state_is_where_the_user_or_the_deployment_wants_it(
     assert state_dir("main:app") == state_dir("main:make_app") == Path("/var/lib/slowpool")
 
 
-def test_a_user_without_a_home_is_told_what_to_set(
-    own_state: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_user_without_a_home_is_told_what_to_set(own_state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def unknown(uid: int) -> None:
         raise KeyError(uid)
 

@@ -27,7 +27,7 @@ from slowpool.web.preferences import Preferences, preferences
 log = logging.getLogger("slowpool")
 
 POLL_SECONDS = 0.1, 1.0
-"""How often the store is asked for a job that another instance runs, while a client waits: at first, and later."""
+"""How often the store is asked for a job of another instance, while a client waits: at first, and later."""
 
 STORE_SECONDS = 5
 """``Retry-After`` when the store cannot be used."""
@@ -118,9 +118,7 @@ class Acceptor:
             return False
         own = getattr(handler, "slowpool", None)
         settings = own if isinstance(own, dict) else {}
-        return bool(
-            settings.get("respond_async", self._app.settings.get("slowpool_respond_async", True))
-        )
+        return bool(settings.get("respond_async", self._app.settings.get("slowpool_respond_async", True)))
 
     async def _add(self, job: NewJob, taken_by: str) -> tuple[Status, Lease | None]:
         try:
@@ -149,7 +147,8 @@ class Acceptor:
 
     async def _new_job(self, exchange: Exchange, handler: RequestHandler) -> NewJob:
         request = handler.request
-        assert request.method and request.uri
+        assert request.method
+        assert request.uri
         for name in NOT_STORED:
             exchange.request_headers.pop(name, None)
         if len(request.body) > self._runtime.config.job_store_bytes:

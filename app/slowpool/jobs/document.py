@@ -11,7 +11,7 @@ PREFIX = "/slow/jobs/"
 
 
 def document(runtime: Runtime, status: Status) -> dict[str, Any]:
-    """The JSON of a job; ``starts_in_seconds`` is an estimate by this instance's jobs, None if it has begun."""
+    """The JSON of a job; ``starts_in_seconds`` is estimated from this instance's jobs, None if it runs."""
     path = f"{PREFIX}{status.id}"
     return {
         "id": status.id,

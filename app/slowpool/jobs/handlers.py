@@ -5,7 +5,6 @@ import dataclasses
 import json
 import re
 from collections.abc import Callable
-from typing import Any
 
 from tornado.httputil import HTTPMessageDelegate, HTTPServerRequest
 from tornado.iostream import StreamClosedError
@@ -30,7 +29,7 @@ PING_SECONDS = 15
 def job_routes(
     runtime: Runtime, acceptor: Acceptor, app: Application
 ) -> Callable[[HTTPServerRequest], tuple[HTTPMessageDelegate, str] | None]:
-    """See Runtime.find_job_handler. The handlers have the application's settings, such as its cookie secret."""
+    """See Runtime.find_job_handler. The handlers have the application's settings, as its cookie secret."""
     job = PREFIX + "([^/]+)"
     handlers = [
         (re.compile(job), StatusHandler, f"{PREFIX}{{}}"),
@@ -52,8 +51,6 @@ def job_routes(
 
 class JobHandler(ProblemHandler):
     """A handler that finds a job, if the client may see it."""
-
-    slowpool: dict[str, Any] = {"respond_async": False}
 
     def initialize(self, runtime: Runtime, acceptor: Acceptor) -> None:
         self.runtime = runtime

@@ -10,7 +10,7 @@ from slowpool.jobs.record import Beat
 from slowpool.jobs.store import Store, StoreError
 
 BEAT_SECONDS = 0.25
-"""How often leases are extended and progress is kept; after so long a job that is cancelled elsewhere ends."""
+"""How often leases are extended and progress is kept; so soon ends a job that is cancelled elsewhere."""
 
 SETTLE_SECONDS = 2.0
 """How long after a pause no lease is taken for lost: the other instances extend theirs first."""
@@ -30,7 +30,9 @@ class Leases:
         self._store = store
         self._on_lost = on_lost
         self._closed = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._beat_on()), name="job-leases", daemon=True)
+        self._thread = threading.Thread(
+            target=lambda: asyncio.run(self._beat_on()), name="job-leases", daemon=True
+        )
         self._loop = asyncio.get_running_loop()
 
     def start(self) -> None:
@@ -59,7 +61,7 @@ class Leases:
 
 
 class Steadiness:
-    """Tells whether the leases of others can be judged: not soon after the store, or this process, was away."""
+    """Tells whether leases of others can be judged: not soon after the store, or this process, was away."""
 
     def __init__(self) -> None:
         self._looked_at = time.time()

@@ -8,7 +8,7 @@ from slowpool.web.exchange import Exchange
 
 
 class Run:
-    """One lease, and the handler that works on it; ``ended`` is set when its end is kept, or it is given up."""
+    """A lease, and the handler that works on it; ``ended`` is set when its end is kept, or it is given up."""
 
     def __init__(self, lease: Lease, exchange: Exchange, recorder: Recorder) -> None:
         self.id = lease.id

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from slowpool.jobs.record import Answer, Beat, Event, Lease, NewJob, Status, Totals
 from slowpool.jobs.store import Bounds, StoreError
-from slowpool.jobs.tables import SCHEMA, Tables
+from slowpool.jobs.tables import Tables
 
 BUSY_SECONDS = 5.0
 """How long a change waits for those of other instances."""

@@ -119,8 +119,8 @@ class Metrics:
 
     def accepted_jobs(self, by_state: Mapping[str, int], oldest_waiting: float | None) -> None:
         """Note what is in the store; the time is in seconds since the epoch."""
-        for state, count in by_state.items():
-            self._accepted.labels(state).set(count)
+        for state, jobs in by_state.items():
+            self._accepted.labels(state).set(jobs)
         self._oldest_accepted.set(oldest_waiting or 0)
 
     def worker_restarted(self) -> None:

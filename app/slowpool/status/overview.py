@@ -99,7 +99,11 @@ class Seen:
             "error": self.error,
             "silent_seconds": now - (self.answered_at or self.first_looked_at),
             "lost_seconds": now - self.lost_at if self.lost_at else None,
-            **(self.report.model_dump(exclude={"steps", "failed_jobs"}) if self.report and not self.error else {}),
+            **(
+                self.report.model_dump(exclude={"steps", "failed_jobs"})
+                if self.report and not self.error
+                else {}
+            ),
             "state": self.state,
             **_figures(self.minute()),
         }

@@ -30,7 +30,7 @@ from slowpool.workers.job import Job
 log = logging.getLogger("slowpool")
 
 ACCEPTED = "accepted"
-"""Instead of a location of nginx's: the request has been accepted, and its handler runs later, from its start."""
+"""Instead of a location of nginx's: the request is accepted, and its handler runs later, from its start."""
 
 LOOK_SECONDS = 1.0
 """How often the connection of a WebSocket with a job is looked at."""
@@ -223,7 +223,11 @@ class Exchange(httputil.HTTPConnection):
         This one goes on with ``recorder``, which keeps what the handler answers; the client may go.
         """
         client = Exchange(self.runtime, self._inner, self.method, self.request_headers)
-        client.request_id, client.is_public, client.arrived_at = self.request_id, self.is_public, self.arrived_at
+        client.request_id, client.is_public, client.arrived_at = (
+            self.request_id,
+            self.is_public,
+            self.arrived_at,
+        )
         client.route, client.received = self.route, self.received
         self._inner.set_close_callback(client.on_close)
         self._inner, self.job_id = recorder, recorder.job_id

@@ -291,7 +291,7 @@ def _task_of(handler: RequestHandler | None) -> "asyncio.Task[Any] | None":
 def _timeout_seconds(runtime: Runtime, exchange: Exchange) -> float:
     """The time that is left of the configured one, or of what the client prefers: RFC 7240, 4.3.
 
-    It counts from the first arrival of the request, or from the start of an accepted one; on a WebSocket, from
+    It counts from the first arrival of the request, or the start of an accepted one; on a WebSocket, from
     now.
     """
     if exchange.job_id:
