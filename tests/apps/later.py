@@ -79,7 +79,7 @@ class BrokenHandler(RequestHandler):
     """Fails in the middle of its answer."""
 
     async def get(self) -> None:
-        self.write("begun")
+        self.write(f"{await slowpool.run(divide, 6, 3)}")
         await self.flush()
         await slowpool.run(divide, 1, 0)
 

@@ -19,7 +19,7 @@ from tests.support.metrics import value
 from tests.support.process import Instance
 
 ASYNC = {"Prefer": "respond-async"}
-EXPECTED = "job .* has failed|ZeroDivisionError|^Traceback|/slow/|WorkerTraceback"
+EXPECTED = "job .* has failed|^Traceback|Error|/slow/|killing worker|cannot be started|Cannot send error response"
 
 
 def later(path: Path, pool: Pool = Pool.SLOW, **settings: object) -> Instance:
@@ -393,6 +393,7 @@ def test_jobs_are_there_after_a_restart(tmp_path: Path, gate: Gate) -> None:
         gate.wait_for(1)
         waiting = accepted(instance, "/slow/twice")
         instance.signal(signal.SIGINT)
+        instance.wait_for_output("drains")
         instance.signal(signal.SIGINT)
         assert instance.wait() == 0
     gate.open()

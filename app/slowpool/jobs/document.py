@@ -33,7 +33,7 @@ def _place(runtime: Runtime, status: Status) -> dict[str, Any]:
     if status.state is not State.WAITING:
         return {"ahead": None, "starts_in_seconds": None}
     seconds = runtime.workers.estimate_seconds(status.ahead + 1) / runtime.config.slow_processes
-    return {"ahead": status.ahead, "starts_in_seconds": round(seconds, 1)}
+    return {"ahead": status.ahead, "starts_in_seconds": round(seconds, 3)}
 
 
 def _time(seconds: float | None) -> str | None:

@@ -70,6 +70,7 @@ class Runner:
     def start(self) -> None:
         """Take jobs from now on, and keep their leases."""
         self._leases.start()
+        self._runtime.workers.on_start = self._look_for_turn
         self._taking = self._begin(self._take_on())
         for loop in (self._beat_on(), self._sweep_on()):
             self._begin(loop)
@@ -190,6 +191,11 @@ class Runner:
         workers = self._runtime.workers
         is_their_turn = workers.waiting_jobs and workers.jobs_since_accepted >= JOBS_OF_CLIENTS
         return bool(is_their_turn and self._runtime.state is State.READY and not self._waiting)
+
+    def _look_for_turn(self) -> None:
+        """After enough jobs of clients, look at once: the next ones may take all workers until the next look."""
+        if self._runtime.workers.jobs_since_accepted >= JOBS_OF_CLIENTS:
+            self._news.set()
 
     def _replay(self, lease: Lease) -> None:
         """Have the application handle the request, from its start."""

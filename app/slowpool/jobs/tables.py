@@ -73,7 +73,15 @@ class Tables:
             if self._db.in_transaction:
                 self._db.execute("rollback")
             raise
+        if any(method is Tables.sweep for method, _ in calls):
+            self._free_space()
         return results
+
+    def _free_space(self) -> None:
+        """Give some free pages back to the file system."""
+        (pages,) = self._db.execute("pragma freelist_count").fetchone()
+        if pages:  # as a script: execute() would free one page only
+            self._db.executescript(f"pragma incremental_vacuum({FREED_PAGES})")
 
     def _do(self, method: Callable[..., Any], arguments: Sequence[object]) -> Any:
         self._db.execute("savepoint one")
@@ -204,7 +212,6 @@ class Tables:
             self._expire(row, now)
         forgotten = "delete from expired where id in (select id from expired where until <= ? limit ?)"
         self._db.execute(forgotten, [now, MOST_SWEPT])
-        self._db.execute(f"pragma incremental_vacuum({FREED_PAGES})").fetchall()  # each row frees a page
         return len(rows) == MOST_SWEPT
 
     def totals(self) -> Totals:

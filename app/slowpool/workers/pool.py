@@ -55,6 +55,7 @@ class WorkerPool:
         self._has_cut_jobs_off = False
         self._refusals = Refusals()
         self.jobs_since_accepted = 0
+        self.on_start: Callable[[], None] = lambda: None  # called when a job has begun
         self._closed = False
 
     async def start(self, modules: Sequence[str] = ()) -> None:
@@ -259,6 +260,7 @@ class WorkerPool:
             return
         self.running_jobs[job] = worker
         self.jobs_since_accepted = 0 if job.accepted else self.jobs_since_accepted + 1
+        self.on_start()
         self._metrics.job_wait.observe(job.wait_seconds)
         where: list[str] | None = None
         try:
