@@ -16,7 +16,7 @@ from tests.bench import systems
 from tests.bench.openloop import percentile
 from tests.bench.running import HTTP_PORT
 
-TARGET = "/slow_threaded?n=1"
+TARGET = "/slow_threaded?id=7&n=1"
 HEADERS = {"Prefer": "respond-async"}
 CLIENTS = 10
 ALONE = 300

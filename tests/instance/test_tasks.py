@@ -101,7 +101,7 @@ def test_a_client_can_shorten_the_deadline(background: ThreadPoolExecutor) -> No
     with Instance(
         Pool.SLOW, APP="tests.apps.misbehaving:make_app", SLOW_WORKERS=2, expected=LATE
     ) as instance:
-        for response in sleeping(instance, background, "wait=1", "respond-async, wait=1; x"):
+        for response in sleeping(instance, background, "wait=1", "return=minimal, wait=1; x"):
             assert response.status == 504, "long before the 60 s of the instance"
             assert response.headers["Preference-Applied"] == "wait=1"
 

@@ -23,6 +23,8 @@ def said(**values: Any) -> dict[str, Any]:
         "active": 1,
         "waiting": 0,
         "running": [running_job()],
+        "accepted": {},
+        "failed_jobs": [],
         "learned": [{"route": "/a", "line": "a.py:1, in get", "blocked_seconds": 0.4, "left_seconds": 9.0}],
         "workers": 2,
         "template": 4710,
