@@ -16,7 +16,7 @@ from slowpool.jobs.store import DIED
 from tests.support.basics import wait_until
 from tests.support.client import Response, request
 
-PER_SECOND = 5.0
+PER_SECOND = 2.0
 """Jobs that are asked for."""
 
 FINAL_SECONDS = 60.0
@@ -40,7 +40,7 @@ class Kind:
         return self.has_key or self.method == "GET"
 
 
-KINDS = [Kind(*parts) for parts in itertools.product(("GET", "POST"), (True, False), (20, 700))]
+KINDS = [Kind(*parts) for parts in itertools.product(("GET", "POST"), (True, False), (20, 300))]
 
 
 @dataclass

@@ -156,7 +156,7 @@ def examine(target: Target, folder: Path, seconds: float, without: Container[str
     jobs = AcceptedJobs(target.port, target.addresses[0], f"{target.folder}/{folder.name}/jobs")
     (folder / "jobs").mkdir()
     (folder / "jobs").chmod(0o777)
-    with load, jobs:
+    with jobs, load:  # the jobs are waited for without the load
         _run_events(target, load, seconds, events, findings)
     findings.add(load.take(), target.kills)
     with (folder / "executed").open() as executed:
