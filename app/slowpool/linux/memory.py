@@ -7,6 +7,8 @@ import contextlib
 import resource
 from collections.abc import Iterator
 
+from slowpool.linux.libc import libc
+
 
 def resident_bytes() -> int:
     """Resident memory of this process in bytes; the peak where there is no /proc."""
@@ -15,6 +17,15 @@ def resident_bytes() -> int:
             return int(statm.read().split()[1]) * resource.getpagesize()
     except OSError:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def return_free_pages() -> None:
+    """Return what was freed between objects in use to the kernel: malloc_trim(3); nothing without glibc.
+
+    The allocator by itself returns only what is free at the end of its heap.
+    """
+    if hasattr(libc, "malloc_trim"):
+        libc.malloc_trim(0)
 
 
 def limit(allocated_bytes: int) -> None:

@@ -5,11 +5,16 @@ import io
 import pickle
 from typing import Any
 
+from slowpool.linux.memory import return_free_pages
+
 AT_ONCE_BYTES = 256 * 1024
 """Up to this size a result is unpickled in the event loop, which takes about a millisecond."""
 
 STEP_BYTES = 64 * 1024
 """How much is copied at once in the thread; after each step the event loop may go on."""
+
+TRIM_BYTES = 8 * 1024 * 1024
+"""From this size on the pages of the pieces are returned to the kernel: half a millisecond at most."""
 
 
 async def unpickle(pieces: list[bytes]) -> Any:
@@ -27,8 +32,11 @@ async def unpickle(pieces: list[bytes]) -> Any:
 def _load(pieces: list[bytes], found: list[Any]) -> None:
     # The unpickler reads frames of 64 kB through Python code, where the thread can give up the interpreter's
     # lock.
+    size = sum(map(len, pieces))
     reader = io.BufferedReader(_Pieces(pieces), STEP_BYTES)
     found.append(pickle.Unpickler(reader).load())  # nosec B301  # likewise
+    if size >= TRIM_BYTES:
+        return_free_pages()
 
 
 class _Pieces(io.RawIOBase):
