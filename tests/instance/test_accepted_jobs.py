@@ -19,21 +19,20 @@ from tests.support.metrics import value
 from tests.support.process import Instance
 
 ASYNC = {"Prefer": "respond-async"}
-EXPECTED = "job .* has failed|^Traceback|Error|/slow/|killing worker|cannot be started|Cannot send error response"
+EXPECTED = (
+    "job .* has failed|^Traceback|Error|/slow/|killing worker|cannot be started|Cannot send error response"
+)
 
 
-def later(path: Path, pool: Pool = Pool.SLOW, **settings: object) -> Instance:
+def later(path: Path, pool: Pool = Pool.SLOW, **settings: Any) -> Instance:
     """An instance whose jobs are in this folder."""
-    return Instance(
-        pool,
-        **{
-            "APP": "tests.apps.later:make_app",
-            "JOBS_URL": f"sqlite://{path}/jobs.sqlite",
-            "SLOW_WORKERS": 1,
-            "expected": EXPECTED,
-            **settings,
-        },
-    )
+    defaults: dict[str, Any] = {
+        "APP": "tests.apps.later:make_app",
+        "JOBS_URL": f"sqlite://{path}/jobs.sqlite",
+        "SLOW_WORKERS": 1,
+        "expected": EXPECTED,
+    }
+    return Instance(pool, **{**defaults, **settings})
 
 
 @pytest.fixture
@@ -267,7 +266,7 @@ def test_events_say_every_change_and_a_client_that_returns_misses_none(shared: I
     result(shared, job)
     connection = http.client.HTTPConnection("127.0.0.1", shared.port)
     connection.request("GET", f"{job}/events", headers={"Last-Event-ID": str(seen[-1][0])})
-    rest = []
+    rest: list[tuple[int, dict[str, Any]]] = []
     with connection.getresponse() as events:
         while not (rest and rest[-1][1]["state"] == "done"):
             rest.append(next_event(events))
@@ -453,7 +452,7 @@ def test_a_draining_instance_finishes_what_it_runs_and_takes_no_more(tmp_path: P
 
 
 def test_what_it_cannot_finish_goes_back_or_has_failed(tmp_path: Path, gate: Gate) -> None:
-    timeouts = {"SLOW_TIMEOUT_SECONDS": 1, "DRAIN_TIMEOUT_SECONDS": 4}
+    timeouts: dict[str, Any] = {"SLOW_TIMEOUT_SECONDS": 1, "DRAIN_TIMEOUT_SECONDS": 4}
     with later(tmp_path, SLOW_WORKERS=2, **timeouts) as instance:
         again = accepted(instance, gate("/slow/report"))
         once = accepted(instance, gate("/slow/report"), "POST", body=b"x")

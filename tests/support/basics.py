@@ -43,7 +43,7 @@ class Entered:
         raise NotImplementedError
 
 
-def wait_until(condition: Callable[[], T], timeout: float = 30, what: str = "") -> T:
+def wait_until(condition: Callable[[], T | None], timeout: float = 30, what: str = "") -> T:
     """Poll until the condition is true; returns its value. Raises AssertionError after the timeout."""
     deadline = time.monotonic() + timeout
     while not (answer := condition()):

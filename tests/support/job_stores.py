@@ -90,7 +90,7 @@ class ValkeyServer(Process):
         self.port = port or free_ports()
         folder.mkdir(exist_ok=True)
         assert VALKEY
-        on_disk = ["--dir", folder, "--save", "", "--appendonly", "yes", "--appendfsync", "always"]
+        on_disk = ["--dir", str(folder), "--save", "", "--appendonly", "yes", "--appendfsync", "always"]
         command = [VALKEY, "--bind", "127.0.0.1", "--port", str(self.port), *on_disk, *options]
         super().__init__(command, ROOT, os.environ)
 
@@ -114,7 +114,7 @@ def new_job(number: int = 0, *, body: bytes = b"", **values: Any) -> NewJob:
     return NewJob(**{"id": secrets.token_hex(16), "request": request, "repeatable": True, **values})
 
 
-async def eventually(call: Callable[[], Awaitable[T]]) -> T:
+async def eventually(call: Callable[[], Awaitable[T | None]]) -> T:
     """What a call returns, once that is true; TimeoutError when it never is."""
     async with asyncio.timeout(HANG_SECONDS):
         while not (result := await call()):

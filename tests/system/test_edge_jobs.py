@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -209,7 +210,7 @@ def test_the_access_log_has_the_route_and_the_instance(edge: Edge) -> None:
 def test_it_is_the_same_over_tls_and_http_2(tmp_path: Path) -> None:
     certificate, key = tmp_path / "certificate", tmp_path / "key"
     make_certificate(certificate, key)
-    tls = {"TLS_CERTIFICATE": certificate, "TLS_KEY": key}
+    tls: dict[str, Any] = {"TLS_CERTIFICATE": certificate, "TLS_KEY": key}
     with Edge(tmp_path / "edge", SLOW_PATHS="/reports", SLOW_PER_CLIENT=1, **tls) as edge:
         release = threading.Event()
         edge.reply = lambda seen: holding(release, seen)

@@ -10,7 +10,7 @@ import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import psutil
 import pytest
@@ -39,7 +39,7 @@ def test_two_copies_run_side_by_side_and_one_outlives_the_other(system: System) 
 
 
 def test_an_accepted_job_is_there_after_a_restart_of_the_whole_system() -> None:
-    ports = system_ports({})
+    ports: dict[str, Any] = system_ports({})
     with System(harmed=True, **ports) as first:
         accepted = first.get("/slow_threaded?id=7&n=9", headers={"Prefer": "respond-async"})
         assert accepted.status == 202

@@ -193,7 +193,7 @@ class Runner:
         return bool(is_their_turn and self._runtime.state is State.READY and not self._waiting)
 
     def _look_for_turn(self) -> None:
-        """After enough jobs of clients, look at once: the next ones may take all workers until the next look."""
+        """After enough jobs of clients, look at once: the next ones may take all workers until then."""
         if self._runtime.workers.jobs_since_accepted >= JOBS_OF_CLIENTS:
             self._news.set()
 

@@ -132,7 +132,7 @@ class ValkeyStore:
         return _lease(found[0]) if found else None
 
     async def beat(self, beats: Sequence[Beat]) -> list[str]:
-        told = [
+        told: list[tuple[str | int, ...]] = [
             (beat.id, beat.fence, "" if beat.progress is None else repr(beat.progress), beat.message)
             for beat in beats
         ]
@@ -194,6 +194,8 @@ class ValkeyStore:
         if method != "take":  # without the lease, nobody would run the job
             for result in disk:
                 self._check_disk(result)
+        word: bytes
+        values: list[Any]
         word, *values = reply
         if word == b"expired":
             raise has_expired(str(arguments[0]), bounds.result_seconds)

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import operator
 
 import pytest
 
@@ -169,8 +170,8 @@ def test_a_beat_extends_the_lease(place: Place) -> None:
         for repeatable in (True, False):
             status, lease = await store.add(new_job(1, repeatable=repeatable), taken_by="slow:8101")
             assert lease
-            beat = Beat(status.id, lease.fence)
-            assert await place.beside(lambda other, beat=beat: other.beat([beat]), lease_seconds=3600) == []
+            beats = operator.methodcaller("beat", [Beat(status.id, lease.fence)])
+            assert await place.beside(beats, lease_seconds=3600) == []
         await store.sweep()
         assert await store.take("slow:8102") is None
         assert (await store.totals()).by_state[State.RUNNING] == 2
