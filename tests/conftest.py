@@ -16,7 +16,7 @@ from slowpool.config import Config
 
 pytest.register_assert_rewrite("tests.support")  # its failures show their values too
 
-from tests.support.basics import DEFAULTS, new_state_dir  # noqa: E402
+from tests.support.basics import DEFAULTS, new_state_dir, remove_state_dirs  # noqa: E402
 from tests.support.gate import Gate  # noqa: E402
 
 # Hypothesis uses the same examples in each run. With --hypothesis-profile=long it uses more of them, new ones
@@ -42,6 +42,10 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "slow: takes more than some 20 seconds")
     config.addinivalue_line("markers", "long: skipped with --short, as in CI; a shorter test covers the same")
     config.addinivalue_line("markers", "alone: measures, and no other test may run beside it")
+
+
+def pytest_unconfigure() -> None:
+    remove_state_dirs()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -86,6 +86,11 @@ def new_state_dir() -> str:
     return tempfile.mkdtemp(dir=_states.name)
 
 
+def remove_state_dirs() -> None:
+    """Remove them all; a process of xdist does not do so by itself."""
+    _states.cleanup()
+
+
 _states = tempfile.TemporaryDirectory(prefix="slowpool-states-")
 _given: set[int] = set()
 
