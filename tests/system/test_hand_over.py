@@ -151,7 +151,9 @@ def test_a_full_slow_pool_is_503_with_retry_after(
     assert [one.result().text for one in sent] == ["released"] * places
 
 
-@pytest.mark.parametrize("method", ["GET", "POST", "HEAD"])
+@pytest.mark.parametrize(
+    "method", ["POST", *(pytest.param(name, marks=pytest.mark.long) for name in ("GET", "HEAD"))]
+)
 def test_a_slow_pool_that_has_gone_is_503_with_retry_after(sturdy: System, method: str) -> None:
     sturdy.supervisor("stopProcessGroup", "slow")
     try:

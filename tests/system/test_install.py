@@ -63,7 +63,7 @@ def pip_settings(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
-@pytest.mark.parametrize("retries", [0, 1])
+@pytest.mark.parametrize("retries", [1, pytest.param(0, marks=pytest.mark.long)])
 def test_without_a_network_it_is_said_with_the_real_error_and_tried_again_next_time(
     clone: Path, pip_settings: pytest.MonkeyPatch, retries: int
 ) -> None:

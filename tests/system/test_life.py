@@ -68,7 +68,14 @@ def test_what_has_been_accepted_is_answered_while_it_stops(
         assert "slowpool: draining and stopping" in system.output
 
 
-@pytest.mark.parametrize("path", ["/wait", "/slow/task", "/slow/block"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/slow/block",
+        pytest.param("/slow/task", marks=pytest.mark.long),
+        pytest.param("/wait", marks=pytest.mark.long),
+    ],
+)
 @pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
 def test_it_says_what_it_waits_for_and_a_second_signal_ends_everything_at_once(
     gate: Gate, background: ThreadPoolExecutor, number: signal.Signals, path: str
@@ -106,7 +113,7 @@ def seconds_left(system: System) -> list[int]:
     )
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.long)])
 def test_an_instance_that_gets_signals_until_it_has_gone_ends_without_a_traceback(
     number: signal.Signals,
 ) -> None:

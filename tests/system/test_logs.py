@@ -40,7 +40,7 @@ LARGE = b"Content-Length: 99999999\r\n"
 """A body that is refused, which is an error line."""
 
 
-@pytest.fixture(scope="module", params=["json", "console"])
+@pytest.fixture(scope="module", params=["json", pytest.param("console", marks=pytest.mark.long)])
 def system(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """A system with all that logs, and without an instance in its slow pool."""
     folder = tmp_path_factory.mktemp("logs")

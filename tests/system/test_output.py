@@ -42,7 +42,7 @@ class Piped(System):
         return self._read.read_bytes() + super().raw_output
 
 
-@pytest.mark.parametrize("log_format", ["json", "console"])
+@pytest.mark.parametrize("log_format", ["json", pytest.param("console", marks=pytest.mark.long)])
 def test_a_reader_that_pauses_stops_no_request_and_the_lines_that_it_misses_are_counted(
     tmp_path: Path, log_format: str
 ) -> None:

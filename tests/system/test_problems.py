@@ -84,7 +84,8 @@ def test_a_header_that_is_too_large_is_answered_once_per_connection_and_the_next
 
 
 @pytest.mark.parametrize(
-    ("pool", "target", "other"), [("fast", "/echo", "/slow/echo"), ("slow", "/slow/echo", "/echo")]
+    ("pool", "target", "other"),
+    [("slow", "/slow/echo", "/echo"), pytest.param("fast", "/echo", "/slow/echo", marks=pytest.mark.long)],
 )
 def test_a_pool_without_an_instance_is_503_with_retry_after_and_comes_back(
     sturdy: System, pool: str, target: str, other: str
@@ -131,6 +132,7 @@ def test_a_get_whose_instance_is_killed_is_answered_by_another(
     assert len(set(gate.entered)) == 2
 
 
+@pytest.mark.long  # test_edge_hand_over.py has it without instances
 def test_an_instance_that_does_not_answer_in_time_is_504_and_the_request_is_not_sent_again(
     gate: Gate, background: ThreadPoolExecutor
 ) -> None:

@@ -48,14 +48,24 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 def packages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """The packages in a folder of their own, where the programs under test find them."""
     folder = tmp_path_factory.mktemp("packages")
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--only-binary=:all:", f"--target={folder}"]
+    uv = [
+        sys.executable,
+        "-m",
+        "uv",
+        "pip",
+        "install",
+        "--quiet",
+        "--only-binary=:all:",
+        f"--target={folder}",
+    ]
     shared = [f"{name}=={version(name)}" for name in SHARED]
-    done = subprocess.run([*pip, *PACKAGES, *shared], capture_output=True, text=True, timeout=280)
-    if "No matching distribution" in done.stderr:
+    done = subprocess.run([*uv, *PACKAGES, *shared], capture_output=True, text=True, timeout=280)
+    if re.search("No solution found|Failed to fetch", done.stderr):
         pytest.skip(f"the package index has no {' and '.join(PACKAGES)}, or cannot be reached")
     assert done.returncode == 0, done.stderr
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(folder))
+        patch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)  # compiled once, not by each process
         yield
 
 

@@ -26,8 +26,15 @@ QUICK_TRIES = {"GET": 2, "PUT": 3}
 """Tries of a request before the last one, with one instance; a PUT has a body."""
 
 
-@pytest.mark.parametrize("method", ["GET", "POST"])
-@pytest.mark.parametrize("path", ["/x", "/slow/x"])
+@pytest.mark.parametrize(
+    ("path", "method"),
+    [
+        ("/x", "GET"),
+        ("/slow/x", "POST"),
+        pytest.param("/x", "POST", marks=pytest.mark.long),
+        pytest.param("/slow/x", "GET", marks=pytest.mark.long),
+    ],
+)
 def test_a_large_pool_that_is_silent_is_503_after_a_few_tries(tmp_path: Path, method: str, path: str) -> None:
     with ExitStack() as stack:
         first = free_ports(SILENT)

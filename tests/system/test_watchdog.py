@@ -249,6 +249,7 @@ def test_an_instance_that_is_busy_with_one_request_after_the_other_is_not_killed
         assert not watched.kills(port)
 
 
+@pytest.mark.long  # test_life.py has one that is stopped
 def test_an_instance_whose_handler_does_not_return_is_killed() -> None:
     with WatchedInstances(APP="tests.apps.watched:make_app") as watched:
         port, _ = watched.ports
@@ -263,7 +264,7 @@ def test_one_that_makes_progress_and_never_answers_is_killed_later() -> None:
         assert not any(map(watched.kills, watched.ports))
 
 
-@pytest.mark.parametrize("start_seconds", [0, 60])
+@pytest.mark.parametrize("start_seconds", [60, pytest.param(0, marks=pytest.mark.long)])
 def test_requests_that_end_an_instance_again_and_again_never_end_everything(
     tmp_path: Path, start_seconds: int
 ) -> None:
