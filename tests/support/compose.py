@@ -53,7 +53,11 @@ class Compose:
     ) -> None:
         if error is not None:
             error.add_note(self("logs", "--tail=40", check=False).stdout[-8_000:])
-        self("down", "--volumes", "--remove-orphans", "--rmi=local", "--timeout=10")
+        self("down", "--volumes", "--remove-orphans", "--timeout=10")
+        # Not by `down --rmi`: it can fail when services share an image (docker/compose#9763).
+        project = f"--filter=label=com.docker.compose.project={self.env['COMPOSE_PROJECT_NAME']}"
+        if images := set(docker("image", "ls", "--quiet", project).split()):
+            docker("image", "rm", "--force", *images)
 
     def __call__(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run ``docker compose``."""
