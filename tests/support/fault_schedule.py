@@ -221,6 +221,8 @@ def excuses(kill: Kill, request: Request) -> bool:
         return not request.client.fast and request.status == 502
     if kill.what == "node":  # what it held is silent until nginx gives it up
         return request.status == 504
+    if kill.what == "nginx":
+        return True
     return request.client.method == "POST" and request.status == 502
 
 
