@@ -175,7 +175,8 @@ class Local(Target):
 
         def is_another() -> bool:
             try:
-                return self.system.program("nginx")["pid"] != pid and self.system.get("/record").status == 200
+                is_new = self.system.program("nginx")["pid"] != pid
+                return is_new and self.system.get("/record?id=7").status == 200
             except (OSError, http.client.HTTPException):
                 return False
 
