@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import crossplane
+import psutil
 
 from tests.support.basics import ROOT, environment, free_ports, wait_until
 from tests.support.client import request
@@ -87,6 +88,17 @@ def _is_alive(server: Nginx) -> bool:
         return request(server.admin_port, "/livez").status == 200
     except OSError:
         return False
+
+
+def awks_of(server: Nginx, program: str) -> list[psutil.Process]:
+    """The processes that run this program of nginx/ for it."""
+    return [
+        process
+        for process in psutil.process_iter(["name", "environ", "cmdline"])
+        if "awk" in process.info["name"]
+        and str(ROOT / "nginx" / program) in (process.info["cmdline"] or [])
+        and (process.info["environ"] or {}).get("HTTP_PORT") == str(server.port)
+    ]
 
 
 def nginx_faults() -> str:
