@@ -1,10 +1,11 @@
 # Run by nginx/start: counts the lines of the log of events (templates/events.conf) and writes /status/edge, in Prometheus'
 # text format.
 #
-# A line is "PORT|STATUS|ANSWERED_BY|POOL|ASKED|FAST_TRIES|TRIES". PORT is empty where nginx has asked itself
-# (templates/counted.conf). FAST_TRIES and TRIES are the statuses of the tries before a hand over and of all, such as
-# "502, 200 : 200". A line "write" is the clock: it is asked for when a line comes after the last time, and comes a second
-# later, through the same pipe. So nothing runs while there are no events.
+# A line is "PORT|STATUS|ANSWERED_BY|POOL|ASKED|ASK_TRIES|FAST_TRIES|TRIES". PORT is empty where nginx has asked itself
+# (templates/counted.conf). TRIES are the statuses of all tries, such as "502, 200 : 200"; FAST_TRIES are those before a
+# hand over, ASK_TRIES, each after a slash, those until an ask had ended.
+# A line "write" is the clock: when a line comes, it is asked for, and comes a second later through the same pipe. So
+# nothing runs while there are no events.
 # Environment: EVENTS, the pipe; COUNTS, the file to write; NGINX_PID, the process of nginx.
 
 BEGIN {
@@ -35,14 +36,14 @@ $0 == "write" {
     for (line in lines) count(line, lines[line])
     split("", lines)
     write()
-    is_asked = 0
+    is_waiting = 0
     next
 }
 
 # A flood has few different lines, which are looked at once a second.
 {
     lines[$0]++
-    if (!is_asked) is_asked = system(clock) == 0
+    if (!is_waiting) is_waiting = system(clock) == 0
 }
 
 function errors(pool, status) {
@@ -60,14 +61,19 @@ function add(series) {
 }
 
 function count(line, times,    part, status, pool, fast, slow) {
-    if (split(line, part, "|") != 7) return
+    if (split(line, part, "|") != 8) return
     status = part[2]
-    pool = part[4] == "asked" || part[6] ? "slow" : part[4]
+    fast = part[7]
+    slow = part[8]
+    pool = part[4] == "asked" || fast ? "slow" : part[4]
     # These have no answer, so an instance's own is told by the last try. Where nginx has asked itself, it has gone too.
-    if (part[3] || part[1] && (status == 408 || status == 499) && part[7] !~ (status "$"))
+    if (part[3] || part[1] && (status == 408 || status == 499) && slow !~ (status "$"))
         if (errors(pool, status) in counts) counts[errors(pool, status)] += times
-    fast = part[6]
-    slow = part[7]
+    if (part[5] ~ / idle/) counts[asks("idle")] += times
+    if (part[5] ~ / place/) counts[asks("place")] += times
+    if (fast) counts["nginx_hand_overs_total"] += times
+
+    if (part[6]) slow = without_asks(slow, part[6])
     if (fast) slow = substr(slow, length(fast) + 4)
     else if (pool == "fast") {
         fast = slow
@@ -75,9 +81,16 @@ function count(line, times,    part, status, pool, fast, slow) {
     }
     if (is_second(fast)) counts[tries("fast")] += times
     if (is_second(slow)) counts[tries("slow")] += times
-    if (part[6]) counts["nginx_hand_overs_total"] += times
-    if (part[5] ~ / idle/) counts[asks("idle")] += times
-    if (part[5] ~ / place/) counts[asks("place")] += times
+}
+# An ask is the last of the tries until it had ended.
+function without_asks(statuses, asked,    group, groups, until, n, i, rest) {
+    groups = split(statuses, group, / : /)
+    n = split(substr(asked, 2), until, "/")
+    for (i = 1; i <= n; i++) group[split(until[i], rest, / : /)] = ""
+    statuses = ""
+    for (i = 1; i <= groups; i++)
+        if (group[i]) statuses = statuses (statuses ? " : " : "") group[i]
+    return statuses
 }
 function is_second(statuses) { return statuses ~ /50[24](,| :) / }
 

@@ -1,11 +1,12 @@
 """``/status/edge``: what nginx answers itself, tries again, hands over and asks for, each counted once."""
 
-import json
+import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
@@ -141,13 +142,14 @@ def test_a_client_that_sends_more_than_it_may_is_counted(tmp_path: Path) -> None
         wait_until_counted(edge.nginx, {"errors 429 fast": refused})
 
 
-def test_a_request_whose_headers_do_not_come_is_counted(edge: Edge) -> None:
+def test_a_request_whose_headers_do_not_come_is_counted(tmp_path: Path) -> None:
     with (
-        counting(edge.nginx, {"errors 408": 1}),
-        socket.create_connection(("127.0.0.1", edge.nginx.port)) as c,
+        nginx(tmp_path) as server,
+        counting(server, {"errors 408": 1}),
+        socket.create_connection(("127.0.0.1", server.port)) as connection,
     ):
-        c.sendall(b"GET / HTTP/1.1\r\n")
-        assert c.recv(1) == b""
+        connection.sendall(b"GET / HTTP/1.1\r\n")
+        assert connection.recv(1) == b""
 
 
 def test_what_an_instance_answers_is_not_counted(edge: Edge) -> None:
@@ -189,15 +191,15 @@ def test_the_counts_are_behind_the_password(tmp_path: Path) -> None:
             assert request(server.admin_port, "/status/edge", headers={"Host": name}).status == 401
 
 
-@pytest.mark.parametrize(("method", "target", "pool"), [("GET", "/x", "fast"), ("POST", "/x", "fast"),
-    ("GET", "/slow/x", "slow"), ("POST", "/slow/x", "slow")])  # fmt: skip
-def test_a_pool_without_an_instance_is_counted_as_503(
-    frail: Edge, method: str, target: str, pool: str
-) -> None:
-    for instance in frail.of(Pool(pool)):
-        instance.stop()
-    with counting(frail.nginx, {f"errors 503 {pool}": 1, f"second_tries {pool}": 1}):
-        assert frail.get(target, method).status == 503
+def test_a_request_that_finds_no_instance_is_counted_as_503_after_a_second_try(tmp_path: Path) -> None:
+    with nginx(tmp_path) as server:
+        expected = {
+            f"{count} {pool}": 2 for pool in ("fast", "slow") for count in ("errors 503", "second_tries")
+        }
+        with counting(server, expected):
+            for target in ("/x", "/slow/x"):
+                for method in ("GET", "POST"):
+                    assert request(server.port, target, method).status == 503
 
 
 def test_a_hand_over_to_a_pool_without_an_instance_is_counted_there(frail: Edge) -> None:
@@ -208,15 +210,15 @@ def test_a_hand_over_to_a_pool_without_an_instance_is_counted_there(frail: Edge)
         assert frail.get("/x").status == 503
 
 
-@pytest.mark.parametrize("target", ["/x", "/slow/x"])
-def test_a_request_that_one_instance_refuses_is_a_second_try_of_its_pool(frail: Edge, target: str) -> None:
-    pool = Pool.SLOW if target.startswith("/slow") else Pool.FAST
-    frail.reply = fast_hands_over(who) if pool is Pool.SLOW else who
-    frail.of(pool)[0].stop()
-    # One of them meets the instance that has gone; nginx avoids it then.
-    with counting(frail.nginx, {f"second_tries {pool}": 1}):
-        for method in ("GET", "POST"):
-            assert frail.get(target, method).status == 200
+def test_a_request_that_one_instance_refuses_is_a_second_try_of_its_pool(tmp_path: Path) -> None:
+    with Edge(tmp_path) as edge:
+        for pool in (Pool.FAST, Pool.SLOW):
+            edge.of(pool)[0].stop()
+        # Of two requests one meets the instance that has gone; nginx avoids it then.
+        with counting(edge.nginx, {"second_tries fast": 1, "second_tries slow": 1}):
+            for target in ("/x", "/slow/x"):
+                for method in ("GET", "POST"):
+                    assert edge.get(target, method).status == 200
 
 
 def test_a_fast_instance_that_refuses_before_another_hands_over_is_a_second_try_of_the_fast_pool(
@@ -231,9 +233,9 @@ def test_a_fast_instance_that_refuses_before_another_hands_over_is_a_second_try_
 
 @pytest.mark.parametrize("target", ["/slow/x", "/x"], ids=["slow", "handed over"])
 def test_a_request_for_which_nginx_asks_is_counted_by_what_it_asks_for(edge: Edge, target: str) -> None:
-    def reply(seen: Seen) -> bytes:
+    def reply(seen: Seen) -> bytes | None:
         if seen.target.startswith("/-/ask/"):
-            return answer("no", 404)
+            return None  # an ask that fails is no second try
         asks = seen.headers.get("x-slowpool-asks", "none").split()
         return answer("done") if asks == ["none"] else answer(X_Accel_Redirect=f"@ask_{asks[0]}", **REDIRECT)
 
@@ -286,3 +288,46 @@ def counter_of(server: Nginx) -> psutil.Process:
     """The process that counts."""
     (found,) = wait_until(lambda: awks_of(server, "events.awk"))
     return found
+
+
+@pytest.mark.parametrize("awk", ["mawk", "gawk", "busybox awk", "original-awk"])
+def test_every_awk_counts_a_line_by_its_tries(tmp_path: Path, awk: str) -> None:
+    command = awk.split()
+    if not shutil.which(command[0]):
+        pytest.skip(f"there is no {command[0]}")
+    lines = [
+        "8080|429|nginx|fast||||",
+        "8080|429|nginx|fast||||",
+        # Handed over after a second try, and asked for in vain: an ask that fails is none.
+        "8080|200||slow| idle place|/502, 200 : 200 : 502, 404/502, 200 : 200 : 502, 404 : 200 : 504|502, 200"
+        "|502, 200 : 200 : 502, 404 : 200 : 504 : 200",
+        "8080|503|nginx|slow|||200|200 : 502, 502 : 502",
+        "|499||slow||||-",  # its client, nginx, has gone
+        "8080|499||fast||||-",
+        "8080|499||fast||||502, 499",  # an instance's
+        "nonsense",
+        "write",
+    ]
+    env = {
+        "EVENTS": str(tmp_path / "events"),
+        "COUNTS": str(tmp_path / "counts"),
+        "NGINX_PID": str(os.getpid()),
+    }
+    subprocess.run(
+        [*command, "-f", ROOT / "nginx" / "events.awk"],
+        input="\n".join(lines),
+        env={**os.environ, **env, "LC_ALL": "C"},
+        text=True,
+        check=True,
+    )
+    found = [line for line in (tmp_path / "counts").read_text().splitlines() if not line.endswith(" 0")]
+    assert [line for line in found if not line.startswith("#")] == [
+        'nginx_errors_total{pool="fast",status="429"} 2',
+        'nginx_errors_total{pool="fast",status="499"} 1',
+        'nginx_errors_total{pool="slow",status="503"} 1',
+        'nginx_second_tries_total{pool="fast"} 2',
+        'nginx_second_tries_total{pool="slow"} 1',
+        "nginx_hand_overs_total 2",
+        'nginx_asks_total{ask="idle"} 1',
+        'nginx_asks_total{ask="place"} 1',
+    ]
