@@ -11,9 +11,9 @@ from tests.support.client import request
 from tests.support.nginx import Nginx
 
 
-def edge_counts(nginx: Nginx) -> Counter[str]:
+def edge_counts(admin_port: int) -> Counter[str]:
     """Each count that is not 0, such as ``errors 503 fast`` and ``hand_overs``; without connections."""
-    response = request(nginx.admin_port, "/status/edge")
+    response = request(admin_port, "/status/edge")
     assert response.status == 200, response
     found: Counter[str] = Counter()
     for family in text_string_to_metric_families(response.text):
@@ -28,7 +28,7 @@ def edge_counts(nginx: Nginx) -> Counter[str]:
 @contextmanager
 def counting(nginx: Nginx, expected: Mapping[str, int]) -> Iterator[None]:
     """Wait on exit until just this has been counted within."""
-    before = edge_counts(nginx)
+    before = edge_counts(nginx.admin_port)
     yield
     wait_until_counted(nginx, before + Counter(expected))
     # What this 404 finds in the buffers of nginx is counted with it.
@@ -40,7 +40,7 @@ def wait_until_counted(nginx: Nginx, expected: Mapping[str, int]) -> None:
     """Return when just this has been counted since nginx started."""
 
     def is_counted() -> bool:
-        found = edge_counts(nginx)
+        found = edge_counts(nginx.admin_port)
         assert found <= Counter(expected), found - Counter(expected)
         return found == expected
 

@@ -21,8 +21,6 @@ from tests.support.edge_counts import counting, edge_counts, wait_until_counted
 from tests.support.nginx import Nginx, awks_of, nginx
 from tests.support.upstream import HAND_OVER, Answer, Edge, Seen, answer, who
 
-REDIRECT = {"X_Slowpool_Elapsed": "1.250"}
-
 
 def fast_hands_over(then: Answer) -> Answer:
     return lambda seen: HAND_OVER if seen.pool is Pool.FAST else then(seen)
@@ -78,7 +76,7 @@ def test_all_counts_begin_at_0_and_are_there(tmp_path: Path) -> None:
         wanted |= {"nginx_hand_overs_total 0"}
         lines = response.text.splitlines()
         assert {line for line in lines if not line.startswith(("#", "nginx_connections"))} - {""} == wanted
-        assert edge_counts(server) == {}
+        assert edge_counts(server.admin_port) == {}
 
 
 def test_each_error_of_nginx_is_counted_once(edge: Edge) -> None:
@@ -237,7 +235,11 @@ def test_a_request_for_which_nginx_asks_is_counted_by_what_it_asks_for(edge: Edg
         if seen.target.startswith("/-/ask/"):
             return None  # an ask that fails is no second try
         asks = seen.headers.get("x-slowpool-asks", "none").split()
-        return answer("done") if asks == ["none"] else answer(X_Accel_Redirect=f"@ask_{asks[0]}", **REDIRECT)
+        return (
+            answer("done")
+            if asks == ["none"]
+            else answer(X_Accel_Redirect=f"@ask_{asks[0]}", X_Slowpool_Elapsed="1.250")
+        )
 
     edge.reply = fast_hands_over(reply)
     hand_overs = {"hand_overs": 1} if target == "/x" else {}
@@ -308,11 +310,7 @@ def test_every_awk_counts_a_line_by_its_tries(tmp_path: Path, awk: str) -> None:
         "nonsense",
         "write",
     ]
-    env = {
-        "EVENTS": str(tmp_path / "events"),
-        "COUNTS": str(tmp_path / "counts"),
-        "NGINX_PID": str(os.getpid()),
-    }
+    env = {name: str(tmp_path / name) for name in ("EVENTS", "COUNTS")} | {"NGINX_PID": str(os.getpid())}
     subprocess.run(
         [*command, "-f", ROOT / "nginx" / "events.awk"],
         input="\n".join(lines),
@@ -320,7 +318,7 @@ def test_every_awk_counts_a_line_by_its_tries(tmp_path: Path, awk: str) -> None:
         text=True,
         check=True,
     )
-    found = [line for line in (tmp_path / "counts").read_text().splitlines() if not line.endswith(" 0")]
+    found = [line for line in (tmp_path / "COUNTS").read_text().splitlines() if not line.endswith(" 0")]
     assert [line for line in found if not line.startswith("#")] == [
         'nginx_errors_total{pool="fast",status="429"} 2',
         'nginx_errors_total{pool="fast",status="499"} 1',
