@@ -62,23 +62,26 @@ def render(folder: Path, env: Mapping[str, str]) -> subprocess.CompletedProcess[
 class Nginx(Process):
     """``nginx/start`` in a folder; its pid is that of nginx's master process."""
 
-    def __init__(self, folder: Path, env: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, env: Mapping[str, str], source: Path = ROOT / "nginx") -> None:
         self.folder = folder
         self.port, self.admin_port, self.https_port = (
             int(env[f"{name}_PORT"]) for name in ("HTTP", "ADMIN", "HTTPS")
         )
-        super().__init__([ROOT / "nginx" / "start", folder], ROOT, env)
+        super().__init__([source / "start", folder], ROOT, env)
 
     def wait_until_up(self) -> None:
         wait_until(lambda: _is_alive(self))
 
 
 def nginx(
-    folder: Path, settings: Mapping[str, object] | None = None, where: Mapping[str, str] = LOCAL
+    folder: Path,
+    settings: Mapping[str, object] | None = None,
+    where: Mapping[str, str] = LOCAL,
+    source: Path = ROOT / "nginx",
 ) -> Nginx:
-    """nginx on free ports, with these settings; up once entered."""
+    """nginx on free ports, with these settings, from the files in ``source``; up once entered."""
     ports = {f"{name}_PORT": free_ports() for name in ("HTTP", "ADMIN", "HTTPS")}
-    return Nginx(folder, render_environment({**ports, **(settings or {})}, where))
+    return Nginx(folder, render_environment({**ports, **(settings or {})}, where), source)
 
 
 def _is_alive(server: Nginx) -> bool:
