@@ -197,7 +197,8 @@ def test_every_nginx_file_is_included_and_every_template_is_filled_in(tmp_path: 
         text += "".join((folder / file).read_text() for file in filled)
     first_lines = {file.name: (ROOT / "nginx" / file).read_text().partition("\n")[0] for file in templates}
     unused = {name for name, line in first_lines.items() if line not in text}
-    assert unused <= {"stub_status.conf", "no_stub_status.conf", "user.conf"}
+    by_build = {"stub_status.conf", "no_stub_status.conf", "edge_counts.conf", "edge_counts_only.conf"}
+    assert unused <= by_build | {"user.conf"}
 
 
 @pytest.mark.parametrize("settings", LADDERS, ids=["default", "short", "long"])

@@ -15,6 +15,7 @@ import pytest
 from tests.support.basics import ROOT, free_ports, wait_until
 from tests.support.client import refuses, request
 from tests.support.compose import Compose, docker, log, moment
+from tests.support.edge_counts import edge_counts
 from tests.support.engine import needs_engine
 from tests.support.system import is_ready
 
@@ -105,6 +106,15 @@ def test_the_status_page_and_the_terminal_show_every_replica_and_what_nginx_coun
         }
 
     wait_until(all_ready)
+
+
+def test_nginx_counts_what_it_answers_itself_and_its_connections(stack: Compose) -> None:
+    before = edge_counts(stack.admin_port)["errors 404"]
+    assert stack.get("/-/readyz").status == 404
+    wait_until(lambda: edge_counts(stack.admin_port)["errors 404"] > before)
+    text = request(stack.admin_port, "/status/edge").text
+    for name in ("accepted_total", "active", "idle"):
+        assert re.search(rf"^nginx_connections_{name} \d+$", text, re.MULTILINE)
 
 
 def test_when_no_fast_instance_is_left_a_slow_one_serves_the_status_page(stack: Compose) -> None:

@@ -75,33 +75,34 @@ def test_both_ways_to_scale_the_slow_pool_ask_for_a_job_a_worker(rendered: dict[
 
 
 @every_variant
-def test_prometheus_finds_each_instance_and_calls_its_job_by_its_pool(
+def test_prometheus_finds_each_instance_and_nginx_and_calls_the_job_by_its_component(
     rendered: dict[str, list[Json]], variant: str
 ) -> None:
-    (job,) = yaml.safe_load((FOLDER / "prometheus.yaml").read_text())["scrape_configs"]
-    keep, *labels = job["relabel_configs"]
-    found = []
-    for name in PODS:
-        pod = Pod.of(rendered[variant], name)
-        for port in pod.main["ports"]:
-            source = f"{pod.labels['app.kubernetes.io/name']};{port['name']}"
-            if re.fullmatch(keep["regex"], source):
-                found.append((pod.labels["app.kubernetes.io/component"], port["containerPort"]))
-    assert found == INSTANCES
-    assert {label["target_label"]: label["source_labels"] for label in labels} == {
-        "job": ["__meta_kubernetes_pod_label_app_kubernetes_io_component"],
-        "namespace": ["__meta_kubernetes_namespace"],
-        "pod": ["__meta_kubernetes_pod_name"],
-    }
+    found = {}
+    for job in yaml.safe_load((FOLDER / "prometheus.yaml").read_text())["scrape_configs"]:
+        keep, *labels = job["relabel_configs"]
+        found[job["metrics_path"]] = [
+            (pod.labels["app.kubernetes.io/component"], port["containerPort"])
+            for pod in (Pod.of(rendered[variant], name) for name in PODS)
+            for port in pod.main["ports"]
+            if re.fullmatch(keep["regex"], f"{pod.labels['app.kubernetes.io/name']};{port['name']}")
+        ]
+        assert {label["target_label"]: label["source_labels"] for label in labels} == {
+            "job": ["__meta_kubernetes_pod_label_app_kubernetes_io_component"],
+            "namespace": ["__meta_kubernetes_namespace"],
+            "pod": ["__meta_kubernetes_pod_name"],
+        }
+    nginx = [("nginx", 8081)] if variant == ALTERNATIVE else []
+    assert found == {"/-/metrics": INSTANCES, "/status/edge": nginx}
 
 
 @pytest.mark.skipif(not PROMTOOL, reason="there is no promtool; install it: apt install prometheus")
 def test_promtool_finds_nothing_wrong_with_the_scrape_configuration(tmp_path: Path) -> None:
     assert PROMTOOL
     parsed = yaml.safe_load((FOLDER / "prometheus.yaml").read_text())
-    (job,) = parsed["scrape_configs"]
-    # Debian's Prometheus is built without it.
-    assert job.pop("kubernetes_sd_configs") == [{"role": "pod"}]
+    for job in parsed["scrape_configs"]:
+        # Debian's Prometheus is built without it.
+        assert job.pop("kubernetes_sd_configs") == [{"role": "pod"}]
     file = tmp_path / "prometheus.yml"
     file.write_text(yaml.safe_dump(parsed))
     done = subprocess.run([PROMTOOL, "check", "config", file], capture_output=True, text=True, timeout=60)

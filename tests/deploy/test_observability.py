@@ -31,14 +31,14 @@ pytestmark = [needs_prometheus, pytest.mark.timeout(300)]
 
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
-    """A Prometheus that watches both pools while something of each kind goes on."""
+    """A Prometheus that watches nginx and both pools while something of each kind goes on."""
     port, over = free_ports(), threading.Event()
     files = "tests/deploy/health.yml:tests/deploy/observability.yml"
     with Compose(files, APP="tests.apps.watched:make_app", SLOW_QUEUE=1, SLOW_PER_CLIENT=0) as stack:
         stack.env |= {"PROMETHEUS": str(PROMETHEUS), "PROMETHEUS_PORT": str(port)}
         stack.env |= {"COMPOSE_PROFILES": "observability"}
         stack("up", "--build", "--detach", "nginx", "fast", "slow", "prometheus")
-        wait_until(lambda: len(up(port)) == 4 and set(up(port)) == {"1"}, 60, "four targets that are up")
+        wait_until(lambda: len(up(port)) == 5 and set(up(port)) == {"1"}, 60, "five targets that are up")
 
         def go_on() -> None:
             """To the end: a rate over the last minute is NaN where nothing has happened in it."""

@@ -20,7 +20,7 @@ from tests.support.certificate import make_certificate
 
 FOLDER = ROOT / "deploy" / "kubernetes"
 
-DEV, PRODUCTION, ALTERNATIVE = "dev", "production", "production with a gateway and KEDA"
+DEV, PRODUCTION, ALTERNATIVE = "dev", "production", "production with a gateway, KEDA and metrics of nginx"
 VARIANTS = [DEV, PRODUCTION, ALTERNATIVE]
 PODS = ["nginx", "fast", "slow"]
 INSTANCES = [("fast", 8001), ("fast", 8002), ("slow", 8101), ("slow", 8102)]
@@ -156,6 +156,7 @@ def copy_with_secrets(parent: Path) -> Path:
         assert text.count(f"components/{one}") == 1
         text = text.replace(f"components/{one}", f"components/{other}")
     parsed = yaml.safe_load(text)
+    parsed["components"].append("../../components/nginx-metrics")
     parsed["secretGenerator"] = [one for one in parsed["secretGenerator"] if one["name"] != "tls"]
     file.write_text(yaml.safe_dump(parsed))
     for name in ("tls.crt", "tls.key"):

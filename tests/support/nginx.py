@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import crossplane
+import psutil
 
 from tests.support.basics import ROOT, environment, free_ports, wait_until
 from tests.support.client import request
@@ -61,23 +62,26 @@ def render(folder: Path, env: Mapping[str, str]) -> subprocess.CompletedProcess[
 class Nginx(Process):
     """``nginx/start`` in a folder; its pid is that of nginx's master process."""
 
-    def __init__(self, folder: Path, env: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, env: Mapping[str, str], source: Path = ROOT / "nginx") -> None:
         self.folder = folder
         self.port, self.admin_port, self.https_port = (
             int(env[f"{name}_PORT"]) for name in ("HTTP", "ADMIN", "HTTPS")
         )
-        super().__init__([ROOT / "nginx" / "start", folder], ROOT, env)
+        super().__init__([source / "start", folder], ROOT, env)
 
     def wait_until_up(self) -> None:
         wait_until(lambda: _is_alive(self))
 
 
 def nginx(
-    folder: Path, settings: Mapping[str, object] | None = None, where: Mapping[str, str] = LOCAL
+    folder: Path,
+    settings: Mapping[str, object] | None = None,
+    where: Mapping[str, str] = LOCAL,
+    source: Path = ROOT / "nginx",
 ) -> Nginx:
-    """nginx on free ports, with these settings; up once entered."""
+    """nginx on free ports, with these settings, from the files in ``source``; up once entered."""
     ports = {f"{name}_PORT": free_ports() for name in ("HTTP", "ADMIN", "HTTPS")}
-    return Nginx(folder, render_environment({**ports, **(settings or {})}, where))
+    return Nginx(folder, render_environment({**ports, **(settings or {})}, where), source)
 
 
 def _is_alive(server: Nginx) -> bool:
@@ -87,6 +91,17 @@ def _is_alive(server: Nginx) -> bool:
         return request(server.admin_port, "/livez").status == 200
     except OSError:
         return False
+
+
+def awks_of(server: Nginx, program: str) -> list[psutil.Process]:
+    """The processes that run this program of nginx/ for it."""
+    return [
+        process
+        for process in psutil.process_iter(["name", "environ", "cmdline"])
+        if "awk" in process.info["name"]
+        and str(ROOT / "nginx" / program) in (process.info["cmdline"] or [])
+        and (process.info["environ"] or {}).get("HTTP_PORT") == str(server.port)
+    ]
 
 
 def nginx_faults() -> str:

@@ -55,19 +55,19 @@ class Edge(Entered):
         self.reply = reply
         self.seen: list[Seen] = []
         self.instances: dict[int, Upstream] = {}
-        self._settings = dict(settings)
+        self.settings = dict(settings)
         self._folder = folder
         self._count = count
 
     def enter(self, parts: ExitStack) -> None:
         for pool in (Pool.FAST, Pool.SLOW):
             first = free_ports(self._count)
-            self._settings |= {f"{pool.upper()}_PORT": first, f"{pool.upper()}_PROCESSES": self._count}
+            self.settings |= {f"{pool.upper()}_PORT": first, f"{pool.upper()}_PROCESSES": self._count}
             for port in range(first, first + self._count):
                 self.instances[port] = Upstream(self, pool, port)
                 self.instances[port].start()
                 parts.callback(self.instances[port].stop)
-        self.nginx: Nginx = parts.enter_context(nginx(self._folder, self._settings))
+        self.nginx: Nginx = parts.enter_context(nginx(self._folder, self.settings))
 
     def get(self, target: str, method: str = "GET", **options: Any) -> Response:
         """One request through nginx."""

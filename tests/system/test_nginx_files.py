@@ -27,6 +27,7 @@ RENDERED_AS = {
     **dict.fromkeys(["affinity_address", "affinity_cookie"], "affinity"),
     "handed_over_counted": "handed_over",
     "no_stub_status": "stub_status",
+    "edge_counts_only": "edge_counts",
 }
 """Templates that are rendered under another name."""
 
@@ -67,8 +68,15 @@ def test_each_directive_and_location_that_the_readme_names_is_in_the_configurati
     text = "".join(file.read_text() for file in tmp_path.rglob("*.conf"))
     text = re.sub(r"#.*", "", text)
     directives = {
-        code for code in CODE if code in crossplane.analyzer.DIRECTIVES or re.match(r"[a-z]+_[a-z_]+$", code)
+        code
+        for code in CODE
+        if code in crossplane.analyzer.DIRECTIVES or re.match(r"(?!nginx_)[a-z]+_[a-z_]+$", code)
     }
     assert len(directives) > 10
     for name in [*directives, *(code for code in CODE if re.match(r"@[a-z]|/-/\w+/\w", code))]:
         assert re.search(rf"(^|\s){re.escape(name)}\b", text), name
+
+
+def test_each_metric_is_in_the_readme() -> None:
+    text = (NGINX / "events.awk").read_text() + (NGINX / "edge.shtml").read_text()
+    assert set(re.findall(r"nginx_[a-z_]+", text)) == {code for code in CODE if code.startswith("nginx_")}

@@ -1,6 +1,7 @@
 """nginx/render and the configuration that it writes."""
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -337,6 +338,11 @@ def test_a_configuration_that_nginx_refuses_fails_loudly(tmp_path: Path) -> None
     assert done.returncode == 1
     assert "host not found" in done.stderr
     assert f"nginx refuses the configuration in {tmp_path}" in done.stderr
+
+
+def test_a_pipe_that_an_earlier_nginx_has_left_does_not_hold_it_up(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "events")
+    assert render(tmp_path, render_environment()).returncode == 0
 
 
 @pytest.mark.parametrize("blocked", ["", "http", "rendered", "tmp", "nginx.conf/x"])

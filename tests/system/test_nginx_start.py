@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.basics import ROOT, free_ports, wait_until
 from tests.support.client import exchange, refuses, request
-from tests.support.nginx import LOCAL, Nginx, errors, nginx, render_environment
+from tests.support.nginx import LOCAL, Nginx, awks_of, errors, nginx, render_environment
 
 TOO_LARGE = b"POST /?s3cr3t HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999\r\n\r\n"
 
@@ -22,7 +22,7 @@ def server(tmp_path: Path) -> Iterator[Nginx]:
         yield server
 
 
-def test_it_becomes_nginx_and_leaves_no_pipe_behind(server: Nginx) -> None:
+def test_it_becomes_nginx_and_the_pipe_of_stderr_has_no_name_any_more(server: Nginx) -> None:
     assert int((server.folder / "nginx.pid").read_text()) == server.pid
     assert not (server.folder / "stderr").exists()
     assert filter_of(server).ppid() != server.pid  # its children are its workers
@@ -123,12 +123,7 @@ def start(folder: Path, env: dict[str, str]) -> subprocess.CompletedProcess[str]
 
 def filter_of(server: Nginx) -> psutil.Process:
     """The process that reads nginx's stderr."""
-    (found,) = [
-        process
-        for process in psutil.process_iter(["name", "environ"])
-        if "awk" in process.info["name"]
-        and (process.info["environ"] or {}).get("HTTP_PORT") == str(server.port)
-    ]
+    (found,) = awks_of(server, "error_lines.awk")
     return found
 
 
