@@ -178,7 +178,7 @@ def test_programs_that_never_answer_end_everything_with_one_line_and_no_tracebac
 def test_a_beat_of_before_a_reboot_does_not_count() -> None:
     with Watched("die", start_seconds=60) as watched:
         for port in watched.ports:
-            (watched.folder / f"heartbeat-{port}").write_bytes(BEAT.pack(time.monotonic() + 1e6, 1))
+            (watched.folder / f"heartbeat-{port}").write_bytes(BEAT.pack(time.monotonic() + 1e6, 1, False))
         watched.process.wait(60)
         assert "cannot be kept running: shutting everything down" in watched.process.output
 
