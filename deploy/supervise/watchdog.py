@@ -30,7 +30,7 @@ from supervisor import childutils
 from supervisor.xmlrpc import Faults
 
 from deploy.supervise.probe import status_of
-from deploy.supervise.restart import RestartError, restart
+from deploy.supervise.restart import RestartError, restart, stop
 from slowpool.config import Config, Pool
 from slowpool.observe import logs
 from slowpool.observe.heartbeat import Beat, last_beat
@@ -206,10 +206,12 @@ def _begin_restart(name: str, level: int, why: str) -> None:
 
 
 def _restart(name: str) -> None:
+    """Restart an instance. One that does not come back is stopped, as in a rolling restart."""
     try:
         restart(_supervisor(), name)
     except RestartError as error:
-        log.error("%s did not come back: %s", name, error)
+        log.error("%s did not come back, and stays stopped until a rolling restart: %s", name, error)
+        _unless_shutting_down(lambda supervisor: stop(supervisor, name))
     except (xmlrpc.client.Fault, OSError, http.client.HTTPException):
         pass  # supervisor is shutting down
     finally:

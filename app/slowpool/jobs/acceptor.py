@@ -110,7 +110,7 @@ class Acceptor:
         except StoreError as error:
             raise CannotAccept("the job cannot be cancelled now; try again", STORE_SECONDS) from error
         if status is None:
-            raise NotFound("there is no accepted job with this id")
+            raise NotFound("no job with this id runs or waits here, or is accepted")
         if status.state is not State.CANCELLED:
             raise CannotAct(f"the job is {status.state} already")
         self._runner.cancel(job_id)

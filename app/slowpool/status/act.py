@@ -195,7 +195,9 @@ class Actions:
     async def _act(self, instance: Json, action: str, user: str) -> str:
         asked_of = f"{user} at {self._own}" if self._own else user
         answer = await self._ask(instance, f"/-/act/{action}", "POST", asked_of)
-        return printable(str(answer.get("text")))
+        if not isinstance(text := answer.get("text"), str):
+            raise NoAnswer(f"{_at(instance)} does not say what it has done")
+        return printable(text)
 
     async def _name(self, instance: Json) -> str:
         """What an instance calls itself; it has its replica's name, which the overview does not know."""
@@ -223,7 +225,6 @@ class Actions:
             method,
             {ACT: "1", USER: short_ascii(user)},
             b"" if method == "POST" else None,
-            connect_timeout=LOOK_SECONDS,
             request_timeout=FORWARD_SECONDS,
         )
         client = AsyncHTTPClient(force_instance=True, max_body_size=MAX_BYTES)
