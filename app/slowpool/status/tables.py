@@ -24,6 +24,9 @@ NUMBERS = {
     *("age", "left", "done", "cpu", "worker"),
 }
 
+LONG = {"task", "route", "message", "request"}
+"""What is folded where there is too little room."""
+
 STYLES = {
     "ready": "green",
     "running": "green",
@@ -76,11 +79,21 @@ def _jobs(content: Json, most: int | None) -> list[RenderableType]:
 
 
 def _table(columns: plain.Columns, rows: Iterable[Json]) -> Table:
-    width = Console().width
-    shown = [column for column in columns if width >= NARROW or column[0] not in LEFT_OUT]
+    """The rows, without columns that are empty; a long text is folded, so that nothing of it is lost."""
+    rows = list(rows)
+    is_wide = Console().width >= NARROW
+    filled = [any(cells) for cells in zip(*(plain.cells(columns, row) for row in rows), strict=True)]
+    shown = [
+        column
+        for column, has_text in zip(columns, filled, strict=True)
+        if has_text and (is_wide or column[0] not in LEFT_OUT)
+    ]
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title, _ in shown:
-        table.add_column(title, justify="right" if title in NUMBERS else "left", no_wrap=True)
+        is_number = title in NUMBERS
+        table.add_column(
+            title, justify="right" if is_number else "left", no_wrap=title not in LONG, overflow="fold"
+        )
     for row in rows:
         style = STYLES.get(row["state"], "red") if "state" in row else "bold"
         texts = zip(shown, plain.cells(shown, row), strict=True)

@@ -2,12 +2,13 @@
 
 import argparse
 import asyncio
+import contextlib
 import io
 import json
 import logging
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from slowpool.config import Config
@@ -84,44 +85,39 @@ def running_config() -> Config:
 
 
 async def _look(config: Config) -> Json:
-    overview = Overview(config)
-    await overview.look()
-    content = overview.content()
-    overview.close()
-    return content
+    with contextlib.closing(Overview(config)) as overview:
+        await overview.look()
+        return overview.content()
 
 
 async def _show(config: Config, *, as_json: bool, watch: bool) -> int:
-    if sys.stdout.isatty() and not as_json:
-        if watch:
-            return await _watch(config)
-        from slowpool.status import tables
-
-        content = await _look(config)
-        tables.show(tables.status(content))
-        return _exit_status(content)
-    overview = Overview(config)
-    while True:
-        next_at = time.monotonic() + LOOK_SECONDS
-        await overview.look()
-        content = overview.content()
-        print(json.dumps(content) if as_json else plain.status(content), flush=True)
-        if not watch:
-            overview.close()
-            return _exit_status(content)
-        await asyncio.sleep(max(0, next_at - time.monotonic()))
-
-
-async def _watch(config: Config) -> int:
-    from slowpool.status import tables
-
-    overview = Overview(config)
-    with tables.live() as screen:
+    with contextlib.ExitStack() as parts:
+        show = parts.enter_context(_shown(as_json=as_json, watch=watch))
+        overview = parts.enter_context(contextlib.closing(Overview(config)))
         while True:
             next_at = time.monotonic() + LOOK_SECONDS
             await overview.look()
-            screen.update(tables.status(overview.content()), refresh=True)
+            content = overview.content()
+            show(content)
+            if not watch:
+                return _exit_status(content)
             await asyncio.sleep(max(0, next_at - time.monotonic()))
+
+
+@contextlib.contextmanager
+def _shown(*, as_json: bool, watch: bool) -> Iterator[Callable[[Json], None]]:
+    """How figures are shown: as text that stays the same, or as tables where there is a terminal."""
+    if as_json or not sys.stdout.isatty():
+        write = json.dumps if as_json else plain.status
+        yield lambda content: print(write(content), flush=True)
+        return
+    from slowpool.status import tables
+
+    if watch:
+        with tables.live() as screen:
+            yield lambda content: screen.update(tables.status(content), refresh=True)
+    else:
+        yield lambda content: tables.show(tables.status(content))
 
 
 def _exit_status(content: Json) -> int:
