@@ -24,7 +24,7 @@ NUMBERS = {
     *("age", "left", "done", "cpu", "worker"),
 }
 
-LONG = {"task", "route", "message", "request"}
+LONG = {"task", "route", "instance", "message", "request"}
 """What is folded where there is too little room."""
 
 STYLES = {
