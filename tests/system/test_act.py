@@ -141,8 +141,12 @@ def test_a_pool_is_rolled_without_a_lost_request_and_only_one_roll_at_a_time(tmp
                 wait_until_whole(system, **targets(tmp_path))
             assert {one.outcome for one in load.requests} == {Outcome.ANSWERED}
             assert pids(system, other) == untouched
-        assert system.wait_for_output(r"slow:\d+ at 127.0.0.1 is ready again, 2 of 2")
-        assert system.wait_for_output(r"fast:\d+ at 127.0.0.1 restarts, the last of the fast pool")
+            system.wait_for_output(
+                {
+                    "slow": r"slow:\d+ at 127.0.0.1 is ready again, 2 of 2",
+                    "fast": r"fast:\d+ at 127.0.0.1 restarts, the last of the fast pool",
+                }[pool]
+            )
 
 
 def test_the_terminal_rolls_a_pool_and_restarts_an_instance(whole: System) -> None:

@@ -54,7 +54,8 @@ class CancelHandler(ActHandler):
         if not job_id:
             raise BadArgument("which job? Ask for /-/act/cancel?job=ID; the status page has the ids")
         workers = runtime.workers
-        job = next((job for job in [*workers.running_jobs, *workers.waiting_jobs] if job.id == job_id), None)
+        jobs = [job for job in [*workers.running_jobs, *workers.waiting_jobs] if not job.outcome.done()]
+        job = next((job for job in jobs if job.id == job_id), None)
         extra = {"request_id": job.request_id, "route": job.route} if job else {}
         if job and not job.accepted:
             workers.cancel(job)
