@@ -234,6 +234,7 @@ def test_a_body_that_is_no_wish_is_refused(two: Deployment, body: bytes) -> None
         {ACT: "0"},
         {"Origin": "http://evil.example"},
         {"Origin": "null"},
+        {"Origin": "http://["},
         {"Origin": "http://localhost:1"},
         {"Sec-Fetch-Site": "cross-site"},
         {"Sec-Fetch-Site": "same-site"},

@@ -7,7 +7,6 @@ import functools
 import json
 import logging
 from typing import Any
-from urllib.parse import urlsplit
 
 from slowpool.config import Pool, supervised_dir
 from slowpool.errors import BadArgument, CannotAct, ForeignPage, NotFound
@@ -34,8 +33,8 @@ class ActHandler(Handler):
         headers = self.request.headers
         if headers.get(ACT) != "1":
             raise ForeignPage(f"an action needs the header {ACT}: 1")
-        origin = headers.get("Origin", f"http://{self.request.host}")
-        is_own = urlsplit(origin).netloc.lower() == self.request.host.lower()
+        _, _, origin = headers.get("Origin", f"http://{self.request.host}").partition("://")
+        is_own = origin.lower() == self.request.host.lower()
         if not is_own or headers.get("Sec-Fetch-Site", "none") not in OWN_SITES:
             raise ForeignPage("a page of another site must not act: open the status page itself")
         self.set_header("Cache-Control", "no-store")
