@@ -93,8 +93,9 @@ def test_a_running_job_is_cancelled_through_the_admin_port_and_its_client_is_tol
     answer = background.submit(whole.get, gate("/slow/task"), headers={"X-Request-ID": "to-be-cancelled"})
     gate.wait_for(1)
     (job,) = running(whole)
-    stack = request(whole.admin_port, f"/status/stack?job={job['job'][:6]}", headers=ACT)
-    assert stack.json()["stack"][-1].endswith(" in wait")
+    path = f"/status/stack?job={job['job'][:6]}"
+    stack = wait_until(lambda: request(whole.admin_port, path, headers=ACT).json()["stack"])
+    assert stack[-1].endswith(" in wait")
     done = act(whole, action="cancel", job=job["job"])
     assert done.status == 200, done
     assert done.json() == {"text": f"job {job['job']} was cancelled at {job['instance']}"}
