@@ -1,4 +1,4 @@
-"""The command ``slowpool``, and ``python -m slowpool``: run an instance, or show the running ones."""
+"""The command ``slowpool``, and ``python -m slowpool``: run an instance, look at the running ones, act."""
 
 import argparse
 import asyncio
@@ -16,7 +16,7 @@ from slowpool.errors import AppError, ConfigError
 from slowpool.linux import sandbox
 from slowpool.mistyped import warn_of_mistyped
 from slowpool.observe import logs, tracing
-from slowpool.status import terminal
+from slowpool.status import commands, terminal
 from slowpool.web.load import load
 
 log = logging.getLogger("slowpool")
@@ -97,6 +97,11 @@ def check(arguments: Sequence[str]) -> int:
 COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "serve": (run_instance, "run one instance"),
     "status": (terminal.main, "show all instances"),
+    "jobs": (terminal.jobs, "show the jobs that run or wait"),
+    "stack": (commands.stack, "show where a running job is"),
+    "cancel": (commands.cancel, "end a job"),
+    "restart": (commands.restart, "drain an instance and start it again"),
+    "roll": (commands.roll, "restart the instances of a pool, one after the other"),
     "capacity": (capacity.main, "how many instances a load needs"),
     "check": (check, "check that the application can be loaded"),
 }

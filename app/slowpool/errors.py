@@ -8,7 +8,9 @@ SlowpoolError
 ├── WorkerTraceback           the cause of an exception of a task, which is not in this tree
 └── RequestError              answered to the client as application/problem+json
     ├── BadArgument           400
+    ├── ForeignPage           403
     ├── NotFound              404
+    ├── CannotAct             409
     ├── Conflict              409, Retry-After
     ├── Gone                  410
     ├── ContentTooLarge       413
@@ -22,7 +24,8 @@ SlowpoolError
     ├── NotPicklable          500
     ├── ResultTooLarge        500
     ├── WorkerDied            502
-    └── CutOff                502
+    ├── CutOff                502
+    └── NoAnswer              502
 """
 
 from tornado.web import HTTPError
@@ -88,10 +91,22 @@ class BadArgument(RequestError):
     status = 400
 
 
+class ForeignPage(RequestError):
+    """A page of another site asks for an action, or who asks does not send what no such page can."""
+
+    status = 403
+
+
 class NotFound(RequestError):
-    """There is no such path."""
+    """There is no such path, or no such job or instance."""
 
     status = 404
+
+
+class CannotAct(RequestError):
+    """What an operator asks for cannot be done now; the text says why and what to do."""
+
+    status = 409
 
 
 class Conflict(RequestError):
@@ -148,7 +163,7 @@ class PoolFull(CannotAccept):
 
 
 class Draining(RequestError):
-    """The instance stopped before the job could start."""
+    """The instance stopped, or an operator cancelled the job, before it could start."""
 
     status = 503
 
@@ -193,7 +208,13 @@ class WorkerDied(RequestError):
 
 
 class CutOff(RequestError):
-    """The instance stopped while the job ran, which took longer than its drain timeout."""
+    """The job was ended while it ran: by an operator, or by the drain timeout of its instance."""
+
+    status = 502
+
+
+class NoAnswer(RequestError):
+    """The instance that an action is about does not answer, or not as it should."""
 
     status = 502
 

@@ -44,6 +44,12 @@ class Acceptor(Protocol):
     async def accept(self, exchange: Any) -> None:
         """Accept a request whose handler is about to run a job, if it should be."""
 
+    async def cancel_for_operator(self, job_id: str) -> str:
+        """Cancel an accepted job, by its id or that of a job that runs for it here; returns its id.
+
+        Raises RequestError.
+        """
+
 
 class Runtime:
     """One instance while it runs.

@@ -6,7 +6,7 @@
   progress; an instance that makes progress is busy.
 - Clients can make a handler block, or end its process, as often as they like. So neither these kills nor the
   end of an instance that was ready shuts everything down.
-- An instance that has grown too large is drained and restarted.
+- An instance that has grown too large, or that an operator wants restarted, is drained and restarted.
 - The process group of an exited program is killed: the workers of a killed nginx would keep its ports.
 """
 
@@ -30,7 +30,7 @@ from supervisor import childutils
 from supervisor.xmlrpc import Faults
 
 from deploy.supervise.probe import status_of
-from deploy.supervise.restart import RestartError, restart
+from deploy.supervise.restart import RestartError, restart, stop
 from slowpool.config import Config, Pool
 from slowpool.observe import logs
 from slowpool.observe.heartbeat import Beat, last_beat
@@ -60,7 +60,7 @@ exits_in_vain: Counter[str] = Counter()
 killed: set[int] = set()
 """The processes that were killed because they hung, and that supervisor has not reported yet."""
 restarting = threading.Lock()
-"""Held while an instance is restarted because of its size."""
+"""Held while an instance is restarted because of its size, or because an operator wants it."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,9 @@ def _watch(program: Program) -> None:
                 _kill(program)
                 continue
             exits_in_vain[program.name] = 0
-            if program.max_rss_bytes:
+            if (beat := program.last_beat).wants_restart:
+                _restart_if_wanted(program.name, beat.pid)
+            elif program.max_rss_bytes:
                 _check_size(program.name, program.max_rss_bytes)
         except (xmlrpc.client.Error, OSError, http.client.HTTPException):
             pass  # it starts, drains or has exited, which supervisor knows, or supervisor is shutting down
@@ -179,23 +181,37 @@ def _kill(program: Program) -> None:
         log.warning("%s: %s", program.name, fault.faultString)
 
 
-def _check_size(name: str, max_rss_bytes: int) -> None:
-    """Restart an instance that is too large, in a thread of its own, since draining takes a while.
+def _restart_if_wanted(name: str, pid: int) -> None:
+    """Restart the instance for which an operator has asked, unless another process has taken its place."""
+    if pid == _supervisor().getProcessInfo(name)["pid"]:
+        _begin_restart(name, logging.INFO, "was asked to restart")
 
-    While another instance is restarted, do nothing: the next check finds this one still too large.
-    """
+
+def _check_size(name: str, max_rss_bytes: int) -> None:
+    """Restart an instance that is too large."""
     statm = Path(f"/proc/{_supervisor().getProcessInfo(name)['pid']}/statm")
     rss_bytes = int(statm.read_text().split()[1]) * resource.getpagesize()
-    if rss_bytes > max_rss_bytes and restarting.acquire(blocking=False):
-        log.warning("%s has %d bytes of resident memory: restarting it", name, rss_bytes)
+    if rss_bytes > max_rss_bytes:
+        _begin_restart(name, logging.WARNING, f"has {rss_bytes} bytes of resident memory")
+
+
+def _begin_restart(name: str, level: int, why: str) -> None:
+    """Restart an instance in a thread of its own, since draining takes a while.
+
+    While another instance is restarted, do nothing: the next check finds this one as it is.
+    """
+    if restarting.acquire(blocking=False):
+        log.log(level, "%s %s: restarting it", name, why)
         threading.Thread(target=_restart, args=(name,), daemon=True).start()
 
 
 def _restart(name: str) -> None:
+    """Restart an instance. One that does not come back is stopped, as in a rolling restart."""
     try:
         restart(_supervisor(), name)
     except RestartError as error:
-        log.error("%s did not come back: %s", name, error)
+        log.error("%s did not come back, and stays stopped until a rolling restart: %s", name, error)
+        _unless_shutting_down(lambda supervisor: stop(supervisor, name))
     except (xmlrpc.client.Fault, OSError, http.client.HTTPException):
         pass  # supervisor is shutting down
     finally:

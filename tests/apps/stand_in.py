@@ -2,7 +2,8 @@
 
 It listens and answers ``/-/livez``, unless there is a file ``PORT.WAY``: ``die`` ends it without output,
 ``hang`` never answers, ``drip`` sends the status line for ever, ``flood`` sends far too much, ``large``
-takes memory, ``drain`` keeps it after SIGTERM until the file is gone, ``beat`` makes progress.
+takes memory, ``drain`` keeps it after SIGTERM until the file is gone, ``beat`` makes progress, and with
+``restart`` wants to be restarted.
 ``PORT.answers`` has a byte for each answer.
 """
 
@@ -37,7 +38,7 @@ def main() -> None:
         time.sleep(1.2)  # supervisor takes it for started
         os._exit(1)
     if told("beat"):
-        threading.Thread(target=beat, args=(Heartbeat(folder, port),), daemon=True).start()
+        threading.Thread(target=beat, args=(Heartbeat(folder, port), told), daemon=True).start()
     with socket.create_server(("127.0.0.1", port)) as listener:
         signal.signal(signal.SIGTERM, end)
         while True:
@@ -49,8 +50,9 @@ def main() -> None:
             ).start()
 
 
-def beat(heartbeat: Heartbeat) -> None:
+def beat(heartbeat: Heartbeat, told: Callable[[str], bool]) -> None:
     while True:
+        heartbeat.wants_restart = told("restart")
         heartbeat.beat()
         time.sleep(0.05)
 

@@ -178,7 +178,7 @@ def test_programs_that_never_answer_end_everything_with_one_line_and_no_tracebac
 def test_a_beat_of_before_a_reboot_does_not_count() -> None:
     with Watched("die", start_seconds=60) as watched:
         for port in watched.ports:
-            (watched.folder / f"heartbeat-{port}").write_bytes(BEAT.pack(time.monotonic() + 1e6, 1))
+            (watched.folder / f"heartbeat-{port}").write_bytes(BEAT.pack(time.monotonic() + 1e6, 1, False))
         watched.process.wait(60)
         assert "cannot be kept running: shutting everything down" in watched.process.output
 
@@ -262,6 +262,37 @@ def test_one_that_makes_progress_and_never_answers_is_killed_later() -> None:
     with Watched("hang", "beat", busy_seconds=1) as watched:
         watched.process.wait_for_output(r"works and has not answered for 2.5 s: killing it")
         assert not any(map(watched.kills, watched.ports))
+
+
+def test_one_that_is_asked_to_restart_drains_and_is_replaced_and_the_other_stays() -> None:
+    with Watched("beat") as watched:
+        wanted, other = watched.ports
+        before = {port: watched.pid(f"fast:fast-{port}") for port in watched.ports}
+        watched.tell_one(wanted, "beat", "restart", "drain")
+        watched.process.wait_for_output(f"fast:fast-{wanted} was asked to restart: restarting it")
+        assert watched.pid(f"fast:fast-{wanted}") == before[wanted], "it drains"
+        watched.tell_one(wanted, "beat")
+        wait_until(lambda: watched.pid(f"fast:fast-{wanted}") not in (0, before[wanted]))
+        seen = watched.answers(wanted)
+        wait_until(lambda: watched.answers(wanted) > seen + 3)
+        assert watched.process.output.count("was asked to restart") == 1
+        assert watched.pid(f"fast:fast-{other}") == before[other]
+
+
+def test_one_that_does_not_come_back_stays_stopped_and_ends_nothing_else() -> None:
+    with Watched("beat") as watched:
+        wanted, other = watched.ports
+        before = watched.pid(f"fast:fast-{other}")
+        watched.tell_one(wanted, "beat", "restart", "drain")
+        watched.process.wait_for_output(f"fast:fast-{wanted} was asked to restart: restarting it")
+        watched.tell_one(wanted, "die")
+        watched.process.wait_for_output(rf"fast:fast-{wanted} did not come back, and stays stopped", 60)
+        wait_until(lambda: not watched.pid(f"fast:fast-{wanted}"))
+        seen = watched.answers(other)
+        wait_until(lambda: watched.answers(other) > seen + 20)
+        assert not watched.pid(f"fast:fast-{wanted}")
+        assert watched.pid(f"fast:fast-{other}") == before
+        assert "shutting everything down" not in watched.process.output
 
 
 @pytest.mark.parametrize("start_seconds", [60, pytest.param(0, marks=pytest.mark.long)])

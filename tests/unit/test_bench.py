@@ -145,6 +145,7 @@ def test_a_request_past_nginx_has_the_headers_that_nginx_adds() -> None:
     proxy = (ROOT / "nginx" / "location" / "proxy.conf").read_text()
     added = set(re.findall(r"^proxy_set_header (X-[\w-]+|traceparent) ", proxy, re.MULTILINE))
     of_some_requests = {"X-Slowpool-Elapsed", "X-Slowpool-Streamed", "X-Slowpool-Asks"}
+    of_some_requests |= {"X-Slowpool-Act", "X-Slowpool-User"}
     assert added - of_some_requests == UPSTREAM_HEADERS.keys()
 
 

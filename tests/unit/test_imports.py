@@ -95,3 +95,9 @@ def test_a_worker_process_imports_only_the_standard_library_and_its_own_rooms() 
     ours = {name for name in loaded if name.partition(".")[0] not in sys.stdlib_module_names}
     rooms = ("slowpool.workers", "slowpool.linux")
     assert {name for name in ours if not name.startswith(rooms)} == {"slowpool"}
+
+
+def test_what_serves_requests_does_not_import_rich() -> None:
+    script = "import sys, slowpool.__main__; print([name for name in sys.modules if name.startswith('rich')])"
+    command = [sys.executable, "-c", script]
+    assert subprocess.check_output(command, env={"PYTHONPATH": str(SOURCE)}, text=True).strip() == "[]"

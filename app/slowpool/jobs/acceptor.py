@@ -14,10 +14,10 @@ from tornado.web import Application, RequestHandler
 from tornado.websocket import WebSocketHandler
 
 from slowpool import instance
-from slowpool.errors import BadArgument, CannotAccept, ContentTooLarge, KeyInUse
+from slowpool.errors import BadArgument, CannotAccept, CannotAct, ContentTooLarge, KeyInUse, NotFound
 from slowpool.instance import Runtime
 from slowpool.jobs.document import PREFIX, document
-from slowpool.jobs.record import Lease, NewJob, Request, Status
+from slowpool.jobs.record import Lease, NewJob, Request, State, Status
 from slowpool.jobs.run import Run
 from slowpool.jobs.runner import Runner
 from slowpool.jobs.store import Expired, KeyTaken, Store, StoreError, StoreFull
@@ -99,6 +99,22 @@ class Acceptor:
         """Cancel a job that is not final, wherever it is. Raises StoreError and Expired."""
         await self.store.cancel(job_id)
         self._runner.cancel(job_id)
+
+    async def cancel_for_operator(self, job_id: str) -> str:
+        """See instance.Acceptor."""
+        job_id = self._runner.accepted_id(job_id) or job_id
+        try:
+            status = await self.store.cancel(job_id)
+        except Expired as error:
+            raise CannotAct("the job has ended, and its answer was kept for JOB_RESULT_SECONDS") from error
+        except StoreError as error:
+            raise CannotAccept("the job cannot be cancelled now; try again", STORE_SECONDS) from error
+        if status is None:
+            raise NotFound("no job with this id runs or waits here, or is accepted")
+        if status.state is not State.CANCELLED:
+            raise CannotAct(f"the job is {status.state} already")
+        self._runner.cancel(job_id)
+        return job_id
 
     async def owner(self, handler: RequestHandler) -> str:
         """Whose job it is, by the application's ``slowpool_job_owner``; empty for everybody's."""

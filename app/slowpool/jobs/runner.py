@@ -126,6 +126,11 @@ class Runner:
         most_bytes = min(self._runtime.config.slow_max_result_bytes, MOST_ANSWER_BYTES)
         return Recorder(context, most_bytes, job_id)
 
+    def accepted_id(self, job_id: str) -> str:
+        """The id of the accepted job for which this job runs in a worker here; empty if there is none."""
+        runs = self.runs.values()
+        return next((run.id for run in runs if any(job.id == job_id for job in run.exchange.jobs)), "")
+
     def cancel(self, job_id: str) -> None:
         """End a job here that has been cancelled in the store."""
         if run := self.runs.get(job_id):

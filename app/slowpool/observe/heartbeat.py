@@ -1,4 +1,4 @@
-"""Heartbeat: when an instance last made progress, in a file that the watchdog reads."""
+"""Heartbeat: when an instance last made progress, and what it wants, in a file that the watchdog reads."""
 
 import contextlib
 import logging
@@ -11,14 +11,18 @@ from typing import NamedTuple
 
 log = logging.getLogger("slowpool.loop")
 
-BEAT = struct.Struct("=dq")
+BEAT = struct.Struct("=dq?")
 
 
 class Beat(NamedTuple):
-    """When an instance last made progress, on the monotonic clock, and its process; zeros if never."""
+    """When an instance last made progress, on the monotonic clock, and its process; zeros if never.
+
+    ``wants_restart``: an operator has asked for its restart, which only the watchdog can do.
+    """
 
     at: float
     pid: int
+    wants_restart: bool = False
 
 
 class Heartbeat:
@@ -27,6 +31,7 @@ class Heartbeat:
     def __init__(self, folder: Path | None, port: int) -> None:
         self._map = mmap.mmap(-1, BEAT.size)
         self._pid = os.getpid()
+        self.wants_restart = False
         if folder is None:
             return
         try:
@@ -36,7 +41,12 @@ class Heartbeat:
 
     def beat(self) -> None:
         """Note that the instance makes progress: its event loop runs, or it begins or ends a request."""
-        BEAT.pack_into(self._map, 0, time.monotonic(), self._pid)
+        BEAT.pack_into(self._map, 0, time.monotonic(), self._pid, self.wants_restart)
+
+    def ask_for_restart(self) -> None:
+        """Have the watchdog drain this instance, and start it again."""
+        self.wants_restart = True
+        self.beat()
 
 
 def last_beat(folder: Path, port: int) -> Beat:

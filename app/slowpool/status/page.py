@@ -32,7 +32,8 @@ class InstanceHandler(WebSocketHandler):
 
     def on_message(self, message: str | bytes) -> None:
         if re.fullmatch("[0-9]{1,12}", str(message)):
-            self.write_message(report(self.application.runtime, int(message)))
+            with contextlib.suppress(WebSocketClosedError):  # a drain has just closed it
+                self.write_message(report(self.application.runtime, int(message)))
         else:
             self.close(reason="not the number of a step")
 

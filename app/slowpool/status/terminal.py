@@ -1,44 +1,23 @@
-"""``slowpool status``: the status page's figures in the terminal."""
+"""``slowpool status`` and ``slowpool jobs``: the status page's figures in the terminal."""
 
 import argparse
 import asyncio
+import contextlib
 import io
 import json
 import logging
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from slowpool.config import Config
 from slowpool.errors import ConfigError
 from slowpool.local_run import Run
-from slowpool.observe.untrusted import printable
+from slowpool.status import plain
 from slowpool.status.overview import LOOK_SECONDS, Overview
 
 Json = dict[str, Any]
-
-CLEAR = "\033[H\033[J"
-
-COLUMNS: list[tuple[str, Callable[[Json], object]]] = [
-    ("instance", lambda row: row["name"]),
-    ("address", lambda row: row.get("address", f"{row.get('answering')} of {row.get('instances')} answer")),
-    ("state", lambda row: row.get("state", "")),
-    ("up", lambda row: _seconds(row.get("uptime_seconds"))),
-    ("active", lambda row: row.get("active", "")),
-    (
-        "running",
-        lambda row: _of(len(row["running"]) if "port" in row else row["running"], row.get("workers")),
-    ),
-    ("waiting", lambda row: row.get("waiting", "")),
-    ("requests", lambda row: row["requests"]),
-    ("refused", lambda row: row["refused"]),
-    ("failed", lambda row: row["errors"]),
-    ("p50", lambda row: _seconds(row["p50_seconds"])),
-    ("p99", lambda row: _seconds(row["p99_seconds"])),
-    ("lag", lambda row: _seconds(row["lag_seconds"])),
-    ("memory", lambda row: f"{row['resident_bytes'] / 2**20:.0f} MiB" if row.get("resident_bytes") else ""),
-]
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -51,16 +30,8 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print all figures as JSON, times in seconds")
     parser.add_argument("--watch", action="store_true", help="update each second until Ctrl-C")
     options = parser.parse_args(arguments)
-    logging.disable(logging.ERROR)  # the table shows the errors of instances
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # for a terminal without full Unicode
     try:
-        config = Config.load()
-        if run := Run.find(config):
-            if stale := run.stale(config):
-                print(f"slowpool: {stale}", file=sys.stderr)
-            config = run.config
-        return asyncio.run(_show(config, as_json=options.json, watch=options.watch))
+        return asyncio.run(_show(running_config(), as_json=options.json, watch=options.watch))
     except ConfigError as error:
         print(f"slowpool: {error}", file=sys.stderr)
         return error.exit_status
@@ -68,64 +39,86 @@ def main(arguments: Sequence[str]) -> int:
         return 0
 
 
-async def _show(config: Config, *, as_json: bool, watch: bool) -> int:
-    overview = Overview(config)
-    while True:
-        next_at = time.monotonic() + LOOK_SECONDS
-        await overview.look()
-        content = overview.content()
-        text = json.dumps(content) if as_json else _text(content)
-        print(f"{CLEAR}{text}" if watch and not as_json and sys.stdout.isatty() else text, flush=True)
-        if not watch:
-            overview.close()
-            return int(
-                any(pool["answering"] < (pool["instances"] or 1) for pool in content["pools"].values())
-            )
-        await asyncio.sleep(max(0, next_at - time.monotonic()))
-
-
-def _text(content: Json) -> str:
-    rows = [{"name": f"{name} pool", **pool} for name, pool in content["pools"].items()]
-    rows += [{"running": [], **instance} for instance in content["instances"]]
-    cells = [[printable(str(show(row))) for _, show in COLUMNS] for row in rows]
-    table = [[title for title, _ in COLUMNS], *cells]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines = ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)) for row in table]
-    jobs = [_job(instance, job) for instance in content["instances"] for job in instance.get("running", [])]
-    notes = [*jobs, *_accepted(content), *(f"! {hint}" for hint in content["hints"])]
-    return "\n".join([*(line.rstrip() for line in lines), *map(printable, notes)])
-
-
-def _of(running: int, workers: int | None) -> str:
-    return f"{running} of {workers}" if workers else str(running)
-
-
-def _job(instance: Json, job: Json) -> str:
-    """A line such as ``slow:8101 worker 4711 runs shop.draw for 1.2 s, 40 %, page 2: /report (1f0c…)``."""
-    done = "" if job["progress"] is None else f", {job['progress']:.0%}".replace("%", " %")
-    message = f", {job['message']}" if job["message"] else ""
-    return (
-        f"{instance['name']} worker {job['worker']} runs {job['task']} for {job['age_seconds']:.1f} s"
-        f"{done}{message}: {job['route']} ({job['request_id']})"
+def jobs(arguments: Sequence[str]) -> int:
+    """Print the jobs; returns 0."""
+    parser = argparse.ArgumentParser(
+        prog="slowpool jobs",
+        description="Show the jobs that run or wait, accepted jobs by state, and the last that have failed.",
     )
+    parser.add_argument("--json", action="store_true", help="print them as JSON, times in seconds")
+    options = parser.parse_args(arguments)
+    try:
+        content = asyncio.run(_look(running_config()))
+    except ConfigError as error:
+        print(f"slowpool: {error}", file=sys.stderr)
+        return error.exit_status
+    except KeyboardInterrupt:
+        return 130
+    if options.json:
+        rows = plain.job_rows(content)
+        listed = {state: [row for row in rows if row["state"] == state] for state in ("running", "waiting")}
+        failures = [*content.get("failures", []), *content["failed_jobs"]]
+        print(json.dumps({**listed, "accepted": content["pools"]["slow"]["accepted"], "failures": failures}))
+    elif sys.stdout.isatty():
+        from slowpool.status import tables
+
+        tables.show(tables.jobs(content))
+    else:
+        print(plain.jobs(content))
+    return 0
 
 
-def _accepted(content: Json) -> list[str]:
-    """Accepted jobs by state, and those that failed last."""
-    states = ", ".join(f"{count} {state}" for state, count in content["pools"]["slow"]["accepted"].items())
-    failed = [
-        f"job {job['job']} failed {_seconds(max(0, content['time'] - job['ended']))} ago: {job['error']}: "
-        f"{job['route']}"
-        for job in content["failed_jobs"]
-    ]
-    return [*([f"accepted jobs: {states}"] if states else []), *failed]
+def running_config() -> Config:
+    """The settings of what runs here, a local run or a container. Raises ConfigError.
+
+    Prepares the output too: errors of instances are shown, and not logged.
+    """
+    logging.disable(logging.ERROR)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # for a terminal without full Unicode
+    config = Config.load()
+    if run := Run.find(config):
+        if stale := run.stale(config):
+            print(f"slowpool: {stale}", file=sys.stderr)
+        config = run.config
+    return config
 
 
-def _seconds(value: float | None) -> str:
-    """A duration for people: ``0.8 ms``, ``12 s``, ``3 h``."""
-    if value is None:
-        return ""
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
-        if value >= size:
-            return f"{value / size:.3g} {unit}"
-    return f"{value * 1000:.3g} ms"
+async def _look(config: Config) -> Json:
+    with contextlib.closing(Overview(config)) as overview:
+        await overview.look()
+        return overview.content()
+
+
+async def _show(config: Config, *, as_json: bool, watch: bool) -> int:
+    with contextlib.ExitStack() as parts:
+        show = parts.enter_context(_shown(as_json=as_json, watch=watch))
+        overview = parts.enter_context(contextlib.closing(Overview(config)))
+        while True:
+            next_at = time.monotonic() + LOOK_SECONDS
+            await overview.look()
+            content = overview.content()
+            show(content)
+            if not watch:
+                return _exit_status(content)
+            await asyncio.sleep(max(0, next_at - time.monotonic()))
+
+
+@contextlib.contextmanager
+def _shown(*, as_json: bool, watch: bool) -> Iterator[Callable[[Json], None]]:
+    """How figures are shown: as text that stays the same, or as tables where there is a terminal."""
+    if as_json or not sys.stdout.isatty():
+        write = json.dumps if as_json else plain.status
+        yield lambda content: print(write(content), flush=True)
+        return
+    from slowpool.status import tables
+
+    if watch:
+        with tables.live() as screen:
+            yield lambda content: screen.update(tables.status(content), refresh=True)
+    else:
+        yield lambda content: tables.show(tables.status(content))
+
+
+def _exit_status(content: Json) -> int:
+    return int(any(pool["answering"] < (pool["instances"] or 1) for pool in content["pools"].values()))

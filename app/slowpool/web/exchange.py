@@ -197,7 +197,8 @@ class Exchange(httputil.HTTPConnection):
         if isinstance(error, PoolFull):
             return
         extra = {"request_id": self.request_id, "route": self.route}
-        log.info("%s %s: %s", self.method, self.route, error.log_text, extra=extra)
+        route = "/-/" if self.route is None else self.route
+        log.info("%s %s: %s", self.method, route, error.log_text, extra=extra)
 
     def cut(self) -> None:
         """Close the connection, whatever is missing of the answer."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from slowpool.observe.heartbeat import Heartbeat, last_beat
+from slowpool.observe.heartbeat import Beat, Heartbeat, last_beat
 
 PORT = 8001
 
@@ -18,7 +18,7 @@ def test_a_beat_is_read_as_the_instant_of_it(tmp_path: Path) -> None:
         heartbeat.beat()
         assert before <= last_beat(tmp_path, PORT).at <= time.monotonic()
     assert last_beat(tmp_path, PORT).pid == os.getpid()
-    assert last_beat(tmp_path, PORT + 1) == (0, 0)
+    assert last_beat(tmp_path, PORT + 1) == Beat(0, 0)
     other.beat()
     assert last_beat(tmp_path, PORT + 1).at > last_beat(tmp_path, PORT).at
 
@@ -27,11 +27,22 @@ def test_an_instance_that_starts_again_has_no_beat_of_the_one_before(tmp_path: P
     Heartbeat(tmp_path, PORT).beat()
     assert last_beat(tmp_path, PORT).at
     Heartbeat(tmp_path, PORT)
-    assert last_beat(tmp_path, PORT) == (0, 0)
+    assert last_beat(tmp_path, PORT) == Beat(0, 0)
+
+
+def test_an_instance_asks_for_a_restart_until_it_has_been_started_again(tmp_path: Path) -> None:
+    heartbeat = Heartbeat(tmp_path, PORT)
+    heartbeat.beat()
+    assert not last_beat(tmp_path, PORT).wants_restart
+    heartbeat.ask_for_restart()
+    heartbeat.beat()
+    assert last_beat(tmp_path, PORT).wants_restart
+    Heartbeat(tmp_path, PORT).beat()
+    assert not last_beat(tmp_path, PORT).wants_restart
 
 
 def test_without_a_file_there_is_no_beat(tmp_path: Path) -> None:
-    assert last_beat(tmp_path, PORT) == (0, 0)
+    assert last_beat(tmp_path, PORT) == Beat(0, 0)
 
 
 def test_without_supervisor_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,9 +13,9 @@ from pydantic import ValidationError
 from slowpool.config import Config, Pool
 from slowpool.observe.history import STEPS, step_number
 from slowpool.observe.untrusted import MAX_TEXT, printable
+from slowpool.status import plain
 from slowpool.status.overview import Overview, Seen
 from slowpool.status.report import Report
-from slowpool.status.terminal import _text
 from tests.support.liars import (
     ESCAPES,
     UNPRINTABLE,
@@ -52,7 +52,7 @@ def assert_harmless(overview: Overview) -> None:
     content = overview.content()
     parsed = json.loads(json.dumps(content), parse_constant=lambda name: pytest.fail(f"{name} in JSON"))
     assert [one["state"] for one in parsed["instances"]][::2] == ["ready", "ready"]
-    text = _text(content)
+    text = plain.status(content)
     lines = 1 + 2 + 3 + sum(len(one.get("running", [])) for one in content["instances"])
     assert len(text.split("\n")) == lines + len(content["hints"])
     assert not UNPRINTABLE.search(text.replace("\n", ""))

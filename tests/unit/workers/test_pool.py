@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from slowpool.errors import DeadlinePassed, Draining, PoolFull
+from slowpool.errors import CutOff, DeadlinePassed, Draining, PoolFull
 from tests.apps import zoo
 from tests.support.basics import ROOT
 from tests.support.pool import Pool, is_alive, is_dead, until, with_pool
@@ -171,3 +171,20 @@ def test_in_a_soak_every_job_ends_exactly_once_and_nothing_is_left(pytestconfig:
     usual = ["answered", "late", "cancelled", "raised", "died", "forked", "streamed"]
     for outcome in (*usual, "left a child", "kill -9 of a worker", "kill -9 of an instance"):
         assert f"'{outcome}': " in done.stdout
+
+
+def test_an_operator_ends_a_job_that_runs_and_one_that_waits_and_the_others_go_on() -> None:
+    async def scenario(pool: Pool) -> None:
+        runs, waits, last = (pool.submit(task) for task in (zoo.sleeps_for_ever, zoo.own_pid, zoo.own_pid))
+        await until(lambda: pool.running_jobs)
+        pool.cancel(waits)
+        with pytest.raises(Draining, match="before it could start"):
+            await waits.result()
+        await until(lambda: list(pool.waiting_jobs) == [last])
+        pool.cancel(runs)
+        with pytest.raises(CutOff, match="while it ran"):
+            await runs.result()
+        pool.cancel(runs)
+        assert await last.result() != runs.worker_pid
+
+    with_pool(scenario)
