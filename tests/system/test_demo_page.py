@@ -1,6 +1,5 @@
 """The demo's page in a real browser, of the real system: the three ways to get its report."""
 
-import contextlib
 import json
 import os
 import re
@@ -10,11 +9,12 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Route, expect
+from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from tests.support.basics import wait_until
 from tests.support.browser import needs_chromium, screenshot
 from tests.support.client import request
+from tests.support.demo_page import opened
 from tests.support.system import System
 
 pytestmark = [needs_chromium, pytest.mark.timeout(180)]
@@ -27,26 +27,6 @@ A_TIME = r"[\d.]+\sm?s"
 def page(browser: Browser, system: System) -> Iterator[Page]:
     with opened(browser, system) as page:
         yield page
-
-
-@contextlib.contextmanager
-def opened(browser: Browser, system: System, **options: Any) -> Iterator[Page]:
-    """The page in a browser that has kept nothing; an error in its console fails the test."""
-    context = browser.new_context(**options)
-    context.set_default_timeout(60_000)
-    page = context.new_page()
-    complaints: list[str] = []
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("console", lambda message: complaints.append(message.text) if is_error(message) else None)
-    page.goto(f"http://localhost:{system.port}/")
-    yield page
-    context.close()
-    assert not complaints
-
-
-def is_error(message: ConsoleMessage) -> bool:
-    """Whether the browser tells an error; not of a request, of which the page tells itself."""
-    return message.type == "error" and "Failed to load resource" not in message.text
 
 
 def ask(page: Page, way: str, rows: int) -> Locator:

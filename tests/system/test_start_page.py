@@ -1,6 +1,7 @@
 """The demo's page in a real browser, of the real system: slow and fast requests at once, and its links."""
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -8,13 +9,18 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from tests.support.browser import needs_chromium, screenshot
+from tests.support.demo_page import opened
 from tests.support.system import System
-from tests.system.test_demo_page import opened, page
 
 pytestmark = [needs_chromium, pytest.mark.timeout(180)]
-__all__ = ["page"]  # a fixture
 
 PLAIN = "One plain Tornado process"
+
+
+@pytest.fixture
+def page(browser: Browser, system: System) -> Iterator[Page]:
+    with opened(browser, system) as page:
+        yield page
 
 
 def send(page: Page, choice: str) -> str:
