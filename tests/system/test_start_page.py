@@ -75,7 +75,8 @@ def test_it_shows_which_instance_answered_each_request(page: Page, choice: str) 
 
 
 def test_a_route_that_blocks_holds_up_fast_instances_until_they_have_learned_it(browser: Browser) -> None:
-    with System() as system, opened(browser, system) as page:
+    with System(FAST_BLOCK_BUDGET_SECONDS=0.05) as system, opened(browser, system) as page:
+        lighten(page)
         assert re.match(r"Held up: fast:\d+.*\. Send again", send(page, "/stall"))
         screenshot(page, "start-stall")
         for _ in system.instances("fast"):  # each of which learns by itself
