@@ -12,7 +12,6 @@ from slowpool.errors import BadArgument, RequestError
 PAGE_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
     "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
@@ -84,6 +83,8 @@ class PageHandler(DemoHandler):
     def set_default_headers(self) -> None:
         for name, value in PAGE_HEADERS.items():
             self.set_header(name, value)
+        if self.request.protocol == "https":  # with plain HTTP a browser ignores it, and complains
+            self.set_header("Cross-Origin-Opener-Policy", "same-origin")
 
 
 class NotFoundHandler(ErrorHandler, DemoHandler):

@@ -133,6 +133,14 @@ DESCRIPTION: Json = {
                 "a report, row by row in a worker", "text/plain", (ROWS, N, STREAM, PREFER), ("500",)
             )
         },
+        "/plain": {
+            "get": operation(
+                "3 slow requests and 20 fast ones at one plain Tornado process, as lines of JSON",
+                "application/x-ndjson",
+                (N, PREFER),
+                ("500",),
+            )
+        },
         "/stall": factorials("on the thread of whichever instance has it; then the slow pool has it"),
         "/slow/worker": factorials("in a worker", PREFER),
         "/slow/thread": factorials("in a thread"),

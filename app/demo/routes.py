@@ -10,8 +10,10 @@ from demo import strategies
 from demo.handlers import DemoHandler, PageHandler
 from demo.image_header import BadImage
 from demo.openapi import DESCRIPTION
+from demo.plain import comparison
 from demo.tasks import report
 from demo.thumbnail import ImageTooLarge, thumbnail
+from slowpool.config import Config
 from slowpool.errors import BadArgument, ContentTooLarge
 
 STATIC = Path(__file__).parent / "static"
@@ -22,8 +24,7 @@ class IndexHandler(PageHandler):
     """A page that explains the demo."""
 
     def get(self) -> None:
-        self.set_header("Content-Type", "text/html; charset=utf-8")
-        self.finish((STATIC / "index.html").read_bytes())
+        self.render("index.html", admin_port=published_admin_port(Config.load()))
 
 
 class OpenApiHandler(DemoHandler):
@@ -57,6 +58,20 @@ class ReportHandler(DemoHandler):
                 await self.flush()
 
 
+class PlainHandler(DemoHandler):
+    """What happens without slowpool, line by line: see ``comparison``.
+
+    The process that it starts is part of a job: the pool bounds how many there are, and for how long.
+    """
+
+    async def get(self) -> None:
+        n = self.integer("n", default=2000, minimum=1, maximum=20_000)
+        self.set_header("Content-Type", "application/x-ndjson")
+        async for line in slowpool.stream(comparison, n):
+            self.write(line)
+            await self.flush()
+
+
 class StaticHandler(PageHandler, StaticFileHandler):
     """The page's style and scripts."""
 
@@ -78,12 +93,21 @@ class ThumbnailHandler(DemoHandler):
         self.finish(jpeg)
 
 
+def published_admin_port(config: Config) -> int | None:
+    """The port of the status page on the machine that publishes this page.
+
+    None where it is published nowhere: with Swarm and in Kubernetes, where the pools have other names.
+    """
+    return config.admin_port if config.fast_host in ("127.0.0.1", "localhost", "fast") else None
+
+
 routes: list[tuple[Any, ...]] = [
     (r"/", IndexHandler),
     (r"/static/(\w+\.\w+)", StaticHandler, {"path": STATIC}),
     (r"/openapi.json", OpenApiHandler),
     (r"/fast", FastHandler),
     (r"/report/rows", ReportHandler),
+    (r"/plain", PlainHandler),
     (r"/slow/thumbnail", ThumbnailHandler),
     *strategies.routes,
 ]

@@ -1,6 +1,5 @@
-"""The demo's page in a real browser: the three ways to get its report, of the real system."""
+"""The demo's page in a real browser, of the real system: the three ways to get its report."""
 
-import contextlib
 import json
 import os
 import re
@@ -15,6 +14,7 @@ from playwright.sync_api import Browser, Locator, Page, Route, expect
 from tests.support.basics import wait_until
 from tests.support.browser import needs_chromium, screenshot
 from tests.support.client import request
+from tests.support.demo_page import opened
 from tests.support.system import System
 
 pytestmark = [needs_chromium, pytest.mark.timeout(180)]
@@ -27,20 +27,6 @@ A_TIME = r"[\d.]+\sm?s"
 def page(browser: Browser, system: System) -> Iterator[Page]:
     with opened(browser, system) as page:
         yield page
-
-
-@contextlib.contextmanager
-def opened(browser: Browser, system: System, **options: Any) -> Iterator[Page]:
-    """The page in a browser that has kept nothing; an error of its scripts fails the test."""
-    context = browser.new_context(**options)
-    context.set_default_timeout(60_000)
-    page = context.new_page()
-    complaints: list[str] = []
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.goto(f"http://localhost:{system.port}/")
-    yield page
-    context.close()
-    assert not complaints
 
 
 def ask(page: Page, way: str, rows: int) -> Locator:

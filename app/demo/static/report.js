@@ -1,18 +1,10 @@
 // One report, three ways to get it: answered, streamed, and accepted, where the answer is fetched later.
 
-import { $, LOST, problem, time } from "./shared.js";
+import { $, Refused, ask, problem, reason, time } from "./shared.js";
 
 const N = 2000; // the work for each row
 const AGAIN_MS = 2000; // until the next try when the events of a job cannot be had
 const JOB = "accepted-report"; // in localStorage: the path of the newest job
-
-/** An answer that is not the one that was asked for, in words. */
-class Refused extends Error {
-  constructor(words, status) {
-    super(words);
-    this.status = status;
-  }
-}
 
 /** One of the three ways on the page. */
 class Way {
@@ -52,7 +44,7 @@ class Way {
   }
 
   fail(error) {
-    this.say(error instanceof Refused ? error.message : LOST, true);
+    this.say(reason(error), true);
   }
 
   show(rows) {
@@ -181,13 +173,6 @@ function sentence({ state, ahead, starts_in_seconds: seconds, created, ended, er
   if (state === "done") return `Done, ${time(Date.parse(ended) - Date.parse(created))} after it was accepted.`;
   if (state === "failed") return `Failed: ${error}.`;
   return "Cancelled.";
-}
-
-/** Sends a request; throws Refused when the answer is an error. */
-async function ask(url, options) {
-  const response = await fetch(url, { cache: "no-store", ...options });
-  if (!response.ok) throw new Refused(await problem(response), response.status);
-  return response;
 }
 
 function report(more = "") {
