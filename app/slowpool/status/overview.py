@@ -20,10 +20,12 @@ from tornado.websocket import (
 
 from slowpool.config import Config, Pool
 from slowpool.instance import GOING_AWAY
-from slowpool.observe.history import STEP_SECONDS, STEPS, Step, step_number, total
+from slowpool.observe.history import MINUTE_STEPS, STEP_SECONDS, STEPS, Step, step_number, total
 from slowpool.observe.untrusted import MAX_TEXT, printable
 from slowpool.status.advice import hints
-from slowpool.status.report import MAX_BYTES, LearnedRoute, Report
+from slowpool.status.recent_routes import RecentRoutes
+from slowpool.status.report import MAX_BYTES, Failure, LearnedRoute, Report
+from slowpool.workers.failures import MOST_FAILURES
 
 log = logging.getLogger("slowpool")
 
@@ -35,9 +37,10 @@ GONE_FOR_SECONDS = 60.0
 
 MOST_FAILED = 100
 
-MINUTE_STEPS = 60 // STEP_SECONDS
-
 Json = dict[str, Any]
+
+NOT_OF_INSTANCE = {"steps", "failed_jobs", "routes", "failures"}
+"""What a report has for the pools only."""
 
 
 @dataclass
@@ -56,13 +59,19 @@ class Seen:
     trouble: str = "no answer"  # its state when there is an error
     report: Report | None = None
     steps: dict[int, Step] = field(default_factory=dict)
+    routes_until: int = 0  # the step up to which its routes are known
+    _older: Step = field(default_factory=Step)
+    _older_of: tuple[int, int] = (0, 0)
 
     @property
     def name(self) -> str:
         return f"{self.pool}:{self.port}"
 
-    def update(self, answer: str | bytes, now: float) -> None:
-        """Store an answer. Raises ValidationError, and changes nothing, when it is no report."""
+    def update(self, answer: str | bytes, now: float) -> Report:
+        """Store an answer, and return it as a report.
+
+        Raises ValidationError, and changes nothing, when it is none.
+        """
         report = Report.model_validate_json(answer)
         restarted = self.report is not None and report.uptime_seconds < self.report.uptime_seconds
         if restarted and not self.leaves:
@@ -72,6 +81,7 @@ class Seen:
         known = {**self.steps, **report.steps}
         self.steps = {number: step for number, step in known.items() if last - STEPS < number <= last}
         self.report, self.answered_at, self.error = report, now, ""
+        return report
 
     @property
     def state(self) -> str:
@@ -99,19 +109,18 @@ class Seen:
             "error": self.error,
             "silent_seconds": now - (self.answered_at or self.first_looked_at),
             "lost_seconds": now - self.lost_at if self.lost_at else None,
-            **(
-                self.report.model_dump(exclude={"steps", "failed_jobs"})
-                if self.report and not self.error
-                else {}
-            ),
+            **(self.report.model_dump(exclude=NOT_OF_INSTANCE) if self.report and not self.error else {}),
             "state": self.state,
             **_figures(self.minute()),
         }
 
     def minute(self) -> Step:
-        """The sum of the last minute's steps."""
-        first = step_number() - MINUTE_STEPS
-        return total(step for number, step in self.steps.items() if number > first)
+        """The sum of the last minute's steps; of all but the newest it is kept, since they do not change."""
+        first, newest = step_number() - MINUTE_STEPS, max(self.steps, default=0)
+        if self._older_of != (first, newest):
+            self._older_of = (first, newest)
+            self._older = total(step for number, step in self.steps.items() if first < number < newest)
+        return total([self._older, *([self.steps[newest]] if newest > first else [])])
 
 
 class Overview:
@@ -120,6 +129,8 @@ class Overview:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._seen: dict[tuple[str, int], Seen] = {}
+        self._routes = RecentRoutes()
+        self._failures: dict[str, Failure] = {}  # by their jobs
         self._addresses: dict[Pool, list[str]] = {Pool.FAST: [], Pool.SLOW: []}
         self._lookups: dict[Pool, asyncio.Task[None]] = {}
         self._watchers: set[asyncio.Queue[str]] = set()
@@ -140,8 +151,8 @@ class Overview:
                 del self._seen[key]
         await asyncio.gather(*map(self._ask, self._seen.values()))
 
-    def content(self, since: int = 0) -> Json:
-        """The figures of the last minute, and the steps from ``since`` on."""
+    def content(self, since: int = 0, *, once_per_step: bool = True) -> Json:
+        """The figures of the last minute, the steps from ``since`` on, and what is sent once per step."""
         now = time.monotonic()
         instances = [seen.content(now) for _, seen in sorted(self._seen.items(), key=_by_pool)]
         pools = {pool.value: self._pool(pool, instances) for pool in self._addresses}
@@ -153,7 +164,13 @@ class Overview:
             "failed_jobs": self._failed_jobs(),
             "hints": hints(self._config, pools, instances, self._blocks(), self._learned()),
             "steps": {pool.value: self._pool_steps(pool, since) for pool in self._addresses},
+            **(self._once_per_step() if once_per_step else {}),
         }
+
+    def _once_per_step(self) -> Json:
+        newest = sorted(self._failures.values(), key=lambda failure: -failure.ended)[:MOST_FAILURES]
+        self._failures = {failure.job: failure for failure in newest}
+        return {"routes": self._routes.rows(), "failures": [failure.model_dump() for failure in newest]}
 
     def _pool(self, pool: Pool, instances: list[Json]) -> Json:
         ours = [instance for instance in instances if instance["pool"] == pool]
@@ -202,6 +219,7 @@ class Overview:
         for seen in self._seen.values():
             seen.disconnect("")
         self._seen.clear()
+        self._routes = RecentRoutes()
 
     async def watch(self) -> AsyncGenerator[str, None]:
         """Yield the content as JSON each second, the first time with the whole history."""
@@ -222,16 +240,17 @@ class Overview:
                 self.close()
 
     async def _look_on(self) -> None:
-        since = 0
+        since = last = 0
         while True:
             next_at = time.monotonic() + LOOK_SECONDS
+            number = step_number()  # by now instances have all of the step before
             try:
                 await self.look()
-                text = json.dumps(self.content(since))
+                text = json.dumps(self.content(since, once_per_step=number != last))
             except Exception:
                 log.exception("cannot look at the instances")
             else:
-                since = step_number() - 1
+                since, last = step_number() - 1, number
                 for queue in self._watchers:
                     if not queue.full():  # a slow client misses an update
                         queue.put_nowait(text)
@@ -267,7 +286,9 @@ class Overview:
                 answer = await seen.connection.read_message()
             if answer is None:
                 raise WebSocketClosedError
-            seen.update(answer, time.monotonic())
+            report = seen.update(answer, time.monotonic())
+            self._failures |= {failure.job: failure for failure in report.failures}
+            seen.routes_until = self._routes.add(seen.pool, report.routes, seen.routes_until)
         except WebSocketClosedError:
             seen.leaves = seen.connection is not None and seen.connection.close_code == GOING_AWAY
             seen.disconnect("it closed the connection")

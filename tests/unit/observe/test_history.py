@@ -18,11 +18,11 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 def test_requests_are_counted_in_the_step_in_which_they_end(clock: list[float]) -> None:
     past = History()
-    past.add_request(200, 0.1)
-    past.add_request(503, 0.001)  # a refusal has no part in the latency
+    past.add_request("/", 200, 0.1, {})
+    past.add_request("/", 503, 0.001, {})  # a refusal has no part in the latency
     clock[0] += STEP_SECONDS
     past.add_sample(0, waiting=0, running=0)
-    past.add_request(500, 0.2)
+    past.add_request("/", 500, 0.2, {})
     first, second = past.since(0).values()
     assert (first["requests"], first["refused"], first["errors"]) == (2, 1, 0)
     assert sum(first["latency"].values()) == 1
@@ -33,7 +33,7 @@ def test_what_is_older_than_ten_minutes_is_forgotten(clock: list[float]) -> None
     past = History()
     for _ in range(2 * STEPS):
         past.add_sample(0, waiting=0, running=0)
-        past.add_request(200, 0.1)
+        past.add_request("/", 200, 0.1, {})
         clock[0] += STEP_SECONDS
     assert len(past.since(0)) == STEPS
     assert len(past.since(step_number() - 3)) == 3
@@ -41,7 +41,7 @@ def test_what_is_older_than_ten_minutes_is_forgotten(clock: list[float]) -> None
 
 def test_steps_come_back_from_json_as_they_were(clock: list[float]) -> None:
     past = History()
-    past.add_request(200, 0.25)
+    past.add_request("/", 200, 0.25, {})
     past.add_sample(0.5, waiting=3, running=2)
     past.add_block("/report", 1.5)
     (values,) = json.loads(json.dumps(past.since(0))).values()
@@ -54,9 +54,11 @@ def test_steps_come_back_from_json_as_they_were(clock: list[float]) -> None:
 def test_quantiles_of_several_instances_are_those_of_all_their_requests(clock: list[float]) -> None:
     quick, slow = History(), History()
     for _ in range(98):
-        quick.add_request(200, 0.001)
+        quick.add_request("/", 200, 0.001, {})
     for _ in range(2):
-        slow.add_request(200, 1.0)
+        slow.add_request("/", 200, 1.0, {})
+    quick.since(0)
+    slow.since(0)
     both = total([quick.now(), slow.now()])
     assert both.requests == 100
     assert both.quantile(0.5) == pytest.approx(0.001, rel=0.25)
