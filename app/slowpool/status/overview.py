@@ -273,6 +273,15 @@ class Overview:
         else:
             self._addresses[pool] = sorted({str(address[0]) for *_, address in found})
 
+    def take(self, seen: Seen, answer: str | bytes) -> None:
+        """Store the answer of an instance.
+
+        Raises ValidationError, and changes nothing, when it is no report.
+        """
+        report = seen.update(answer, time.monotonic())
+        self._failures |= {failure.job: failure for failure in report.failures}
+        seen.routes_until = self._routes.add(seen.pool, report.routes, seen.routes_until)
+
     async def _ask(self, seen: Seen) -> None:
         """Poll one instance over a connection that stays open. A draining instance sends a close frame.
 
@@ -286,9 +295,7 @@ class Overview:
                 answer = await seen.connection.read_message()
             if answer is None:
                 raise WebSocketClosedError
-            report = seen.update(answer, time.monotonic())
-            self._failures |= {failure.job: failure for failure in report.failures}
-            seen.routes_until = self._routes.add(seen.pool, report.routes, seen.routes_until)
+            self.take(seen, answer)
         except WebSocketClosedError:
             seen.leaves = seen.connection is not None and seen.connection.close_code == GOING_AWAY
             seen.disconnect("it closed the connection")
