@@ -68,11 +68,12 @@ class History:
         if counts is None:
             counts = place(self._new, route)
         counts.requests += 1
-        if status == 503:
-            counts.refused += 1
-            return  # refusals would make the latency look better than it is
-        if status in (500, 502, 504):
-            counts.errors += 1
+        if status >= 500:
+            if status == 503:
+                counts.refused += 1
+                return  # refusals would make the latency look better than it is
+            if status in (500, 502, 504):
+                counts.errors += 1
         bucket = bisect_left(BOUNDS, seconds)
         latency = counts.latency
         latency[bucket] = latency.get(bucket, 0) + 1

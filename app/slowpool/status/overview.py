@@ -1,12 +1,12 @@
 """Overview: combines the reports of all instances of both pools."""
 
 import asyncio
+import ipaddress
 import json
 import logging
 import socket
 import time
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import ValidationError
@@ -20,11 +20,11 @@ from tornado.websocket import (
 
 from slowpool.config import Config, Pool
 from slowpool.instance import GOING_AWAY
-from slowpool.observe.history import MINUTE_STEPS, STEP_SECONDS, STEPS, Step, step_number, total
-from slowpool.observe.untrusted import MAX_TEXT, printable
+from slowpool.observe.history import STEP_SECONDS, step_number, total
 from slowpool.status.advice import hints
 from slowpool.status.recent_routes import RecentRoutes
-from slowpool.status.report import MAX_BYTES, Failure, LearnedRoute, Report
+from slowpool.status.report import MAX_BYTES, Failure, LearnedRoute
+from slowpool.status.seen import Seen, figures
 from slowpool.workers.failures import MOST_FAILURES
 
 log = logging.getLogger("slowpool")
@@ -38,89 +38,6 @@ GONE_FOR_SECONDS = 60.0
 MOST_FAILED = 100
 
 Json = dict[str, Any]
-
-NOT_OF_INSTANCE = {"steps", "failed_jobs", "routes", "failures"}
-"""What a report has for the pools only."""
-
-
-@dataclass
-class Seen:
-    """One instance as it was last seen; times are from the monotonic clock."""
-
-    pool: Pool
-    address: str
-    port: int
-    first_looked_at: float
-    answered_at: float = 0
-    lost_at: float = 0  # when a restart without a close frame was noticed
-    leaves: bool = False  # it has sent a close frame
-    connection: WebSocketClientConnection | None = None
-    error: str = ""
-    trouble: str = "no answer"  # its state when there is an error
-    report: Report | None = None
-    steps: dict[int, Step] = field(default_factory=dict)
-    routes_until: int = 0  # the step up to which its routes are known
-    _older: Step = field(default_factory=Step)
-    _older_of: tuple[int, int] = (0, 0)
-
-    @property
-    def name(self) -> str:
-        return f"{self.pool}:{self.port}"
-
-    def update(self, answer: str | bytes, now: float) -> Report:
-        """Store an answer, and return it as a report.
-
-        Raises ValidationError, and changes nothing, when it is none.
-        """
-        report = Report.model_validate_json(answer)
-        restarted = self.report is not None and report.uptime_seconds < self.report.uptime_seconds
-        if restarted and not self.leaves:
-            self.lost_at = now
-        self.leaves = False
-        last = step_number() + 1  # its clock may be a little ahead
-        known = {**self.steps, **report.steps}
-        self.steps = {number: step for number, step in known.items() if last - STEPS < number <= last}
-        self.report, self.answered_at, self.error = report, now, ""
-        return report
-
-    @property
-    def state(self) -> str:
-        """The state in its report, "stopped" after a close frame, "no answer" or "unreadable"."""
-        if self.leaves:
-            return "stopped"
-        if self.error:
-            return self.trouble
-        return self.report.state if self.report else "starting"
-
-    def disconnect(self, error: str, trouble: str = "no answer") -> None:
-        """Store the error and close the connection; the next poll connects again."""
-        self.error, self.trouble = printable(error[:MAX_TEXT]), trouble
-        if self.connection:
-            self.connection.close()
-            self.connection = None
-
-    def content(self, now: float) -> Json:
-        """The instance as JSON for the page; times in seconds."""
-        return {
-            "name": self.name,
-            "address": self.address,
-            "pool": self.pool,
-            "port": self.port,
-            "error": self.error,
-            "silent_seconds": now - (self.answered_at or self.first_looked_at),
-            "lost_seconds": now - self.lost_at if self.lost_at else None,
-            **(self.report.model_dump(exclude=NOT_OF_INSTANCE) if self.report and not self.error else {}),
-            "state": self.state,
-            **_figures(self.minute()),
-        }
-
-    def minute(self) -> Step:
-        """The sum of the last minute's steps; of all but the newest it is kept, since they do not change."""
-        first, newest = step_number() - MINUTE_STEPS, max(self.steps, default=0)
-        if self._older_of != (first, newest):
-            self._older_of = (first, newest)
-            self._older = total(step for number, step in self.steps.items() if first < number < newest)
-        return total([self._older, *([self.steps[newest]] if newest > first else [])])
 
 
 class Overview:
@@ -186,7 +103,7 @@ class Overview:
             # All have the same store.
             "accepted": next((instance["accepted"] for instance in answering if instance["accepted"]), {}),
             "places": len(answering) * self._config.slow_queue if slow else 0,
-            **_figures(total(seen.minute() for seen in self._seen.values() if seen.pool is pool)),
+            **figures(total(seen.minute() for seen in self._seen.values() if seen.pool is pool)),
         }
 
     def _pool_steps(self, pool: Pool, since: int) -> dict[int, Json]:
@@ -194,7 +111,7 @@ class Overview:
         numbers = {number for seen in ours for number in seen.steps if number >= since}
         steps = {n: total(seen.steps[n] for seen in ours if n in seen.steps) for n in sorted(numbers)}
         return {
-            number: {**_figures(step), "waiting": step.waiting, "running": step.running}
+            number: {**figures(step), "waiting": step.waiting, "running": step.running}
             for number, step in steps.items()
         }
 
@@ -259,12 +176,15 @@ class Overview:
     async def _find(self) -> None:
         """Look up the pools' addresses, as nginx does. If the DNS does not answer, they do not change."""
         for pool in self._addresses:
-            if pool not in self._lookups or self._lookups[pool].done():
-                self._lookups[pool] = asyncio.create_task(self._resolve(pool))
-        await asyncio.wait(self._lookups.values(), timeout=LOOK_SECONDS / 2)
+            host = self._config.fast_host if pool is Pool.FAST else self._config.slow_host
+            if _is_address(host):
+                self._addresses[pool] = [host]  # to ask a thread each second would take CPU time
+            elif pool not in self._lookups or self._lookups[pool].done():
+                self._lookups[pool] = asyncio.create_task(self._resolve(pool, host))
+        if self._lookups:
+            await asyncio.wait(self._lookups.values(), timeout=LOOK_SECONDS / 2)
 
-    async def _resolve(self, pool: Pool) -> None:
-        host = self._config.fast_host if pool is Pool.FAST else self._config.slow_host
+    async def _resolve(self, pool: Pool, host: str) -> None:
         try:
             found = await asyncio.get_running_loop().getaddrinfo(host, None, family=socket.AF_INET)
         except socket.gaierror as error:
@@ -334,12 +254,9 @@ def _by_pool(item: tuple[tuple[str, int], Seen]) -> tuple[str, str, int]:
     return seen.pool, address, port
 
 
-def _figures(step: Step) -> Json:
-    return {
-        "requests": step.requests,
-        "errors": step.errors,
-        "refused": step.refused,
-        "p50_seconds": step.quantile(0.5),
-        "p99_seconds": step.quantile(0.99),
-        "lag_seconds": step.lag_seconds,
-    }
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.IPv4Address(host)
+    except ValueError:
+        return False
+    return True

@@ -13,8 +13,9 @@ from pydantic import ValidationError
 from slowpool.config import Config, Pool
 from slowpool.observe.history import STEPS, step_number
 from slowpool.observe.untrusted import MAX_TEXT, printable
-from slowpool.status.overview import Overview, Seen
+from slowpool.status.overview import Overview
 from slowpool.status.report import Report
+from slowpool.status.seen import Seen
 from slowpool.status.terminal import _text
 from tests.support.liars import (
     ESCAPES,
