@@ -31,6 +31,10 @@ class Failures:
             }
         )
 
+    def add_raised(self, job: Job[Any], error: str) -> None:
+        """Note a job whose task has raised, or has returned what cannot be sent."""
+        self.add(job, "failed", error)
+
     def since(self, at: float) -> list[dict[str, Any]]:
         """Those that have failed since this Unix time, as JSON, the oldest first."""
         return [failure for failure in self._last if failure["ended"] >= at]

@@ -62,7 +62,8 @@ class Job(Generic[T]):
         self._progress: Progress | None = None
         self._read_progress: Callable[[], Progress | None] | None = None
         self._resume: Callable[[], None] = lambda: None
-        self.on_failed: Callable[[str], None] = lambda text: None  # called with the traceback of its task
+        # Called with the job and the traceback of its task: the job keeps no reference to itself.
+        self.on_raised: Callable[[Job[Any], str], None] = lambda job, text: None
         self.outcome.add_done_callback(lambda _: self._changed.set())
 
     @property
@@ -131,10 +132,10 @@ class Job(Generic[T]):
             return answer  # type: ignore[no-any-return]  # the task's own type
         if reply.kind == TOO_LARGE:
             error = ResultTooLarge(answer)
-            self.on_failed(error.log_text)
+            self.on_raised(self, error.log_text)
             raise error
         content, text = answer
-        self.on_failed(text)
+        self.on_raised(self, text)
         if reply.kind == RAISED:
             raise pickle.loads(content) from WorkerTraceback(text)  # nosec B301  # likewise
         raise NotPicklable(content) from WorkerTraceback(text)

@@ -102,7 +102,7 @@ class WorkerPool:
         job: Job[T] = Job(request, timeout, request_id, route, name_of(task), streamed=streamed)
         job.accepted = accepted
         job.outcome.add_done_callback(functools.partial(self._count, job))
-        job.on_failed = functools.partial(self.failures.add, job, "failed")
+        job.on_raised = self.failures.add_raised
         if self._give_to_idle_slot(job):
             return job
         if timeout <= 0:  # it may not wait, so it must not take a place in the queue
