@@ -38,6 +38,14 @@ def supervised_dir() -> Path | None:
     return Path(folder) if (folder := os.environ.get("SLOWPOOL_RUN_DIR")) else None
 
 
+DEFAULT_PROJECT = "slowpool"
+
+
+def project_name() -> str:
+    """The Compose project, or the swarm stack, of the container in which this process runs."""
+    return os.environ.get("SLOWPOOL_PROJECT") or DEFAULT_PROJECT
+
+
 def state_dir(app: str) -> Path:
     """The folder of what outlives an instance: the deployment's, or this user's own for an application.
 

@@ -15,10 +15,25 @@ from slowpool.errors import ConfigError
 
 RUNS = Path(__file__).resolve().parents[2] / ".run"
 
+NOTED = "settings.json"
+"""The file in the folder of a run that has its settings."""
+
 
 def run_dir(config: Config) -> Path:
     """Where a local run keeps supervisor's socket, what nginx is configured from, and accepted jobs."""
     return RUNS / str(config.http_port)
+
+
+def set_in_shell(config: Config) -> dict[str, str]:
+    """The settings that a local run has neither by default nor from its ``.env``, by their variables."""
+    noted = run_dir(config) / NOTED
+    file = json.loads(noted.read_text())["file"] if noted.exists() else settings_in_file()
+    return {
+        name.upper(): _text(value)
+        for name, value in config.model_dump().items()
+        if value != Config.model_fields[name].default
+        and file.get(name.upper()) not in (str(value), _text(value))
+    }
 
 
 @dataclass(frozen=True)
@@ -36,7 +51,7 @@ class Run:
     def note(cls, folder: Path, config: Config) -> None:
         """Write the settings to a run's folder, readable by its user only."""
         content = {"settings": config.environ(), "file": settings_in_file()}
-        file = os.open(folder / "settings.json", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        file = os.open(folder / NOTED, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(file, "w") as stream:
             json.dump(content, stream)
 
@@ -57,7 +72,7 @@ class Run:
                 connection.connect(f"{folder}/supervisor.sock")
         except OSError:
             return None
-        file = folder / "settings.json"
+        file = folder / NOTED
         # An older release wrote none; its settings are taken to be the current ones.
         content = json.loads(file.read_text()) if file.exists() else {"settings": {}, "file": {}}
         return cls(folder, content["settings"], content["file"])

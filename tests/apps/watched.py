@@ -19,9 +19,7 @@ class ComputeHandler(RequestHandler):
     """Uses so many seconds of CPU."""
 
     def get(self) -> None:
-        end = time.thread_time() + float(self.get_argument("seconds"))
-        while time.thread_time() < end:
-            pass
+        burn(float(self.get_argument("seconds")))
         self.finish("done")
 
 
@@ -33,11 +31,12 @@ class InlineReportHandler(RequestHandler):
 
 
 class TaskHandler(RequestHandler):
-    """Runs a task of the zoo, or sleeps."""
+    """Runs a task of the zoo, sleeps, or computes."""
 
     async def get(self, task: str) -> None:
-        if task == "sleep":
-            await slowpool.run(zoo.sleep, float(self.get_argument("seconds")))
+        if task in ("sleep", "burn"):
+            function = zoo.sleep if task == "sleep" else burn
+            await slowpool.run(function, float(self.get_argument("seconds")))
         else:
             await slowpool.run(getattr(zoo, task))
         self.finish("done")
@@ -49,6 +48,13 @@ class SayHandler(RequestHandler):
     async def get(self) -> None:
         await slowpool.run(zoo.says, self.get_argument("text"))
         self.finish("said")
+
+
+def burn(seconds: float) -> None:
+    """Use so many seconds of CPU."""
+    end = time.thread_time() + seconds
+    while time.thread_time() < end:
+        pass
 
 
 def build_report(name: str, seconds: float) -> str:

@@ -11,10 +11,13 @@ import yaml
 
 from deploy.generate import NGINX, ON_SEVERAL_MACHINES, default
 from deploy.supervise import replace_containers
-from slowpool.config import Config
+from slowpool.config import DEFAULT_PROJECT, Config
 from tests.support.basics import DEFAULTS, ROOT
 from tests.support.compose_file import COMPOSE, VARIABLE, compose
 from tests.support.engine import needs_compose
+
+PROJECT = "SLOWPOOL_PROJECT"
+"""The name of the project, for the commands on the status page."""
 
 TLS = {"TLS_CERTIFICATE", "TLS_KEY"}
 
@@ -47,7 +50,9 @@ def test_the_instances_get_every_setting_but_those_that_only_nginx_reads() -> No
     of_nginx = NGINX - parsed["x-settings"].keys()
     for pool in ("fast", "slow"):
         passed = parsed["services"][pool]["environment"]
-        assert passed.keys() == DEFAULTS.keys()
+        assert passed.keys() == {*DEFAULTS, PROJECT}
+        assert passed[PROJECT] == "${COMPOSE_PROJECT_NAME:-slowpool}"
+        # Whatever .env has; the page of the demo names the admin port.
         assert {name for name, value in passed.items() if value == ""} == of_nginx - {"ADMIN_PORT"}
         assert (passed["FAST_HOST"], passed["SLOW_HOST"]) == ("fast", "slow")
 
@@ -137,6 +142,18 @@ def test_an_instance_gets_every_variable_of_env_but_those_that_are_settings_of_n
     assert expected.items() <= passed.items()
 
 
+@needs_compose
+@pytest.mark.usefixtures("nothing_set")
+@pytest.mark.parametrize(
+    ("options", "name"), [((), DEFAULT_PROJECT), (("--project-name=shop",), "shop")], ids=["default", "-p"]
+)
+def test_the_instances_know_the_name_of_their_project(options: tuple[str, ...], name: str) -> None:
+    done = compose_config(COMPOSE, *options, "--format=json")
+    assert done.returncode == 0, done.stderr
+    for pool in ("fast", "slow"):
+        assert json.loads(done.stdout)["services"][pool]["environment"][PROJECT] == name
+
+
 def test_compose_publishes_the_ports_of_the_settings_and_the_admin_port_on_loopback_only() -> None:
     services = compose()["services"]
     assert services["nginx"]["ports"] == [
@@ -217,7 +234,7 @@ def test_each_image_is_a_variable_with_one_default() -> None:
 
 def compose_config(file: Path, *options: str, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
     """Have docker compose read a file of a project in this folder."""
-    before = [option for option in options if option.startswith("--env-file")]
+    before = [option for option in options if option.startswith(("--env-file", "--project-name"))]
     after = [option for option in options if option not in before] or ["--quiet"]
     command = [
         "docker",

@@ -296,6 +296,27 @@ def test_a_pool_scaled_to_nothing_is_503_and_comes_back(stack: Compose) -> None:
     wait_until(lambda: status(stack, TARGETS["slow"]) == 200, 100)
 
 
+def test_the_command_of_a_hint_scales_the_pool_and_changes_nothing_else(stack: Compose) -> None:
+    scale(stack, fast=2, slow=1)
+    before = names(stack, "fast") | names(stack, "nginx") | names(stack, "slow")
+    (status_text,) = [
+        docker("exec", container["Id"], "python", "-c", HINT) for container in stack.containers("slow")
+    ]
+    (command,) = re.findall("`(docker compose .* up .*)`", status_text)
+    assert f" -p {stack.env['COMPOSE_PROJECT_NAME']} " in command
+    env = {name: value for name, value in stack.env.items() if name != "COMPOSE_PROJECT_NAME"}
+    subprocess.run(command, shell=True, cwd=ROOT, env=env, check=True, timeout=200)
+    assert len(names(stack, "slow")) == 2
+    assert before < names(stack, "fast") | names(stack, "nginx") | names(stack, "slow")
+
+
+HINT = """
+from slowpool.config import Config
+from slowpool.status.deployment import Deployment
+print(Deployment(Config.load()).scale("slow", 2))
+"""
+
+
 def test_it_comes_up_in_any_order(stack: Compose) -> None:
     stack("stop")
     stack("up", "--detach", "--no-build", "--no-deps", "nginx")

@@ -67,8 +67,10 @@ def test_a_service_has_the_settings_that_compose_gives_it(name: str) -> None:
     files = {"TLS_CERTIFICATE", "TLS_KEY", "ADMIN_PASSWORD_FILE"}  # of a secret, or there is none
     if name != "nginx":
         files.add("ADMIN_PORT")  # published nowhere here
-    hosts = {"FAST_HOST": "tasks.fast", "SLOW_HOST": "tasks.slow"}  # each replica, not the service
-    expected = {key: value for key, value in (there | hosts).items() if key not in files and value != ""}
+    others = {"FAST_HOST": "tasks.fast", "SLOW_HOST": "tasks.slow"}  # each replica, not the service
+    if "SLOWPOOL_PROJECT" in there:
+        others["SLOWPOOL_PROJECT"] = '{{index .Service.Labels "com.docker.stack.namespace"}}'
+    expected = {key: value for key, value in (there | others).items() if key not in files and value != ""}
     for setting in ON_SEVERAL_MACHINES.keys() & here.keys():
         expected[setting] = f"${{{setting}:-{ON_SEVERAL_MACHINES[setting]}}}"
     assert here == expected

@@ -14,9 +14,10 @@ from tornado.netutil import bind_sockets
 
 from slowpool.config import Config, Instance, Pool
 from slowpool.instance import Runtime
-from slowpool.observe.history import Step, step_number
+from slowpool.observe.history import STEP_SECONDS, Step, step_number
 from slowpool.status import overview
 from slowpool.status.overview import Overview
+from slowpool.workers.job import Job
 from tests.support.basics import free_ports
 from tests.support.hosted import hosted
 
@@ -122,6 +123,41 @@ def test_a_page_that_is_opened_twice_asks_the_instances_once(monkeypatch: pytest
         async with asyncio.timeout(30):
             while any(server._connections for server in servers.values()):  # nobody watches any more
                 await asyncio.sleep(0.02)
+
+    with_instances(scenario, Pool.FAST, Pool.SLOW)
+
+
+def test_routes_and_failures_are_sent_first_and_then_once_per_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(overview, "LOOK_SECONDS", 0.2)
+
+    async def scenario(seen: Overview, servers: dict[Pool, CountingServer]) -> None:
+        fast, slow = (servers[pool].runtime for pool in (Pool.FAST, Pool.SLOW))
+        slow.workers.failures.add(Job(b"", 1, route="/slow"), "died", "worker 7 was killed by SIGKILL")
+        fast.metrics.request("GET", "/quick", 200, 0.001, {})
+        fast.metrics.handed_over("/report")
+        slow.metrics.request("GET", "/report", 200, 0.5, {"queue_seconds": 0.1, "run_seconds": 0.4})
+        messages = []
+        async with contextlib.aclosing(seen.watch()) as texts, asyncio.timeout(30):
+            async for text in texts:
+                messages.append(json.loads(text))
+                if messages[-1].get("routes") and len(messages) > 1:
+                    break
+        told = [content for content in messages if "routes" in content]
+        assert messages[0] in told
+        assert len(told) <= len({int(content["time"]) // STEP_SECONDS for content in messages}) + 1
+        assert len(told) < len(messages)
+        assert all(("failures" in content) == ("routes" in content) for content in messages)
+        for content in (told[0], told[-1]):
+            (failure,) = content["failures"]
+            assert (failure["outcome"], failure["error"]) == ("died", "worker 7 was killed by SIGKILL")
+        rows = [
+            (row["pool"], row["route"], row["requests"], row["handed_over"]) for row in told[-1]["routes"]
+        ]
+        assert rows == [("slow", "/report", 1, 0), ("fast", "/quick", 1, 0), ("fast", "/report", 0, 1)]
+        assert told[-1]["routes"][0]["run_seconds"] == 0.4
+        again = seen.watch()
+        assert json.loads(await anext(again))["failures"] == [failure]
+        await again.aclose()
 
     with_instances(scenario, Pool.FAST, Pool.SLOW)
 

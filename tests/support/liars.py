@@ -23,6 +23,7 @@ def said(**values: Any) -> dict[str, Any]:
         "active": 1,
         "waiting": 0,
         "running": [running_job()],
+        "waiting_jobs": [waiting_job()],
         "accepted": {},
         "failed_jobs": [],
         "learned": [{"route": "/a", "line": "a.py:1, in get", "blocked_seconds": 0.4, "left_seconds": 9.0}],
@@ -31,6 +32,8 @@ def said(**values: Any) -> dict[str, Any]:
         "forks": True,
         "worker_restarts": 0,
         "resident_bytes": 30_000_000,
+        "routes": {str(step_number() - 1): {"/a": route()}},
+        "failures": [failure()],
         "steps": {str(step_number()): step()},
         **values,
     }
@@ -68,6 +71,49 @@ def running_job(**values: Any) -> dict[str, Any]:
         "age_seconds": 0.5,
         "progress": 0.4,
         "message": "page 2",
+        "deadline_seconds": 59.5,
+        "cpu_seconds": 0.4,
+        "resident_bytes": 50_000_000,
+        "accepted": False,
+        **values,
+    }
+
+
+def waiting_job(**values: Any) -> dict[str, Any]:
+    return {
+        "job": "00c0ffee00c0ffef",
+        "task": "shop.pdf.draw",
+        "route": "/slow/{}",
+        "request_id": "abd",
+        "age_seconds": 0.2,
+        "place": 1,
+        **values,
+    }
+
+
+def failure(**values: Any) -> dict[str, Any]:
+    return {
+        "job": "00c0ffee00c0fff0",
+        "task": "shop.pdf.draw",
+        "route": "/slow/{}",
+        "request_id": "abe",
+        "ended": 1_790_000_000.5,
+        "outcome": "failed",
+        "error": "KeyError: 'tea'",
+        **values,
+    }
+
+
+def route(**values: Any) -> dict[str, Any]:
+    return {
+        "requests": 3,
+        "errors": 0,
+        "refused": 0,
+        "latency": {"4": 3},
+        "handed_over": 0,
+        "with_jobs": 0,
+        "queue_seconds": 0.0,
+        "run_seconds": 0.0,
         **values,
     }
 

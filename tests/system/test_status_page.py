@@ -71,7 +71,7 @@ def test_values_change_under_load_and_a_full_pool_says_how_to_scale_it(page: Pag
         wait_until(lambda: figure(page, "fast", "p99") != "–")
         wait_until(lambda: int(figure(page, "slow", "refused")) > 0)
         hint = page.locator("#hints li", has_text="The slow pool is full")
-        expect(hint).to_contain_text("SLOW_PROCESSES=4 ./deploy/local")
+        expect(hint).to_contain_text("SLOW_WORKERS=2 ./deploy/local")
         labels = page.get_by_role("img")
         expect(labels.nth(2)).to_have_attribute("aria-label", re.compile("^Slow jobs, now: running [1-9]"))
         expect(labels.first).to_have_attribute(

@@ -9,7 +9,7 @@ import pytest
 
 from slowpool import local_run
 from slowpool.config import Config
-from slowpool.local_run import Run, run_dir
+from slowpool.local_run import Run, run_dir, set_in_shell
 
 
 @pytest.fixture(autouse=True)
@@ -106,3 +106,17 @@ def test_a_run_of_a_release_that_noted_nothing_has_no_changes(runs: Path, env_fi
     (runs / "8080" / "settings.json").unlink()
     env_file.write_text("SLOW_QUEUE=9\n")
     assert changes() == {}
+
+
+def test_what_is_set_in_the_shell_is_neither_a_default_nor_in_the_file_of_the_run(
+    runs: Path, env_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env_file.write_text("SLOW_QUEUE=3\nSLOW_FORK=0\nSLOW_NICE=5\n")
+    monkeypatch.setenv("HTTP_PORT", "9080")
+    monkeypatch.setenv("SLOW_NICE", "7")
+    config = Config.load()
+    assert set_in_shell(config) == {"HTTP_PORT": "9080", "SLOW_NICE": "7"}
+    run_dir(config).mkdir()
+    Run.note(run_dir(config), config)
+    env_file.write_text("")  # the run has what was in it when it was started
+    assert set_in_shell(config) == {"HTTP_PORT": "9080", "SLOW_NICE": "7"}

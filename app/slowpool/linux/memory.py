@@ -9,14 +9,21 @@ from collections.abc import Iterator
 
 from slowpool.linux.libc import libc
 
+PAGE_BYTES = resource.getpagesize()
+
 
 def resident_bytes() -> int:
     """Resident memory of this process in bytes; the peak where there is no /proc."""
+    return resident_bytes_of("self") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def resident_bytes_of(pid: int | str) -> int | None:
+    """Resident memory of a process; None where there is no /proc, and once it has gone."""
     try:
-        with open("/proc/self/statm", "rb") as statm:
-            return int(statm.read().split()[1]) * resource.getpagesize()
+        with open(f"/proc/{pid}/statm", "rb", buffering=0) as statm:
+            return int(statm.read().split()[1]) * PAGE_BYTES
     except OSError:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return None
 
 
 def return_free_pages() -> None:
@@ -31,7 +38,7 @@ def return_free_pages() -> None:
 def limit(allocated_bytes: int) -> None:
     """Have this process allocate no more than this beyond what it has: RLIMIT_DATA, setrlimit(2)."""
     with contextlib.suppress(OSError), open("/proc/self/statm", "rb") as statm:
-        allocated_bytes += int(statm.read().split()[5]) * resource.getpagesize()
+        allocated_bytes += int(statm.read().split()[5]) * PAGE_BYTES
     most = min(allocated_bytes, MOST_BYTES)
     resource.setrlimit(resource.RLIMIT_DATA, (most, most))
 

@@ -1,14 +1,12 @@
 """The last ten minutes of an instance, in steps of a few seconds."""
 
-import math
 import time
 from bisect import bisect_left
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
-from typing import Annotated, Any
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
-from pydantic import Field
-
+from slowpool.observe.counts import BOUNDS, Counts, Routes, add_routes, place
 from slowpool.observe.untrusted import MAX_TEXT, Count, Seconds, Text
 
 STEP_SECONDS = 5
@@ -16,86 +14,81 @@ STEP_SECONDS = 5
 
 STEPS = 600 // STEP_SECONDS
 
-FINEST_SECONDS = 0.0001
-FACTOR = 1.25
-"""Each bound of a latency bucket is the one below times this: quantiles are accurate to 25 %."""
-
-BUCKETS = 150
-"""The highest bound is some hundred years."""
-
-_BOUNDS = [FINEST_SECONDS * FACTOR**bucket for bucket in range(BUCKETS - 1)]
-
-Bucket = Annotated[int, Field(ge=0, lt=BUCKETS)]
+MINUTE_STEPS = 60 // STEP_SECONDS
 
 
-@dataclass
-class Step:
-    """Counts of one step, and the maxima of gauges. pydantic validates the steps of other instances."""
+@dataclass(slots=True)
+class Step(Counts):
+    """Counts of one step, and the maxima of gauges."""
 
-    requests: Count = 0
-    errors: Count = 0  # answered 500, 502 or 504
-    refused: Count = 0  # answered 503
     lag_seconds: Seconds = 0
     waiting: Count = 0
     running: Count = 0
-    latency: dict[Bucket, Count] = field(default_factory=dict)  # bucket -> requests
     blocks: dict[Text, Seconds] = field(default_factory=dict)  # route -> the longest, in seconds
 
     def add(self, other: "Step") -> None:
         """Add the step of another instance or time. ``waiting`` and ``running`` are added too."""
-        self.requests += other.requests
-        self.errors += other.errors
-        self.refused += other.refused
+        self.count(other)
         self.lag_seconds = max(self.lag_seconds, other.lag_seconds)
         self.waiting += other.waiting
         self.running += other.running
-        for bucket, count in other.latency.items():
-            self.latency[bucket] = self.latency.get(bucket, 0) + count
         for route, seconds in other.blocks.items():
             self.blocks[route] = max(seconds, self.blocks.get(route, 0))
 
-    def quantile(self, fraction: float) -> float | None:
-        """The latency in seconds that this fraction of the requests did not exceed; None without requests."""
-        below, wanted = 0, math.ceil(fraction * sum(self.latency.values()))
-        for bucket in sorted(self.latency):
-            below += self.latency[bucket]
-            if below >= wanted:
-                return FINEST_SECONDS * FACTOR**bucket
-        return None
-
 
 class History:
-    """The steps of one instance."""
+    """The steps of one instance, and the counts of its routes in the last minute."""
 
     def __init__(self) -> None:
         self._steps: dict[int, Step] = {}
-        self._current = self.now()
+        self._routes: dict[int, Routes] = {}  # of the steps of the last minute
+        self._new: Routes = {}  # counted, but not yet in the current step
+        self._number = step_number()
+        self.now()
 
     def now(self) -> Step:
-        """The current step."""
+        """The current step, without the newest requests."""
         number = step_number()
         step = self._steps.get(number)
-        if step is None:
-            step = self._steps[number] = Step()
-            for old in [old for old in self._steps if old <= number - STEPS]:
-                del self._steps[old]
+        if step is None or number != self._number:
+            self._count()
+            self._number = number
+            step = self._steps.setdefault(number, Step())
+            _forget(self._steps, number - STEPS)
+            _forget(self._routes, number - MINUTE_STEPS - 1)  # the current one is not complete
         return step
 
-    def add_request(self, status: int, seconds: float) -> None:
-        """Count an answered request, in the step of the last sample: to read the clock takes too long."""
-        step = self._current
-        step.requests += 1
-        if status == 503:
-            step.refused += 1
-            return  # refusals would make the latency look better than it is
-        if status in (500, 502, 504):
-            step.errors += 1
-        bucket = bisect_left(_BOUNDS, seconds)
-        step.latency[bucket] = step.latency.get(bucket, 0) + 1
+    def add_request(self, route: str, status: int, seconds: float, job_seconds: Mapping[str, float]) -> None:
+        """Count an answered request, in the step of the last sample: to read the clock takes too long.
+
+        ``job_seconds`` are the ``queue_seconds`` and ``run_seconds`` of its jobs; empty without any.
+        """
+        # The step gets the sum of its routes at its end: a request is counted once.
+        counts = self._new.get(route)
+        if counts is None:
+            counts = place(self._new, route)
+        counts.requests += 1
+        if status >= 500:
+            if status == 503:
+                counts.refused += 1
+                return  # refusals would make the latency look better than it is
+            if status in (500, 502, 504):
+                counts.errors += 1
+        bucket = bisect_left(BOUNDS, seconds)
+        latency = counts.latency
+        latency[bucket] = latency.get(bucket, 0) + 1
+        if job_seconds:
+            counts.with_jobs += 1
+            counts.queue_seconds += job_seconds["queue_seconds"]
+            counts.run_seconds += job_seconds["run_seconds"]
+
+    def add_hand_over(self, route: str) -> None:
+        """Count a request that the slow pool answers."""
+        place(self._new, route).handed_over += 1
 
     def add_sample(self, lag_seconds: float, waiting: int, running: int) -> None:
         """Note how late the event loop is, and how many jobs wait and run; 20 times a second."""
-        step = self._current = self.now()
+        step = self.now()
         step.lag_seconds = max(step.lag_seconds, lag_seconds)
         step.waiting = max(step.waiting, waiting)
         step.running = max(step.running, running)
@@ -107,7 +100,34 @@ class History:
 
     def since(self, number: int) -> dict[int, dict[str, Any]]:
         """The steps from this number on, as JSON."""
-        return {at: asdict(step) for at, step in self._steps.items() if at >= number}
+        self.now()
+        self._count()
+        return {at: step.as_json() for at, step in self._steps.items() if at >= number}
+
+    def routes_since(self, number: int) -> dict[int, dict[str, dict[str, Any]]]:
+        """The routes of the complete steps of the last minute, from this number on, as JSON."""
+        self.now()
+        return {
+            at: {route[:MAX_TEXT]: counts.as_json() for route, counts in routes.items()}
+            for at, routes in self._routes.items()
+            if number <= at < self._number
+        }
+
+    def _count(self) -> None:
+        """Add the new requests to the current step."""
+        if not self._new:
+            return
+        step = self._steps[self._number]
+        for counts in self._new.values():
+            step.count(counts)
+        add_routes(self._routes.setdefault(self._number, {}), self._new)
+        self._new = {}
+
+
+def _forget(steps: dict[int, Any], last: int) -> None:
+    """Remove the steps up to this number."""
+    for number in [number for number in steps if number <= last]:
+        del steps[number]
 
 
 def step_number() -> int:

@@ -100,14 +100,17 @@ class Metrics:
         self._running.set_function(lambda: len(running))
         self._load = lambda: (len(waiting), len(running))
 
-    def request(self, method: str, route: str, status: int, seconds: float) -> None:
-        """A request has been answered."""
+    def request(
+        self, method: str, route: str, status: int, seconds: float, job_seconds: Mapping[str, float]
+    ) -> None:
+        """A request has been answered; ``job_seconds`` as for History.add_request."""
         self._requests.observe((method, route, status, self._pool), seconds)
-        self.history.add_request(status, seconds)
+        self.history.add_request(route, status, seconds, job_seconds)
 
     def handed_over(self, route: str) -> None:
         """A request has been handed over to the slow pool."""
         self._handed_over.labels(route).inc()
+        self.history.add_hand_over(route)
 
     def asked(self, ask: str) -> None:
         """nginx asks the slow instances which one takes a request."""

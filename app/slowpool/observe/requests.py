@@ -44,7 +44,7 @@ class RequestTracker:
         self._heartbeat.beat()
         if method not in RequestHandler.SUPPORTED_METHODS:
             method = "_OTHER"
-        self._metrics.request(method, route, status, seconds)
+        self._metrics.request(method, route, status, seconds, times)
         if behind_nginx and status != 500:
             return
         extra = {

@@ -1,9 +1,9 @@
 """Hints: sentences that tell an operator what is wrong and what to do."""
 
-import ipaddress
 from typing import Any
 
 from slowpool.config import Config
+from slowpool.status.deployment import Deployment, Kind
 from slowpool.status.report import LearnedRoute
 
 Json = dict[str, Any]
@@ -19,33 +19,43 @@ def hints(
     blocks: dict[str, float],
     learned: dict[str, LearnedRoute],
 ) -> list[str]:
-    """A sentence for each problem and its remedy, the worst first.
+    """A sentence for each problem and its remedy, the worst first. A command stands between backticks.
 
     ``blocks`` is the longest time, in seconds, for which a route has blocked a fast instance; ``learned`` has
     the routes that are handed over to the slow pool for that reason.
     """
+    deployment = Deployment(config)
     return [
-        *_missing(config, pools),
-        *_silent(config, instances),
-        *_full(config, pools["slow"]),
+        *_missing(deployment, pools),
+        *_silent(deployment, instances),
+        *_full(config, deployment, pools["slow"]),
         *_blocking(blocks, learned),
-        *_failing(pools),
+        *_failing(deployment, pools),
     ]
 
 
-def _missing(config: Config, pools: Json) -> list[str]:
-    return [
-        f"No instance of the {name} pool answers: start one{_scale(config, name, 1)}"
-        for name, pool in pools.items()
-        if not pool["answering"]
-    ]
+def _missing(deployment: Deployment, pools: Json) -> list[str]:
+    found = []
+    for name, pool in pools.items():
+        if pool["answering"]:
+            continue
+        what = f"No instance of the {name} pool answers"
+        if deployment.kind is Kind.LOCAL:
+            found.append(
+                f"{what}: {deployment.log(name)} says why. If it does not run, start it with "
+                f"{deployment.start_local()}"
+            )
+        else:
+            command = deployment.scale(name, 1)
+            found.append(f"{what}: start one{f' with {command}' if command else ''}")
+    return found
 
 
-def _silent(config: Config, instances: list[Json]) -> list[str]:
+def _silent(deployment: Deployment, instances: list[Json]) -> list[str]:
     found = []
     for instance in instances:
         name = f"{instance['name']} at {instance['address']}"
-        log = f"docker compose logs {instance['pool']}" if _in_compose(config) else "the log"
+        log = deployment.log(instance["pool"])
         lost = instance["lost_seconds"]
         if instance["state"] == "no answer":
             found.append(
@@ -62,14 +72,24 @@ def _silent(config: Config, instances: list[Json]) -> list[str]:
     return found
 
 
-def _full(config: Config, slow: Json) -> list[str]:
+def _full(config: Config, deployment: Deployment, slow: Json) -> list[str]:
     is_full = slow["answering"] and slow["waiting"] >= slow["places"] and slow["running"] >= slow["workers"]
     if not slow["refused"] and not is_full:
         return []
-    more = _scale(config, "slow", slow["instances"] // config.slow_processes + 1)
+    if deployment.kind is Kind.LOCAL:
+        # More workers need no port that another program may have.
+        workers = slow["workers"] // max(1, slow["answering"]) + 1
+        command = deployment.start_local(SLOW_WORKERS=workers)
+        remedy = (
+            "Where there are CPUs left, give it more workers: stop ./deploy/local with Ctrl-C, and start it "
+            f"in the same terminal with {command}"
+        )
+    else:
+        command = deployment.scale("slow", slow["instances"] // config.slow_processes + 1)
+        remedy = f"Scale it{f' with {command}' if command else ''} where there are CPUs left"
     return [
         f"The slow pool {'is' if is_full else 'was'} full: {slow['refused']} requests were refused in the "
-        f"last minute. Scale it{more} where there are CPUs left; SLOW_QUEUE lets more of them wait."
+        f"last minute. {remedy}; SLOW_QUEUE lets more of them wait."
     ]
 
 
@@ -94,32 +114,10 @@ def _blocking(blocks: dict[str, float], learned: dict[str, LearnedRoute]) -> lis
     return found
 
 
-def _failing(pools: Json) -> list[str]:
+def _failing(deployment: Deployment, pools: Json) -> list[str]:
     return [
-        f"{pool['errors']} requests of the {name} pool failed in the last minute: the log says why."
+        f"{pool['errors']} requests of the {name} pool failed in the last minute: {deployment.log(name)} "
+        "says why."
         for name, pool in pools.items()
         if pool["errors"]
     ]
-
-
-def _scale(config: Config, pool: str, count: int) -> str:
-    if _in_compose(config):
-        return f" with docker compose up -d --scale {pool}={count}"
-    if not _is_address(config.fast_host):
-        return ""
-    processes = config.slow_processes if pool == "slow" else config.fast_processes
-    return f" with {pool.upper()}_PROCESSES={processes * count} ./deploy/local"
-
-
-def _in_compose(config: Config) -> bool:
-    """Whether the pools are Compose services: other host names have a dot, such as tasks.fast."""
-    return not _is_address(config.fast_host) and "." not in config.fast_host
-
-
-def _is_address(host: str) -> bool:
-    """Whether the host is localhost or an IP address, as in a local run."""
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return host == "localhost"
-    return True

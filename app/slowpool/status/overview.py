@@ -1,12 +1,12 @@
 """Overview: combines the reports of all instances of both pools."""
 
 import asyncio
+import ipaddress
 import json
 import logging
 import socket
 import time
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import ValidationError
@@ -20,10 +20,12 @@ from tornado.websocket import (
 
 from slowpool.config import Config, Pool
 from slowpool.instance import GOING_AWAY
-from slowpool.observe.history import STEP_SECONDS, STEPS, Step, step_number, total
-from slowpool.observe.untrusted import MAX_TEXT, printable
+from slowpool.observe.history import STEP_SECONDS, step_number, total
 from slowpool.status.advice import hints
-from slowpool.status.report import MAX_BYTES, LearnedRoute, Report
+from slowpool.status.recent_routes import RecentRoutes
+from slowpool.status.report import MAX_BYTES, Failure, LearnedRoute
+from slowpool.status.seen import Seen, figures
+from slowpool.workers.failures import MOST_FAILURES
 
 log = logging.getLogger("slowpool")
 
@@ -35,83 +37,7 @@ GONE_FOR_SECONDS = 60.0
 
 MOST_FAILED = 100
 
-MINUTE_STEPS = 60 // STEP_SECONDS
-
 Json = dict[str, Any]
-
-
-@dataclass
-class Seen:
-    """One instance as it was last seen; times are from the monotonic clock."""
-
-    pool: Pool
-    address: str
-    port: int
-    first_looked_at: float
-    answered_at: float = 0
-    lost_at: float = 0  # when a restart without a close frame was noticed
-    leaves: bool = False  # it has sent a close frame
-    connection: WebSocketClientConnection | None = None
-    error: str = ""
-    trouble: str = "no answer"  # its state when there is an error
-    report: Report | None = None
-    steps: dict[int, Step] = field(default_factory=dict)
-
-    @property
-    def name(self) -> str:
-        return f"{self.pool}:{self.port}"
-
-    def update(self, answer: str | bytes, now: float) -> None:
-        """Store an answer. Raises ValidationError, and changes nothing, when it is no report."""
-        report = Report.model_validate_json(answer)
-        restarted = self.report is not None and report.uptime_seconds < self.report.uptime_seconds
-        if restarted and not self.leaves:
-            self.lost_at = now
-        self.leaves = False
-        last = step_number() + 1  # its clock may be a little ahead
-        known = {**self.steps, **report.steps}
-        self.steps = {number: step for number, step in known.items() if last - STEPS < number <= last}
-        self.report, self.answered_at, self.error = report, now, ""
-
-    @property
-    def state(self) -> str:
-        """The state in its report, "stopped" after a close frame, "no answer" or "unreadable"."""
-        if self.leaves:
-            return "stopped"
-        if self.error:
-            return self.trouble
-        return self.report.state if self.report else "starting"
-
-    def disconnect(self, error: str, trouble: str = "no answer") -> None:
-        """Store the error and close the connection; the next poll connects again."""
-        self.error, self.trouble = printable(error[:MAX_TEXT]), trouble
-        if self.connection:
-            self.connection.close()
-            self.connection = None
-
-    def content(self, now: float) -> Json:
-        """The instance as JSON for the page; times in seconds."""
-        return {
-            "name": self.name,
-            "address": self.address,
-            "pool": self.pool,
-            "port": self.port,
-            "error": self.error,
-            "silent_seconds": now - (self.answered_at or self.first_looked_at),
-            "lost_seconds": now - self.lost_at if self.lost_at else None,
-            **(
-                self.report.model_dump(exclude={"steps", "failed_jobs"})
-                if self.report and not self.error
-                else {}
-            ),
-            "state": self.state,
-            **_figures(self.minute()),
-        }
-
-    def minute(self) -> Step:
-        """The sum of the last minute's steps."""
-        first = step_number() - MINUTE_STEPS
-        return total(step for number, step in self.steps.items() if number > first)
 
 
 class Overview:
@@ -120,6 +46,8 @@ class Overview:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._seen: dict[tuple[str, int], Seen] = {}
+        self._routes = RecentRoutes()
+        self._failures: dict[str, Failure] = {}  # by their jobs
         self._addresses: dict[Pool, list[str]] = {Pool.FAST: [], Pool.SLOW: []}
         self._lookups: dict[Pool, asyncio.Task[None]] = {}
         self._watchers: set[asyncio.Queue[str]] = set()
@@ -140,8 +68,8 @@ class Overview:
                 del self._seen[key]
         await asyncio.gather(*map(self._ask, self._seen.values()))
 
-    def content(self, since: int = 0) -> Json:
-        """The figures of the last minute, and the steps from ``since`` on."""
+    def content(self, since: int = 0, *, once_per_step: bool = True) -> Json:
+        """The figures of the last minute, the steps from ``since`` on, and what is sent once per step."""
         now = time.monotonic()
         instances = [seen.content(now) for _, seen in sorted(self._seen.items(), key=_by_pool)]
         pools = {pool.value: self._pool(pool, instances) for pool in self._addresses}
@@ -153,7 +81,13 @@ class Overview:
             "failed_jobs": self._failed_jobs(),
             "hints": hints(self._config, pools, instances, self._blocks(), self._learned()),
             "steps": {pool.value: self._pool_steps(pool, since) for pool in self._addresses},
+            **(self._once_per_step() if once_per_step else {}),
         }
+
+    def _once_per_step(self) -> Json:
+        newest = sorted(self._failures.values(), key=lambda failure: -failure.ended)[:MOST_FAILURES]
+        self._failures = {failure.job: failure for failure in newest}
+        return {"routes": self._routes.rows(), "failures": [failure.model_dump() for failure in newest]}
 
     def _pool(self, pool: Pool, instances: list[Json]) -> Json:
         ours = [instance for instance in instances if instance["pool"] == pool]
@@ -169,7 +103,7 @@ class Overview:
             # All have the same store.
             "accepted": next((instance["accepted"] for instance in answering if instance["accepted"]), {}),
             "places": len(answering) * self._config.slow_queue if slow else 0,
-            **_figures(total(seen.minute() for seen in self._seen.values() if seen.pool is pool)),
+            **figures(total(seen.minute() for seen in self._seen.values() if seen.pool is pool)),
         }
 
     def _pool_steps(self, pool: Pool, since: int) -> dict[int, Json]:
@@ -177,7 +111,7 @@ class Overview:
         numbers = {number for seen in ours for number in seen.steps if number >= since}
         steps = {n: total(seen.steps[n] for seen in ours if n in seen.steps) for n in sorted(numbers)}
         return {
-            number: {**_figures(step), "waiting": step.waiting, "running": step.running}
+            number: {**figures(step), "waiting": step.waiting, "running": step.running}
             for number, step in steps.items()
         }
 
@@ -202,6 +136,7 @@ class Overview:
         for seen in self._seen.values():
             seen.disconnect("")
         self._seen.clear()
+        self._routes = RecentRoutes()
 
     async def watch(self) -> AsyncGenerator[str, None]:
         """Yield the content as JSON each second, the first time with the whole history."""
@@ -222,16 +157,17 @@ class Overview:
                 self.close()
 
     async def _look_on(self) -> None:
-        since = 0
+        since = last = 0
         while True:
             next_at = time.monotonic() + LOOK_SECONDS
+            number = step_number()  # by now instances have all of the step before
             try:
                 await self.look()
-                text = json.dumps(self.content(since))
+                text = json.dumps(self.content(since, once_per_step=number != last))
             except Exception:
                 log.exception("cannot look at the instances")
             else:
-                since = step_number() - 1
+                since, last = step_number() - 1, number
                 for queue in self._watchers:
                     if not queue.full():  # a slow client misses an update
                         queue.put_nowait(text)
@@ -240,12 +176,15 @@ class Overview:
     async def _find(self) -> None:
         """Look up the pools' addresses, as nginx does. If the DNS does not answer, they do not change."""
         for pool in self._addresses:
-            if pool not in self._lookups or self._lookups[pool].done():
-                self._lookups[pool] = asyncio.create_task(self._resolve(pool))
-        await asyncio.wait(self._lookups.values(), timeout=LOOK_SECONDS / 2)
+            host = self._config.fast_host if pool is Pool.FAST else self._config.slow_host
+            if _is_address(host):
+                self._addresses[pool] = [host]  # to ask a thread each second would take CPU time
+            elif pool not in self._lookups or self._lookups[pool].done():
+                self._lookups[pool] = asyncio.create_task(self._resolve(pool, host))
+        if self._lookups:
+            await asyncio.wait(self._lookups.values(), timeout=LOOK_SECONDS / 2)
 
-    async def _resolve(self, pool: Pool) -> None:
-        host = self._config.fast_host if pool is Pool.FAST else self._config.slow_host
+    async def _resolve(self, pool: Pool, host: str) -> None:
         try:
             found = await asyncio.get_running_loop().getaddrinfo(host, None, family=socket.AF_INET)
         except socket.gaierror as error:
@@ -253,6 +192,15 @@ class Overview:
                 self._addresses[pool] = []  # scaled to 0
         else:
             self._addresses[pool] = sorted({str(address[0]) for *_, address in found})
+
+    def take(self, seen: Seen, answer: str | bytes) -> None:
+        """Store the answer of an instance.
+
+        Raises ValidationError, and changes nothing, when it is no report.
+        """
+        report = seen.update(answer, time.monotonic())
+        self._failures |= {failure.job: failure for failure in report.failures}
+        seen.routes_until = self._routes.add(seen.pool, report.routes, seen.routes_until)
 
     async def _ask(self, seen: Seen) -> None:
         """Poll one instance over a connection that stays open. A draining instance sends a close frame.
@@ -267,7 +215,7 @@ class Overview:
                 answer = await seen.connection.read_message()
             if answer is None:
                 raise WebSocketClosedError
-            seen.update(answer, time.monotonic())
+            self.take(seen, answer)
         except WebSocketClosedError:
             seen.leaves = seen.connection is not None and seen.connection.close_code == GOING_AWAY
             seen.disconnect("it closed the connection")
@@ -306,12 +254,9 @@ def _by_pool(item: tuple[tuple[str, int], Seen]) -> tuple[str, str, int]:
     return seen.pool, address, port
 
 
-def _figures(step: Step) -> Json:
-    return {
-        "requests": step.requests,
-        "errors": step.errors,
-        "refused": step.refused,
-        "p50_seconds": step.quantile(0.5),
-        "p99_seconds": step.quantile(0.99),
-        "lag_seconds": step.lag_seconds,
-    }
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.IPv4Address(host)
+    except ValueError:
+        return False
+    return True

@@ -14,6 +14,9 @@ from slowpool.status.handlers import Handler, PageHandler, SystemApplication
 from slowpool.status.overview import Overview
 from slowpool.status.report import report
 
+ASKED_PING_SECONDS = 60.0
+"""On a connection on which each second a message comes, pings only find out who has gone without a word."""
+
 STATIC = Path(__file__).parent / "static"
 
 
@@ -29,6 +32,7 @@ class InstanceHandler(WebSocketHandler):
     """Answers each message, the number of a step, with a report that has the history from there on."""
 
     application: SystemApplication
+    ping_interval = ASKED_PING_SECONDS
 
     def on_message(self, message: str | bytes) -> None:
         if re.fullmatch("[0-9]{1,12}", str(message)):

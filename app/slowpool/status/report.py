@@ -1,26 +1,38 @@
 """report: the state of one instance, as it is sent; Report: the same as it is received and checked."""
 
 import time
+from itertools import islice
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from slowpool.config import Pool
 from slowpool.instance import Runtime
-from slowpool.linux.memory import resident_bytes
-from slowpool.observe.history import Step
+from slowpool.linux.memory import resident_bytes, resident_bytes_of
+from slowpool.observe.counts import MOST_ROUTES, RouteCounts
+from slowpool.observe.history import STEP_SECONDS, STEPS, Step, step_number
 from slowpool.observe.untrusted import MAX_TEXT, Count, Seconds, Text
+from slowpool.workers.failures import MOST_FAILURES
 
-MAX_BYTES = 1 << 20
-"""The largest report. With ten busy minutes, 256 jobs and the longest names it is smaller."""
+MAX_BYTES = 4 << 20
+"""The largest report. With ten busy minutes, 256 jobs, 100 routes and the longest names it is smaller."""
 
 MOST_LEARNED = 100
 """The most learned routes in a report."""
 
 
+MOST_WAITING = 50
+"""The most waiting jobs in a report, which has the number of all."""
+
+
 def report(runtime: Runtime, since: int) -> dict[str, Any]:
-    """The report of this instance, with its history from step ``since`` on."""
+    """The report of this instance, with its history from step ``since`` on.
+
+    Once per step, when ``since`` is a past one, it has the routes and the failures too.
+    """
     now = time.monotonic()
+    history = runtime.metrics.history
+    is_first_of_step = since < step_number()
     jobs = sorted(runtime.workers.running_jobs, key=lambda job: -job.run_seconds)
     return {
         "state": runtime.state.value,
@@ -37,8 +49,23 @@ def report(runtime: Runtime, since: int) -> dict[str, Any]:
                 "age_seconds": job.run_seconds,
                 "progress": progress.fraction if progress else None,
                 "message": progress.message[:MAX_TEXT] if progress else "",
+                "deadline_seconds": job.deadline - now,
+                "cpu_seconds": job.cpu_seconds,
+                "resident_bytes": resident_bytes_of(job.worker_pid),
+                "accepted": job.accepted,
             }
             for job, progress in ((job, job.progress) for job in jobs)
+        ],
+        "waiting_jobs": [
+            {
+                "job": job.id,
+                "task": job.task[:MAX_TEXT],
+                "route": job.route[:MAX_TEXT],
+                "request_id": job.request_id[:MAX_TEXT],
+                "age_seconds": job.wait_seconds,
+                "place": place,
+            }
+            for place, job in enumerate(islice(runtime.workers.waiting_jobs, MOST_WAITING), 1)
         ],
         "learned": [
             {
@@ -59,7 +86,9 @@ def report(runtime: Runtime, since: int) -> dict[str, Any]:
         "forks": runtime.workers.forks,
         "worker_restarts": runtime.metrics.worker_restarts,
         "resident_bytes": resident_bytes(),
-        "steps": runtime.metrics.history.since(since),
+        "routes": history.routes_since(since) if is_first_of_step else {},
+        "failures": runtime.workers.failures.since(since * STEP_SECONDS) if is_first_of_step else [],
+        "steps": history.since(since),
     }
 
 
@@ -81,6 +110,21 @@ class RunningJob(_Received):
     worker: Count = 0
     progress: Annotated[float, Field(ge=0, le=1)] | None = None
     message: Text = ""
+    deadline_seconds: Annotated[float, Field(ge=-1e10, le=1e10)] | None = None  # until then
+    cpu_seconds: Seconds | None = None
+    resident_bytes: Count | None = None
+    accepted: bool = False
+
+
+class WaitingJob(_Received):
+    """A job that waits for a worker; the one at ``place`` 1 is the next."""
+
+    job: Text
+    task: Text
+    route: Text
+    request_id: Text
+    age_seconds: Seconds
+    place: Count
 
 
 class LearnedRoute(_Received):
@@ -101,6 +145,21 @@ class FailedJob(_Received):
     error: Text
 
 
+class Failure(_Received):
+    """A job that has failed at the Unix time ``ended``; ``error`` is the last line of its traceback."""
+
+    job: Text
+    task: Text
+    route: Text
+    request_id: Text
+    ended: Annotated[float, Field(ge=0, le=1e12)]
+    outcome: Text
+    error: Text
+
+
+StepRoutes = Annotated[dict[Text, RouteCounts], Field(max_length=MOST_ROUTES + 1)]
+
+
 class Report(_Received):
     """A report as it is received from another instance; one that does not have these types is refused."""
 
@@ -109,6 +168,7 @@ class Report(_Received):
     active: Count
     waiting: Count
     running: Annotated[list[RunningJob], Field(max_length=1000)]
+    waiting_jobs: Annotated[list[WaitingJob], Field(max_length=MOST_WAITING)] = Field(default_factory=list)
     learned: Annotated[list[LearnedRoute], Field(max_length=MOST_LEARNED)]
     accepted: Annotated[dict[Text, Count], Field(max_length=10)] = Field(default_factory=dict)  # by state
     failed_jobs: Annotated[list[FailedJob], Field(max_length=100)] = Field(default_factory=list)
@@ -117,4 +177,6 @@ class Report(_Received):
     forks: bool = True
     worker_restarts: Count
     resident_bytes: Count
+    routes: Annotated[dict[int, StepRoutes], Field(max_length=STEPS)] = Field(default_factory=dict)
+    failures: Annotated[list[Failure], Field(max_length=MOST_FAILURES)] = Field(default_factory=list)
     steps: dict[int, Step]

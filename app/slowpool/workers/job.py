@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any, Generic, TypeVar
 
 from slowpool.errors import DeadlinePassed, NotPicklable, ResultTooLarge, WorkerTraceback, WrongTask
+from slowpool.linux.processes import cpu_seconds
 from slowpool.workers.pickled import unpickle
 from slowpool.workers.progress import Progress
 from slowpool.workers.wire import RAISED, RESULT, TOO_LARGE, Reply
@@ -52,6 +53,7 @@ class Job(Generic[T]):
         self.ended_at: float | None = None
         self.deadline = self.submitted_at + timeout
         self.worker_pid = 0
+        self._cpu_seconds_before = 0.0
         self.outcome: asyncio.Future[Reply] = loop.create_future()
         self.request = request
         self._items: deque[Reply] = deque()
@@ -60,6 +62,8 @@ class Job(Generic[T]):
         self._progress: Progress | None = None
         self._read_progress: Callable[[], Progress | None] | None = None
         self._resume: Callable[[], None] = lambda: None
+        # Called with the job and the traceback of its task: the job keeps no reference to itself.
+        self.on_raised: Callable[[Job[Any], str], None] = lambda job, text: None
         self.outcome.add_done_callback(lambda _: self._changed.set())
 
     @property
@@ -78,6 +82,12 @@ class Job(Generic[T]):
         return self._until(self.ended_at) - self.started_at if self.worker_pid and self.started_at else 0.0
 
     @property
+    def cpu_seconds(self) -> float | None:
+        """The CPU time of its worker since it began, while it runs; None where that is not known."""
+        now = cpu_seconds(self.worker_pid)
+        return None if now is None else max(0.0, now - self._cpu_seconds_before)
+
+    @property
     def progress(self) -> Progress | None:
         """How far the task said that it is."""
         return self._read_progress() if self._read_progress else self._progress
@@ -86,6 +96,7 @@ class Job(Generic[T]):
         """Note the worker that runs the job, how to read its progress, and how to let its items come."""
         self.worker_pid = pid
         self.ended_at = None
+        self._cpu_seconds_before = cpu_seconds(pid) or 0.0
         self._read_progress = progress
         self._resume = resume
 
@@ -120,8 +131,11 @@ class Job(Generic[T]):
         if reply.kind == RESULT:
             return answer  # type: ignore[no-any-return]  # the task's own type
         if reply.kind == TOO_LARGE:
-            raise ResultTooLarge(answer)
+            error = ResultTooLarge(answer)
+            self.on_raised(self, error.log_text)
+            raise error
         content, text = answer
+        self.on_raised(self, text)
         if reply.kind == RAISED:
             raise pickle.loads(content) from WorkerTraceback(text)  # nosec B301  # likewise
         raise NotPicklable(content) from WorkerTraceback(text)

@@ -1,6 +1,7 @@
 """WorkerPool: runs jobs in a fixed number of worker processes."""
 
 import asyncio
+import functools
 import logging
 import math
 import time
@@ -12,6 +13,7 @@ from slowpool.config import Config
 from slowpool.errors import CutOff, DeadlinePassed, Draining, PoolFull, WorkerDied
 from slowpool.linux.scheduling import count_cpus
 from slowpool.observe.metrics import Metrics
+from slowpool.workers.failures import Failures
 from slowpool.workers.handle import WorkerHandle
 from slowpool.workers.job import Job, name_of, pickle_request
 from slowpool.workers.queue import JobQueue
@@ -54,6 +56,7 @@ class WorkerPool:
         self._service_seconds: float | None = None
         self._has_cut_jobs_off = False
         self._refusals = Refusals()
+        self.failures = Failures()
         self.jobs_since_accepted = 0
         self.on_start: Callable[[], None] = lambda: None  # called when a job has begun
         self._closed = False
@@ -98,7 +101,8 @@ class WorkerPool:
         request = pickle_request(task, args, kwargs, streamed=streamed)
         job: Job[T] = Job(request, timeout, request_id, route, name_of(task), streamed=streamed)
         job.accepted = accepted
-        job.outcome.add_done_callback(self._count)
+        job.outcome.add_done_callback(functools.partial(self._count, job))
+        job.on_raised = self.failures.add_raised
         if self._give_to_idle_slot(job):
             return job
         if timeout <= 0:  # it may not wait, so it must not take a place in the queue
@@ -293,7 +297,8 @@ class WorkerPool:
             else:
                 self._has_cut_jobs_off = True
         if unfinished:
-            job.fail(DeadlinePassed("the deadline passed before the job was done"))
+            detail = "the deadline passed before the job was done"
+            job.fail(DeadlinePassed(detail, f"{detail}, at {where[0]}" if where else None))
         elif worker.reply.done():
             job.end(worker.end_job())
         elif not worker.has_begun_job:  # it died before it had read the request
@@ -302,13 +307,15 @@ class WorkerPool:
             log_message = f"worker {worker.pid} {worker.exited.result()}"
             job.fail(WorkerDied("the worker that ran the job died", log_message))
 
-    def _count(self, outcome: asyncio.Future[Reply]) -> None:
+    def _count(self, job: Job[Any], outcome: asyncio.Future[Reply]) -> None:
         error = None if outcome.cancelled() else outcome.exception()
         if outcome.cancelled() or isinstance(error, CutOff | Draining):
             self._metrics.job("cancelled")
         elif error:
-            self._metrics.job("timeout" if isinstance(error, DeadlinePassed) else "died")
-        else:
+            what = "timeout" if isinstance(error, DeadlinePassed) else "died"
+            self._metrics.job(what)
+            self.failures.add(job, what, getattr(error, "log_text", str(error)))
+        else:  # whoever awaits the result of one that failed reads the error
             self._metrics.job("ok" if outcome.result().kind == RESULT else "failed")
 
     def _learn(self, run_seconds: float) -> None:

@@ -1,10 +1,12 @@
 """The memory of a process."""
 
 import resource
+import subprocess
 
 import psutil
 
-from slowpool.linux.memory import resident_bytes, return_free_pages
+from slowpool.linux.memory import resident_bytes, resident_bytes_of, return_free_pages
+from tests.support.basics import wait_until
 
 
 def test_resident_bytes_grow_by_what_is_written() -> None:
@@ -13,6 +15,13 @@ def test_resident_bytes_grow_by_what_is_written() -> None:
     assert resident_bytes() - before >= len(data) // 2
     assert resident_bytes() <= psutil.virtual_memory().total
     assert resident_bytes() % resource.getpagesize() == 0
+
+
+def test_resident_bytes_of_another_process_are_those_of_the_kernel_and_none_once_it_has_gone() -> None:
+    with subprocess.Popen(["sleep", "1000"]) as other:
+        wait_until(lambda: resident_bytes_of(other.pid) == psutil.Process(other.pid).memory_info().rss)
+        other.kill()
+    assert resident_bytes_of(other.pid) is None
 
 
 def test_what_is_freed_between_objects_in_use_is_returned_to_the_kernel() -> None:

@@ -103,3 +103,11 @@ def test_where_there_is_no_proc_children_are_none(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(os, "listdir", refuse)
     assert processes.children() == set()
     assert processes.count_threads() == 1
+
+
+def test_the_cpu_time_of_another_process_grows_while_it_computes_and_is_unknown_once_it_has_gone() -> None:
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as other:
+        wait_until(lambda: (processes.cpu_seconds(other.pid) or 0) > 0.1)
+        assert processes.cpu_seconds(other.pid) != processes.cpu_seconds(os.getpid())
+        other.kill()
+    assert processes.cpu_seconds(other.pid) is None

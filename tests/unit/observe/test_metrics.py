@@ -9,7 +9,7 @@ from slowpool.observe.metrics import Metrics
 @pytest.mark.parametrize("timeout", [0.0001, 0.5, 60, 86_400])
 def test_whatever_the_deadline_is_a_bucket_lies_past_it(timeout: float) -> None:
     metrics = Metrics(Pool.SLOW, timeout)
-    metrics.request("GET", "/", 200, timeout)
+    metrics.request("GET", "/", 200, timeout, {})
     bounds = [
         float(sample.labels["le"])
         for family in metrics.registry.collect()

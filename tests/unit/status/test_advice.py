@@ -1,9 +1,11 @@
 """The page says what to do."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from slowpool import local_run
 from slowpool.config import Config
 from slowpool.status.advice import hints
 from slowpool.status.report import LearnedRoute
@@ -19,7 +21,15 @@ POOL = {
     "errors": 0,
 }
 COMPOSE = Config(fast_host="fast", slow_host="slow")
+SWARM = Config(fast_host="tasks.fast", slow_host="tasks.slow")
+KUBERNETES = Config(fast_host="fast.shop.svc.cluster.local", slow_host="slow.shop.svc.cluster.local")
 LOCAL = Config()
+
+
+@pytest.fixture
+def no_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No local run has noted its settings here."""
+    monkeypatch.setattr(local_run, "RUNS", tmp_path)
 
 
 def advice(config: Config = COMPOSE, **slow: Any) -> list[str]:
@@ -47,16 +57,69 @@ def test_nothing_is_said_when_all_is_well() -> None:
 @pytest.mark.parametrize(
     ("config", "command"),
     [
-        (COMPOSE, "docker compose up -d --scale slow=2"),
-        (LOCAL, "SLOW_PROCESSES=4 ./deploy/local"),
-        (Config(fast_host="localhost"), "SLOW_PROCESSES=4 ./deploy/local"),
-        (Config(fast_host="tasks.fast"), "Scale it where"),
+        (COMPOSE, "`docker compose up -d --scale slow=2 slow`"),
+        (SWARM, "`docker service scale slowpool_slow=2`"),
+        (KUBERNETES, "`kubectl scale deployment/slow --replicas=2 -n shop`"),
+        (LOCAL, "`SLOW_WORKERS=2 ./deploy/local`"),
+        (Config(fast_host="localhost"), "`FAST_HOST=localhost SLOW_WORKERS=2 ./deploy/local`"),
+        (Config(fast_host="fast.example"), "Scale it where there are CPUs left"),
     ],
 )
-def test_a_full_pool_is_to_be_scaled(config: Config, command: str) -> None:
+@pytest.mark.usefixtures("nothing_set", "no_runs")
+def test_a_full_pool_is_to_be_scaled_with_a_command_of_the_deployment(config: Config, command: str) -> None:
     (hint,) = advice(config, running=2, waiting=16, refused=7)
     assert hint.startswith("The slow pool is full: 7 requests were refused")
     assert command in hint
+    assert "up -d" not in hint or config is COMPOSE
+
+
+@pytest.mark.usefixtures("nothing_set", "no_runs")
+def test_a_local_run_is_stopped_before_it_is_started_on_its_ports_with_its_settings() -> None:
+    config = Config(http_port=9080, fast_port=9001, app="shop.main:make_app", debug=True)
+    (hint,) = advice(config, running=2, waiting=16)
+    assert "stop ./deploy/local with Ctrl-C, and start it in the same terminal with" in hint
+    command = "HTTP_PORT=9080 FAST_PORT=9001 APP=shop.main:make_app DEBUG=1 SLOW_WORKERS=2 ./deploy/local"
+    assert f"`{command}`" in hint
+
+
+@pytest.mark.usefixtures("nothing_set", "no_runs")
+def test_a_command_has_no_password_and_is_quoted_for_a_shell() -> None:
+    config = Config(jobs_url="valkey://:secret@store:6379/0", server_names="a.example, *.b.example")
+    (hint,) = advice(config, running=2, waiting=16)
+    assert "secret" not in hint
+    assert """SERVER_NAMES='a.example, *.b.example' JOBS_URL="$JOBS_URL" SLOW_WORKERS=2""" in hint
+
+
+def test_commands_name_the_project_or_the_stack_when_it_has_another_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SLOWPOOL_PROJECT", "shop")
+    for config, command in (
+        (COMPOSE, "`docker compose -p shop up -d --scale slow=2 slow`"),
+        (SWARM, "`docker service scale shop_slow=2`"),
+    ):
+        (hint,) = advice(config, refused=1)
+        assert command in hint
+    failing = {"fast": POOL, "slow": {**POOL, "errors": 1}}
+    assert "`docker compose -p shop logs slow` says why" in hints(COMPOSE, failing, [], {}, {})[0]
+    assert "`docker service logs shop_slow` says why" in hints(SWARM, failing, [], {}, {})[0]
+
+
+@pytest.mark.parametrize(
+    ("config", "log"),
+    [
+        (COMPOSE, "`docker compose logs slow` says why."),
+        (LOCAL, "the terminal of ./deploy/local says why."),
+        (
+            KUBERNETES,
+            "`kubectl logs -l app.kubernetes.io/component=slow --prefix --tail=100 -n shop` says why.",
+        ),
+        (Config(fast_host="fast.example"), "the log says why."),
+    ],
+)
+def test_the_log_is_where_the_deployment_has_it(config: Config, log: str) -> None:
+    (hint,) = hints(config, {"fast": POOL, "slow": {**POOL, "errors": 3}}, [], {}, {})
+    assert hint == f"3 requests of the slow pool failed in the last minute: {log}"
 
 
 def test_one_that_was_full_a_moment_ago_is_still_named() -> None:
@@ -66,7 +129,17 @@ def test_one_that_was_full_a_moment_ago_is_still_named() -> None:
 
 def test_a_pool_without_instances_is_to_be_started() -> None:
     (hint,) = advice(instances=0, answering=0, workers=0, places=0)
-    assert hint == "No instance of the slow pool answers: start one with docker compose up -d --scale slow=1"
+    command = "docker compose up -d --scale slow=1 slow"
+    assert hint == f"No instance of the slow pool answers: start one with `{command}`"
+
+
+@pytest.mark.usefixtures("nothing_set", "no_runs")
+def test_a_local_run_whose_pool_is_gone_is_not_started_beside_itself() -> None:
+    (hint,) = advice(Config(http_port=9080), instances=0, answering=0, workers=0, places=0)
+    assert hint == (
+        "No instance of the slow pool answers: the terminal of ./deploy/local says why. If it does not run, "
+        "start it with `HTTP_PORT=9080 ./deploy/local`"
+    )
 
 
 def test_an_instance_that_is_silent_or_was_lost_is_named_with_where_to_look() -> None:
@@ -77,8 +150,8 @@ def test_an_instance_that_is_silent_or_was_lost_is_named_with_where_to_look() ->
     first, second = hints(COMPOSE, pools, [silent, lost, long_ago], {}, {})
     assert first.startswith("fast:8001 at 10.0.0.7 has not answered for 4 s (no answer in time).")
     assert second.startswith("fast:8002 at 10.0.0.7 died and was restarted 12 s ago;")
-    assert "docker compose logs fast" in first
-    assert "docker compose logs fast" in second
+    assert "`docker compose logs fast`" in first
+    assert "`docker compose logs fast`" in second
 
 
 def test_a_route_that_blocks_belongs_in_the_slow_pool() -> None:

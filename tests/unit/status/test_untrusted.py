@@ -14,15 +14,19 @@ from slowpool.config import Config, Pool
 from slowpool.observe.history import STEPS, step_number
 from slowpool.observe.untrusted import MAX_TEXT, printable
 from slowpool.status import plain
-from slowpool.status.overview import Overview, Seen
+from slowpool.status.overview import Overview
 from slowpool.status.report import Report
+from slowpool.status.seen import Seen
 from tests.support.liars import (
     ESCAPES,
     UNPRINTABLE,
+    failure,
     job,
     one_step,
+    route,
     said,
     step,
+    waiting_job,
 )
 
 ADDRESS = "127.0.0.1"
@@ -37,11 +41,11 @@ def seen(*answers: str | bytes) -> tuple[Overview, Seen]:
         for pool, port in ((Pool.FAST, 8001), (Pool.FAST, 8002), (Pool.SLOW, 8101))
     }
     for one in overview._seen.values():
-        one.update(json.dumps(said()), 0)
+        overview.take(one, json.dumps(said()))
     liar = overview._seen[ADDRESS, 8002]
     for answer in answers:
         try:
-            liar.update(answer, 0)
+            overview.take(liar, answer)
         except ValidationError as error:
             liar.disconnect(str(error), "unreadable")
     return overview, liar
@@ -112,6 +116,16 @@ REFUSED: dict[str, str | bytes] = {
     "a negative count of requests": json.dumps(one_step(requests=-(10**9))),
     "a latency that is NaN": json.dumps(one_step(lag_seconds=math.nan)),
     "a block for ever": json.dumps(one_step(blocks={"/": math.inf})),
+    "waiting jobs without a place": json.dumps(said(waiting_jobs=[waiting_job(place=None)])),
+    "too many waiting jobs": json.dumps(said(waiting_jobs=[waiting_job()] * 51)),
+    "memory below nothing": json.dumps(job(resident_bytes=-1)),
+    "CPU time for ever": json.dumps(job(cpu_seconds=math.inf)),
+    "too many routes": json.dumps(said(routes={"1": {f"/{number}": route() for number in range(102)}})),
+    "a route without end": json.dumps(said(routes={"1": {"a" * (MAX_TEXT + 1): route()}})),
+    "a queue that is NaN": json.dumps(said(routes={"1": {"/": route(queue_seconds=math.nan)}})),
+    "a list of routes": json.dumps(said(routes=[route()])),
+    "too many failures": json.dumps(said(failures=[failure()] * 101)),
+    "a failure at the end of time": json.dumps(said(failures=[failure(ended=1e13)])),
     "a number of blocks": json.dumps(one_step(blocks=3)),
 }
 
@@ -145,16 +159,30 @@ def test_every_text_of_a_report_is_shown_as_text(text: str) -> None:
     assert_harmless(overview)
     overview, _ = seen(json.dumps(job(route=text, request_id=text, task=text, message=text, job=text)))
     assert_harmless(overview)
+    texts_of_a_job = dict.fromkeys(("job", "task", "route", "request_id"), text)
+    overview, liar = seen(
+        json.dumps(
+            said(
+                routes={str(step_number()): {text: route()}},
+                failures=[failure(**texts_of_a_job, outcome=text, error=text)],
+                waiting_jobs=[waiting_job(**texts_of_a_job)],
+            )
+        )
+    )
+    assert liar.state == "ready"
+    assert_harmless(overview)
+    assert printable(text) in [row["route"] for row in overview.content()["routes"]]
+    assert printable(text) in [row["error"] for row in overview.content()["failures"]]
     assert printable("ü€😀 <b>") == "ü€😀 <b>"
     assert printable("a\u200db\u00ad\ufeff") == r"a\u200db\xad\ufeff"
 
 
 def test_a_report_of_an_older_instance_without_progress_and_workers_is_shown() -> None:
     older = said()
-    for name in ("workers", "template", "forks"):
+    for name in ("workers", "template", "forks", "waiting_jobs", "routes", "failures"):
         del older[name]
     (running,) = older["running"]
-    for name in ("job", "task", "worker", "progress", "message"):
+    for name in ("job", "task", "worker", "progress", "message", "deadline_seconds", "cpu_seconds"):
         del running[name]
     overview, one = seen(json.dumps(older))
     assert one.state == "ready"
