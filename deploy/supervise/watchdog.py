@@ -29,6 +29,7 @@ from typing import Any
 from supervisor import childutils
 from supervisor.xmlrpc import Faults
 
+from deploy.supervise.events import Teller
 from deploy.supervise.probe import status_of
 from deploy.supervise.restart import RestartError, restart
 from slowpool.config import Config, Pool
@@ -85,8 +86,9 @@ def main() -> None:
     programs = os.environ["SLOWPOOL_PROGRAMS"]
     logs.set_up(config, "" if programs == "*" else programs, "watchdog", sys.stderr)
     watched = {program.name: program for program in _watched(config, programs)}
+    events = Teller(config, os.environ.get("SLOWPOOL_REPLICA", ""))
     for program in watched.values():
-        threading.Thread(target=_watch, args=(program,), daemon=True).start()
+        threading.Thread(target=_watch, args=(program, events), daemon=True).start()
     shutting_down = False
     while True:
         headers, payload = childutils.listener.wait(sys.stdin, sys.stdout)
@@ -103,7 +105,11 @@ def main() -> None:
             if pid in killed:
                 killed.discard(pid)
             else:
+                status = "0" if event.get("expected") == "1" else "other than 0, or by a signal"
+                events.soon("exit", name, f"process {pid} has ended with exit status {status}")
                 exits_in_vain[name] = 0 if beat.at and beat.pid == pid else exits_in_vain[name] + 1
+        elif state == "BACKOFF":
+            events.soon("exit", name, f"has ended right after its start, try {event['tries']}")
         if shutting_down:
             pass
         elif state == "FATAL" and 0 <= time.monotonic() - beat.at < RECENT_SECONDS:
@@ -111,6 +117,7 @@ def main() -> None:
             _unless_shutting_down(lambda supervisor: supervisor.startProcess(name, False))  # noqa: B023
         elif state == "FATAL" or exits_in_vain[name] >= MAX_EXITS_IN_VAIN:
             log.error("%s cannot be kept running: shutting everything down", name)
+            events.now("exit", name, "cannot be kept running: everything here is shut down")
             _unless_shutting_down(lambda supervisor: supervisor.shutdown())
             shutting_down = True
         childutils.listener.ok(sys.stdout)
@@ -130,18 +137,19 @@ def _watched(config: Config, programs: str) -> Iterator[Program]:
         yield Program("nginx:nginx", config.admin_port, "/livez", NGINX_HUNG_SECONDS)
 
 
-def _watch(program: Program) -> None:
+def _watch(program: Program, events: Teller) -> None:
     while True:
         time.sleep(PROBE_INTERVAL_SECONDS)
         try:
             silence = _silence(program)
             if silence:
                 log.error("%s %s: killing it", program.name, silence)
+                events.soon("hang", program.name, f"{silence}, and is killed")
                 _kill(program)
                 continue
             exits_in_vain[program.name] = 0
             if program.max_rss_bytes:
-                _check_size(program.name, program.max_rss_bytes)
+                _check_size(program.name, program.max_rss_bytes, events)
         except (xmlrpc.client.Error, OSError, http.client.HTTPException):
             pass  # it starts, drains or has exited, which supervisor knows, or supervisor is shutting down
 
@@ -179,7 +187,7 @@ def _kill(program: Program) -> None:
         log.warning("%s: %s", program.name, fault.faultString)
 
 
-def _check_size(name: str, max_rss_bytes: int) -> None:
+def _check_size(name: str, max_rss_bytes: int, events: Teller) -> None:
     """Restart an instance that is too large, in a thread of its own, since draining takes a while.
 
     While another instance is restarted, do nothing: the next check finds this one still too large.
@@ -188,14 +196,17 @@ def _check_size(name: str, max_rss_bytes: int) -> None:
     rss_bytes = int(statm.read_text().split()[1]) * resource.getpagesize()
     if rss_bytes > max_rss_bytes and restarting.acquire(blocking=False):
         log.warning("%s has %d bytes of resident memory: restarting it", name, rss_bytes)
-        threading.Thread(target=_restart, args=(name,), daemon=True).start()
+        text = f"has {rss_bytes >> 20} MiB of resident memory, more than INSTANCE_MAX_RSS_BYTES: is restarted"
+        events.soon("memory", name, text)
+        threading.Thread(target=_restart, args=(name, events), daemon=True).start()
 
 
-def _restart(name: str) -> None:
+def _restart(name: str, events: Teller) -> None:
     try:
         restart(_supervisor(), name)
     except RestartError as error:
         log.error("%s did not come back: %s", name, error)
+        events.soon("exit", name, f"did not come back: {error}")
     except (xmlrpc.client.Fault, OSError, http.client.HTTPException):
         pass  # supervisor is shutting down
     finally:

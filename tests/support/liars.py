@@ -32,6 +32,8 @@ def said(**values: Any) -> dict[str, Any]:
         "worker_restarts": 0,
         "resident_bytes": 30_000_000,
         "steps": {str(step_number()): step()},
+        "process_id": "0123456789abcdef",
+        "inherited": {"processes": [], "steps": {}},
         **values,
     }
 

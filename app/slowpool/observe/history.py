@@ -105,6 +105,10 @@ class History:
         blocks, route = self.now().blocks, route[:MAX_TEXT]
         blocks[route] = max(seconds, blocks.get(route, 0))
 
+    def steps(self) -> dict[int, Step]:
+        """All steps, by number."""
+        return dict(self._steps)
+
     def since(self, number: int) -> dict[int, dict[str, Any]]:
         """The steps from this number on, as JSON."""
         return {at: asdict(step) for at, step in self._steps.items() if at >= number}

@@ -3,9 +3,8 @@
 import asyncio
 import json
 import logging
-import socket
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,10 +17,13 @@ from tornado.websocket import (
     websocket_connect,
 )
 
-from slowpool.config import Config, Pool
+from slowpool.config import Config, Instance, Pool
 from slowpool.instance import GOING_AWAY
+from slowpool.observe.events import Events
 from slowpool.observe.history import STEP_SECONDS, STEPS, Step, step_number, total
-from slowpool.observe.untrusted import MAX_TEXT, printable
+from slowpool.observe.inherited import Inherited
+from slowpool.observe.peers import Peers
+from slowpool.observe.untrusted import MAX_TEXT, printable, what_is_wrong
 from slowpool.status.advice import hints
 from slowpool.status.report import MAX_BYTES, LearnedRoute, Report
 
@@ -33,11 +35,22 @@ LOOK_SECONDS = 1.0
 GONE_FOR_SECONDS = 60.0
 """How long an instance is shown after its last answer."""
 
+MOST_PROCESSES = 20
+"""How many processes of one instance are remembered, the present one included."""
+
 MOST_FAILED = 100
 
 MINUTE_STEPS = 60 // STEP_SECONDS
 
 Json = dict[str, Any]
+
+
+@dataclass
+class Process:
+    """The steps of one process of an instance, and those that other instances have left to it."""
+
+    steps: dict[int, Step] = field(default_factory=dict)
+    inherited: Inherited = field(default_factory=Inherited)
 
 
 @dataclass
@@ -55,7 +68,7 @@ class Seen:
     error: str = ""
     trouble: str = "no answer"  # its state when there is an error
     report: Report | None = None
-    steps: dict[int, Step] = field(default_factory=dict)
+    processes: dict[str, Process] = field(default_factory=dict)  # by their ids; the present one is the last
 
     @property
     def name(self) -> str:
@@ -68,10 +81,19 @@ class Seen:
         if restarted and not self.leaves:
             self.lost_at = now
         self.leaves = False
-        last = step_number() + 1  # its clock may be a little ahead
-        known = {**self.steps, **report.steps}
-        self.steps = {number: step for number, step in known.items() if last - STEPS < number <= last}
+        process = self.processes.setdefault(report.process_id, Process())
+        process.steps.update(report.steps)
+        process.inherited = report.inherited or process.inherited
+        for one in self.processes.values():
+            one.steps, one.inherited.steps = _recent(one.steps), _recent(one.inherited.steps)
+        for old in list(self.processes)[:-MOST_PROCESSES]:
+            del self.processes[old]
         self.report, self.answered_at, self.error = report, now, ""
+
+    @property
+    def steps(self) -> dict[int, Step]:
+        """Those of the present process."""
+        return next(reversed(self.processes.values())).steps if self.processes else {}
 
     @property
     def state(self) -> str:
@@ -100,59 +122,57 @@ class Seen:
             "silent_seconds": now - (self.answered_at or self.first_looked_at),
             "lost_seconds": now - self.lost_at if self.lost_at else None,
             **(
-                self.report.model_dump(exclude={"steps", "failed_jobs"})
+                self.report.model_dump(exclude={"steps", "failed_jobs", "inherited", "process_id"})
                 if self.report and not self.error
                 else {}
             ),
             "state": self.state,
-            **_figures(self.minute()),
+            **_figures(_minute(process.steps for process in self.processes.values())),
         }
-
-    def minute(self) -> Step:
-        """The sum of the last minute's steps."""
-        first = step_number() - MINUTE_STEPS
-        return total(step for number, step in self.steps.items() if number > first)
 
 
 class Overview:
     """Polls all instances while anyone watches, and sends the result to every watcher."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, events: Events | None = None, own: Instance | None = None) -> None:
+        self.peers = Peers(config, own)
         self._config = config
+        self._events = events or Events()
+        self._own = own
         self._seen: dict[tuple[str, int], Seen] = {}
-        self._addresses: dict[Pool, list[str]] = {Pool.FAST: [], Pool.SLOW: []}
-        self._lookups: dict[Pool, asyncio.Task[None]] = {}
         self._watchers: set[asyncio.Queue[str]] = set()
         self._looking: asyncio.Task[None] | None = None
 
     async def look(self) -> None:
         """Poll every instance; returns when all have answered or timed out."""
         now = time.monotonic()
-        await self._find()
-        for pool, addresses in self._addresses.items():
-            for instance in self._config.instances(pool):
-                for address in addresses:
-                    key = (address, instance.port)
-                    self._seen.setdefault(key, Seen(pool, address, instance.port, now))
+        await self.peers.find(LOOK_SECONDS / 2)
+        for peer in self.peers.all():
+            self._seen.setdefault((peer.address, peer.port), Seen(*peer, now))
         for key, seen in list(self._seen.items()):
-            known = seen.address in self._addresses[seen.pool]
+            known = seen.address in self.peers.addresses[seen.pool]
             if not known and now - max(seen.answered_at, seen.first_looked_at) > GONE_FOR_SECONDS:
                 del self._seen[key]
         await asyncio.gather(*map(self._ask, self._seen.values()))
 
-    def content(self, since: int = 0) -> Json:
-        """The figures of the last minute, and the steps from ``since`` on."""
+    def content(self, since: int = 0, known_events: int = -1) -> Json:
+        """The figures of the last minute, the steps from ``since`` on, and the events if there are others.
+
+        ``known_events`` is the version of them that the receiver has.
+        """
         now = time.monotonic()
         instances = [seen.content(now) for _, seen in sorted(self._seen.items(), key=_by_pool)]
-        pools = {pool.value: self._pool(pool, instances) for pool in self._addresses}
+        pools = {pool.value: self._pool(pool, instances) for pool in self.peers.addresses}
         return {
             "time": time.time(),
+            **({"served_by": self._served_by(self._own)} if self._own else {}),
+            **({"events": self._events.newest()} if self._events.version != known_events else {}),
             "step_seconds": STEP_SECONDS,
             "pools": pools,
             "instances": instances,
             "failed_jobs": self._failed_jobs(),
             "hints": hints(self._config, pools, instances, self._blocks(), self._learned()),
-            "steps": {pool.value: self._pool_steps(pool, since) for pool in self._addresses},
+            "steps": {pool.value: self._pool_steps(pool, since) for pool in self.peers.addresses},
         }
 
     def _pool(self, pool: Pool, instances: list[Json]) -> Json:
@@ -169,21 +189,43 @@ class Overview:
             # All have the same store.
             "accepted": next((instance["accepted"] for instance in answering if instance["accepted"]), {}),
             "places": len(answering) * self._config.slow_queue if slow else 0,
-            **_figures(total(seen.minute() for seen in self._seen.values() if seen.pool is pool)),
+            **_figures(_minute(self._counted(pool))),
         }
 
+    def _served_by(self, own: Instance) -> str:
+        """The instance that this is, such as ``fast:8001 at 10.0.0.2``."""
+        address = self.peers.own_address
+        return f"{own.pool}:{own.port}{f' at {address}' if address else ''}"
+
+    def _counted(self, pool: Pool) -> list[dict[int, Step]]:
+        """The steps of each process of a pool, those that were left to it included, each once."""
+        left = self._left()
+        return [
+            steps
+            for seen in self._seen.values()
+            if seen.pool is pool
+            for process_id, process in seen.processes.items()
+            if process_id not in left
+            for steps in (process.steps, process.inherited.steps)
+        ]
+
+    def _left(self) -> set[str]:
+        """The processes whose steps another one has by now."""
+        processes = [process for seen in self._seen.values() for process in seen.processes.values()]
+        return {process_id for process in processes for process_id in process.inherited.processes}
+
     def _pool_steps(self, pool: Pool, since: int) -> dict[int, Json]:
-        ours = [seen for seen in self._seen.values() if seen.pool is pool]
-        numbers = {number for seen in ours for number in seen.steps if number >= since}
-        steps = {n: total(seen.steps[n] for seen in ours if n in seen.steps) for n in sorted(numbers)}
+        counted = self._counted(pool)
+        numbers = {number for steps in counted for number in steps if number >= since}
+        steps = {n: total(steps[n] for steps in counted if n in steps) for n in sorted(numbers)}
         return {
             number: {**_figures(step), "waiting": step.waiting, "running": step.running}
             for number, step in steps.items()
         }
 
     def _blocks(self) -> dict[str, float]:
-        fast = (seen for seen in self._seen.values() if seen.pool is Pool.FAST)
-        return total(step for seen in fast for step in seen.steps.values() if step.blocks).blocks
+        counted = self._counted(Pool.FAST)
+        return total(step for steps in counted for step in steps.values() if step.blocks).blocks
 
     def _learned(self) -> dict[str, LearnedRoute]:
         reports = [seen.report for seen in self._seen.values() if seen.report and not seen.error]
@@ -199,6 +241,7 @@ class Overview:
 
     def close(self) -> None:
         """Close the connections to the instances, and forget the instances."""
+        self.peers.close()
         for seen in self._seen.values():
             seen.disconnect("")
         self._seen.clear()
@@ -222,37 +265,25 @@ class Overview:
                 self.close()
 
     async def _look_on(self) -> None:
-        since = 0
+        since, known_events = 0, -1
+        left: set[str] = set()
+        behind: set[asyncio.Queue[str]] = set()  # slow clients, which have missed an update
         while True:
             next_at = time.monotonic() + LOOK_SECONDS
             try:
                 await self.look()
-                text = json.dumps(self.content(since))
+                before, left = left, self._left()
+                text = json.dumps(self.content(since if left == before else 0, known_events))
+                whole = json.dumps(self.content()) if behind else text
             except Exception:
                 log.exception("cannot look at the instances")
             else:
-                since = step_number() - 1
-                for queue in self._watchers:
-                    if not queue.full():  # a slow client misses an update
-                        queue.put_nowait(text)
+                since, known_events = step_number() - 1, self._events.version
+                missed = {queue for queue in self._watchers if queue.full()}
+                for queue in self._watchers - missed:
+                    queue.put_nowait(whole if queue in behind else text)
+                behind = missed
             await asyncio.sleep(max(0.1, next_at - time.monotonic()))
-
-    async def _find(self) -> None:
-        """Look up the pools' addresses, as nginx does. If the DNS does not answer, they do not change."""
-        for pool in self._addresses:
-            if pool not in self._lookups or self._lookups[pool].done():
-                self._lookups[pool] = asyncio.create_task(self._resolve(pool))
-        await asyncio.wait(self._lookups.values(), timeout=LOOK_SECONDS / 2)
-
-    async def _resolve(self, pool: Pool) -> None:
-        host = self._config.fast_host if pool is Pool.FAST else self._config.slow_host
-        try:
-            found = await asyncio.get_running_loop().getaddrinfo(host, None, family=socket.AF_INET)
-        except socket.gaierror as error:
-            if error.errno in (socket.EAI_NONAME, socket.EAI_NODATA):
-                self._addresses[pool] = []  # scaled to 0
-        else:
-            self._addresses[pool] = sorted({str(address[0]) for *_, address in found})
 
     async def _ask(self, seen: Seen) -> None:
         """Poll one instance over a connection that stays open. A draining instance sends a close frame.
@@ -274,7 +305,7 @@ class Overview:
         except TimeoutError:
             seen.disconnect("no answer in time")
         except ValidationError as error:
-            seen.disconnect(_what_is_wrong(error), "unreadable")
+            seen.disconnect(what_is_wrong(error), "unreadable")
         except WebSocketError as error:
             seen.disconnect(str(error), "unreadable")
         except (HTTPError, OSError) as error:
@@ -294,16 +325,20 @@ async def _connect(seen: Seen) -> WebSocketClientConnection:
     return await websocket_connect(handshake, max_message_size=MAX_BYTES)
 
 
-def _what_is_wrong(error: ValidationError) -> str:
-    """The first error, such as ``active: Input should be a valid integer``."""
-    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    where = ".".join(map(str, first["loc"]))
-    return f"{where}: {first['msg']}" if where else first["msg"]
-
-
 def _by_pool(item: tuple[tuple[str, int], Seen]) -> tuple[str, str, int]:
     (address, port), seen = item
     return seen.pool, address, port
+
+
+def _recent(steps: dict[int, Step]) -> dict[int, Step]:
+    last = step_number() + 1  # the other's clock may be a little ahead
+    return {number: step for number, step in steps.items() if last - STEPS < number <= last}
+
+
+def _minute(histories: Iterable[dict[int, Step]]) -> Step:
+    """The sum of the last minute's steps."""
+    first = step_number() - MINUTE_STEPS
+    return total(step for steps in histories for number, step in steps.items() if number > first)
 
 
 def _figures(step: Step) -> Json:

@@ -1,7 +1,7 @@
 """report: the state of one instance, as it is sent; Report: the same as it is received and checked."""
 
 import time
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -9,6 +9,7 @@ from slowpool.config import Pool
 from slowpool.instance import Runtime
 from slowpool.linux.memory import resident_bytes
 from slowpool.observe.history import Step
+from slowpool.observe.inherited import Inherited, ProcessId
 from slowpool.observe.untrusted import MAX_TEXT, Count, Seconds, Text
 
 MAX_BYTES = 1 << 20
@@ -18,7 +19,7 @@ MOST_LEARNED = 100
 """The most learned routes in a report."""
 
 
-def report(runtime: Runtime, since: int) -> dict[str, Any]:
+def report(runtime: Runtime, since: int, *, with_inherited: bool = False) -> dict[str, Any]:
     """The report of this instance, with its history from step ``since`` on."""
     now = time.monotonic()
     jobs = sorted(runtime.workers.running_jobs, key=lambda job: -job.run_seconds)
@@ -60,6 +61,8 @@ def report(runtime: Runtime, since: int) -> dict[str, Any]:
         "worker_restarts": runtime.metrics.worker_restarts,
         "resident_bytes": resident_bytes(),
         "steps": runtime.metrics.history.since(since),
+        "process_id": runtime.process_id,
+        "inherited": runtime.inherited.model_dump() if with_inherited else None,
     }
 
 
@@ -118,3 +121,5 @@ class Report(_Received):
     worker_restarts: Count
     resident_bytes: Count
     steps: dict[int, Step]
+    process_id: ProcessId | Literal[""] = ""
+    inherited: Inherited | None = None  # None: the same as in the report before

@@ -4,7 +4,7 @@ from typing import Any
 
 from slowpool.errors import Misdirected
 from slowpool.instance import Runtime
-from slowpool.status import health, page, stack
+from slowpool.status import health, page, stack, told
 from slowpool.status.handlers import Handler, NotFoundHandler, SystemApplication
 from slowpool.status.overview import Overview
 from slowpool.status.own_names import OwnNames
@@ -20,7 +20,8 @@ def system_application(runtime: Runtime) -> SystemApplication:
     def checked(pattern: str, handler: type[Any], *kwargs: Any) -> tuple[Any, ...]:
         return pattern, type(handler.__name__, (_OwnHost, handler), {"own_names": own_names}), *kwargs
 
-    routes = [*health.routes, *stack.routes, *page.routes(Overview(runtime.config))]
+    overview = Overview(runtime.config, runtime.events, runtime.instance)
+    routes = [*health.routes, *stack.routes, *told.routes, *page.routes(overview)]
     app = SystemApplication(
         [checked(*route) for route in routes],
         default_handler_class=NotFoundHandler,

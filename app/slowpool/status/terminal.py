@@ -13,12 +13,16 @@ from typing import Any
 from slowpool.config import Config
 from slowpool.errors import ConfigError
 from slowpool.local_run import Run
+from slowpool.observe.events import Events
+from slowpool.observe.news import ask
 from slowpool.observe.untrusted import printable
 from slowpool.status.overview import LOOK_SECONDS, Overview
 
 Json = dict[str, Any]
 
 CLEAR = "\033[H\033[J"
+
+SHOWN_EVENTS = 10
 
 COLUMNS: list[tuple[str, Callable[[Json], object]]] = [
     ("instance", lambda row: row["name"]),
@@ -69,10 +73,13 @@ def main(arguments: Sequence[str]) -> int:
 
 
 async def _show(config: Config, *, as_json: bool, watch: bool) -> int:
-    overview = Overview(config)
+    events = Events()
+    overview = Overview(config, events)
     while True:
         next_at = time.monotonic() + LOOK_SECONDS
         await overview.look()
+        for news in await ask(overview.peers, 1):
+            events.merge(news.events)
         content = overview.content()
         text = json.dumps(content) if as_json else _text(content)
         print(f"{CLEAR}{text}" if watch and not as_json and sys.stdout.isatty() else text, flush=True)
@@ -92,7 +99,8 @@ def _text(content: Json) -> str:
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     lines = ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)) for row in table]
     jobs = [_job(instance, job) for instance in content["instances"] for job in instance.get("running", [])]
-    notes = [*jobs, *_accepted(content), *(f"! {hint}" for hint in content["hints"])]
+    events = [_event(event) for event in reversed(content.get("events", [])[:SHOWN_EVENTS])]
+    notes = [*jobs, *_accepted(content), *events, *(f"! {hint}" for hint in content["hints"])]
     return "\n".join([*(line.rstrip() for line in lines), *map(printable, notes)])
 
 
@@ -108,6 +116,12 @@ def _job(instance: Json, job: Json) -> str:
         f"{instance['name']} worker {job['worker']} runs {job['task']} for {job['age_seconds']:.1f} s"
         f"{done}{message}: {job['route']} ({job['request_id']})"
     )
+
+
+def _event(event: Json) -> str:
+    """A line such as ``12:34:56 hang fast:8001: has not answered for 10 s``."""
+    at = time.strftime("%H:%M:%S", time.localtime(event["at"]))
+    return f"{at} {event['kind']} {event['instance'] or 'all'}: {event['text']}"
 
 
 def _accepted(content: Json) -> list[str]:
