@@ -1,6 +1,5 @@
 """Instances tell each other what happens, and leave their history to another one."""
 
-import asyncio
 import json
 import signal
 import socket
@@ -10,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from slowpool.config import Config, Pool
+from slowpool.config import Pool
 from slowpool.observe.events import MOST
 from slowpool.observe.peers import MAX_BYTES
-from slowpool.status.overview import Overview
-from tests.support import events as known
+from tests.support import watching
 from tests.support.basics import free_ports, wait_until
 from tests.support.client import Response, request
 from tests.support.process import Instance
+from tests.support.watching import answered, overview
 
 Start = Callable[..., Instance]
 """Makes an instance of a pool, the first or another one, with more settings."""
@@ -37,22 +36,6 @@ class Deployment:
         port = self.settings[f"{pool.upper()}_PORT"] + number
         return Instance(pool, port=port, **{**self.settings, **options})
 
-    def look(self) -> dict[str, Any]:
-        """What somebody sees who begins to look now."""
-
-        async def look() -> dict[str, Any]:
-            overview = Overview(Config(**{name.lower(): value for name, value in self.settings.items()}))
-            await overview.look()
-            content = overview.content()
-            overview.close()
-            return content
-
-        return asyncio.run(look())
-
-    def requests(self, pool: Pool) -> int:
-        """How many requests the pool has answered."""
-        return sum(step["requests"] for step in self.look()["steps"][pool].values())
-
 
 @pytest.fixture
 def deployment() -> Deployment:
@@ -60,7 +43,7 @@ def deployment() -> Deployment:
 
 
 def events(instance: Instance, *kinds: str) -> list[dict[str, Any]]:
-    return known.events(instance.port, *kinds)
+    return watching.events(instance.port, *kinds)
 
 
 def names(instance: Instance, *kinds: str) -> list[tuple[str, str]]:
@@ -128,7 +111,7 @@ def full(slow: Instance) -> bool:
 
 
 def test_settings_that_differ_are_named_without_their_values(deployment: Deployment) -> None:
-    secret = {"JOBS_URL": "valkey://user:secret@127.0.0.1:1/0"}
+    secret: dict[str, Any] = {"JOBS_URL": "valkey://user:secret@127.0.0.1:1/0"}
     expected = "accepted jobs cannot be"
     with (
         deployment.instance(Pool.FAST) as first,
@@ -235,22 +218,25 @@ def test_one_that_never_answers_stops_nobody(deployment: Deployment) -> None:
 
 
 def test_a_rolling_restart_of_a_pool_changes_no_total(deployment: Deployment) -> None:
+    def wait_for(requests: int) -> None:
+        wait_until(lambda: answered(deployment.settings, "fast") == requests)
+
     with deployment.instance(Pool.SLOW), deployment.instance(Pool.FAST, 1) as second:
         with deployment.instance(Pool.FAST) as first:
             for instance, count in ((first, 7), (second, 5)):
                 for _ in range(count):
                     assert instance.get("/fast?id=7").status == 200
-            wait_until(lambda: deployment.requests(Pool.FAST) == 12)
+            wait_for(12)
             first.terminate()
             first.wait()
-        assert deployment.requests(Pool.FAST) == 12
+        wait_for(12)
         with deployment.instance(Pool.FAST) as first:
             second.terminate()
             second.wait()
-            assert deployment.requests(Pool.FAST) == 12
-            assert deployment.requests(Pool.SLOW) == 0
+            wait_for(12)
             assert first.get("/fast?id=7").status == 200
-            assert deployment.requests(Pool.FAST) == 13
+            wait_for(13)
+            assert answered(deployment.settings, "slow") == 0
 
 
 def test_blocks_and_latencies_are_left_too(deployment: Deployment) -> None:
@@ -262,9 +248,15 @@ def test_blocks_and_latencies_are_left_too(deployment: Deployment) -> None:
             wait_until(lambda: events(first, "learned"))
             first.terminate()
             first.wait()
-        seen = deployment.look()
+        seen = wait_until(lambda: with_latency(deployment))
         assert seen["pools"]["fast"]["p99_seconds"] > 0.5
         assert any(hint.startswith("/stall/{} blocked its fast instance") for hint in seen["hints"])
+
+
+def with_latency(deployment: Deployment) -> dict[str, Any] | None:
+    """What is seen, once the pool has a latency."""
+    seen = overview(deployment.settings)
+    return seen if seen["pools"]["fast"]["p99_seconds"] else None
 
 
 def test_without_another_one_of_its_pool_the_history_ends_with_an_instance(deployment: Deployment) -> None:
@@ -272,4 +264,4 @@ def test_without_another_one_of_its_pool_the_history_ends_with_an_instance(deplo
         assert first.get("/fast?id=7").status == 200
         first.terminate()
         assert first.wait() == 0
-        assert deployment.requests(Pool.SLOW) == 0
+        assert answered(deployment.settings, "slow") == 0

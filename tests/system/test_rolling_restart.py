@@ -13,10 +13,10 @@ import pytest
 
 from tests.support.basics import ROOT, free_ports, wait_until
 from tests.support.checkout import copy_checkout
-from tests.support.events import texts
 from tests.support.gate import Gate
 from tests.support.load import Client, Load, Outcome
 from tests.support.system import System
+from tests.support.watching import texts
 
 
 def test_every_instance_is_replaced_and_no_request_is_lost(tmp_path: Path) -> None:

@@ -19,10 +19,10 @@ from slowpool.config import Pool
 from slowpool.observe.heartbeat import BEAT
 from tests.support.basics import ROOT, Entered, environment, free_ports, wait_until
 from tests.support.client import request
-from tests.support.events import events, texts
 from tests.support.gate import Gate
 from tests.support.process import APPS, Instance, Process
 from tests.support.system import is_ready
+from tests.support.watching import events, texts
 
 SUPERVISOR = """
 [supervisord]

@@ -28,6 +28,9 @@ PAUSE_SECONDS = 0.5
 ASKED = 4
 """How many of the others an instance asks at its start."""
 
+CLOSE_SECONDS = 1.5
+"""How much longer a drain may take for the others."""
+
 TRIES = 5
 """How often it does so, a second apart, until one has answered."""
 
@@ -76,7 +79,7 @@ class Messenger:
             self._asking = asyncio.create_task(self._ask())
 
     async def close(self, history: Callable[[], Inherited]) -> None:
-        """Tell what is untold, and leave the history to another instance of the pool; takes a second at most.
+        """Tell what is untold, and leave the history to another instance of the pool, within CLOSE_SECONDS.
 
         Call it when the last request is answered.
         """
@@ -86,7 +89,7 @@ class Messenger:
         self._asking.cancel()
         last = [self._leave(history), *([self._telling] if self._telling else [])]
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(ANSWER_SECONDS):
+            async with asyncio.timeout(CLOSE_SECONDS):
                 for error in await asyncio.gather(*last, return_exceptions=True):
                     if error:
                         log.error("cannot tell the other instances everything", exc_info=error)

@@ -34,7 +34,7 @@ def tell(overview: Overview, port: int, process: str, requests: int, **inherited
 
 def counted(overview: Overview) -> int:
     content = overview.content()
-    in_steps = sum(one["requests"] for one in content["steps"]["fast"].values())
+    in_steps: int = sum(one["requests"] for one in content["steps"]["fast"].values())
     assert in_steps == content["pools"]["fast"]["requests"]
     return in_steps
 
