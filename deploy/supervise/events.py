@@ -11,6 +11,9 @@ import threading
 from slowpool.config import Config
 from slowpool.observe.news import tell
 
+NOW_SECONDS = 2.0
+"""How long the caller waits for an event to be told."""
+
 MOST_WAITING = 100
 """Events that wait to be told; more are dropped."""
 
@@ -25,19 +28,24 @@ class Teller:
         threading.Thread(target=self._work, daemon=True).start()
 
     def now(self, kind: str, program: str, text: str) -> None:
-        """Tell of an event of a program, such as ``fast:fast-8001``, or of none; takes seconds at most."""
-        name = program.rpartition(":")[2].replace("-", ":")
-        instance = ":".join(filter(None, [name, self._replica])) if name != "nginx" else name
-        tell(self._config, kind, instance, text)
+        """Tell of an event of a program, such as ``fast:fast-8001``, or of none, within NOW_SECONDS."""
+        thread = threading.Thread(target=self._tell, args=(kind, program, text), daemon=True)
+        thread.start()
+        thread.join(NOW_SECONDS)
 
     def soon(self, kind: str, program: str, text: str) -> None:
-        """The same in a thread, one event after the other."""
+        """The same without waiting, one event after the other."""
         with contextlib.suppress(queue.Full):
             self._waiting.put_nowait((kind, program, text))
 
     def _work(self) -> None:
         while True:
-            self.now(*self._waiting.get())
+            self._tell(*self._waiting.get())
+
+    def _tell(self, kind: str, program: str, text: str) -> None:
+        name = program.rpartition(":")[2].replace("-", ":")
+        instance = ":".join(filter(None, [name, self._replica])) if name != "nginx" else name
+        tell(self._config, kind, instance, text)
 
 
 if __name__ == "__main__":

@@ -73,6 +73,6 @@ def test_one_that_is_killed_is_an_event_and_knows_all_of_them_again() -> None:
         wait_until(lambda: len(events(system.instances("fast")[0], "ready")) == 4)
         wait_until(lambda: same_everywhere(system))
         shown = run(system, ".venv/bin/python", "-m", "slowpool", "status")
-        assert re.search(rf"^\d\d:\d\d:\d\d exit slow:{port}: ", shown, re.MULTILINE)
+        assert re.search(rf"^\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d exit slow:{port}: ", shown, re.MULTILINE)
         content = json.loads(run(system, ".venv/bin/python", "-m", "slowpool", "status", "--json"))
         assert content["events"] == events(system.instances("fast")[0])

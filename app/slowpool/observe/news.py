@@ -164,7 +164,7 @@ async def ask(peers: Peers, count: int) -> list[News]:
 
 
 def tell(config: Config, kind: str, instance: str, text: str) -> None:
-    """Tell all instances of an event, from a program that is none. Takes seconds at most, and never fails."""
+    """Tell all instances of an event, from a program that is none. Waits for the DNS, and never fails."""
 
     async def main() -> None:
         peers = Peers(config)

@@ -119,8 +119,8 @@ def _job(instance: Json, job: Json) -> str:
 
 
 def _event(event: Json) -> str:
-    """A line such as ``12:34:56 hang fast:8001: has not answered for 10 s``."""
-    at = time.strftime("%H:%M:%S", time.localtime(event["at"]))
+    """A line such as ``2026-11-30 12:34:56 hang fast:8001: has not answered for 10 s, and is killed``."""
+    at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event["at"]))
     return f"{at} {event['kind']} {event['instance'] or 'all'}: {event['text']}"
 
 
