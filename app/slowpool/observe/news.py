@@ -157,9 +157,8 @@ async def ask(peers: Peers, count: int) -> list[News]:
     """The news of some of the other instances, of those that answer."""
     await peers.find()
     others = peers.others()
-    answers = await asyncio.gather(
-        *(_news_of(peers, peer) for peer in random.sample(others, min(count, len(others))))
-    )
+    chosen = random.sample(others, min(count, len(others)))  # nosec B311  # only spreads the load
+    answers = await asyncio.gather(*(_news_of(peers, peer) for peer in chosen))
     return [news for news in answers if news]
 
 
