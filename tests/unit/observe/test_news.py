@@ -13,7 +13,7 @@ from slowpool.observe.events import Events
 from slowpool.observe.history import Step, step_number
 from slowpool.observe.inherited import Inherited
 from slowpool.observe.news import EVENTS_PATH, HISTORY_PATH, Messenger
-from tests.support.basics import free_ports, wait_until
+from tests.support.basics import free_ports
 
 pytestmark = pytest.mark.usefixtures("nothing_set")
 
@@ -52,9 +52,10 @@ class StandIn:
         return len([path for path, _ in self.posted if path == HISTORY_PATH])
 
 
-def with_peers(
-    scenario: Callable[[Messenger, Events, list[StandIn]], Awaitable[None]], count: int = 2
-) -> None:
+Scenario = Callable[[Messenger, Events, list[StandIn]], Awaitable[None]]
+
+
+def with_peers(scenario: Scenario, count: int = 2) -> None:
     """The scenario of one fast instance and stand-ins for the others of its pool."""
 
     async def main() -> None:
@@ -134,7 +135,7 @@ def test_where_nobody_answers_it_comes_to_an_end(caplog: pytest.LogCaptureFixtur
             peer.statuses = {READY: "", EVENTS_PATH: "", HISTORY_PATH: ""}
         events.add("act", "x")
         await messenger.close(history)
-        wait_until(lambda: all(peer.histories() == 0 for peer in peers))
+        assert [peer.histories() for peer in peers] == [0, 0]
         assert not caplog.messages
 
     with_peers(scenario)
