@@ -255,6 +255,7 @@ def test_an_instance_that_is_busy_with_one_request_after_the_other_is_not_killed
 def test_what_the_watchdog_does_is_known_to_the_instances() -> None:
     with WatchedInstances(APP="tests.apps.watched:make_app") as watched:
         port, other = watched.ports
+        wait_until(lambda: all(len(events(one, "ready")) == 2 for one in watched.ports))
         with pytest.raises(ConnectionError):
             request(port, "/report/tea?seconds=1000")
         (hang,) = wait_until(lambda: texts(other, "hang"))

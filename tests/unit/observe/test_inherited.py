@@ -55,8 +55,9 @@ def test_however_many_leave_however_much_it_fits_into_a_report() -> None:
         latency = dict.fromkeys(range(BUCKETS), 123456)
         steps = {at: Step(123_456, 12, 12, 0.123456, 8, 8, latency, blocks) for at in numbers}
         kept = kept.plus(Inherited(processes=[f"{number:016x}"], steps=steps))
-    for number in range(2, 2 * MOST_PROCESSES):
-        kept = kept.plus(left_by(number))
+    for first in (1000, 2000):
+        processes = [f"{first + number:016x}" for number in range(MOST_PROCESSES - 1)]
+        kept = kept.plus(Inherited(processes=processes))
     assert len(kept.processes) == MOST_PROCESSES
     assert {len(step.blocks) for step in kept.steps.values()} == {MOST_BLOCKS}
     assert len(json.dumps(kept.model_dump())) < MAX_BYTES * 2 / 3
