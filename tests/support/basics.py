@@ -1,5 +1,6 @@
 """Waiting for a condition, free ports, and the environment of a program under test."""
 
+import functools
 import os
 import random
 import socket
@@ -83,16 +84,21 @@ def environment(settings: Mapping[str, object]) -> dict[str, str]:
 
 def new_state_dir() -> str:
     """A folder for accepted jobs that goes with this process."""
-    return tempfile.mkdtemp(dir=_states.name)
+    return tempfile.mkdtemp(dir=_states().name)
 
 
 def remove_state_dirs() -> None:
     """Remove them all; a process of xdist does not do so by itself."""
-    _states.cleanup()
+    _states().cleanup()
 
 
-_states = tempfile.TemporaryDirectory(prefix="slowpool-states-")
 _given: set[int] = set()
+
+
+@functools.cache
+def _states() -> tempfile.TemporaryDirectory[str]:
+    """Made by the first call: a process that only imports this module may end without removing it."""
+    return tempfile.TemporaryDirectory(prefix="slowpool-states-")
 
 
 def _is_free(port: int) -> bool:

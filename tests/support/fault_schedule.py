@@ -208,7 +208,8 @@ def guarantees(figures: dict[str, list[dict[str, Any]]]) -> str:
     for environment, rows in figures.items():
         for row in rows:
             counts = (f"{row[name]:,}" for name in ("requests", "answered", "refused", "failed"))
-            cells = [environment, row["event"], *counts, f"{row['longest_seconds']:.3f} s"]
+            longest = "–" if row["event"] == ACCEPTED else f"{row['longest_seconds']:.3f} s"
+            cells = [environment, row["event"], *counts, longest]
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -221,6 +222,8 @@ def excuses(kill: Kill, request: Request) -> bool:
         return not request.client.fast and request.status == 502
     if kill.what == "node":  # what it held is silent until nginx gives it up
         return request.status == 504
+    if kill.what == "nginx":
+        return True
     return request.client.method == "POST" and request.status == 502
 
 

@@ -1,5 +1,6 @@
 """The targets of the fault schedule, and the faults of each: a local run and containers."""
 
+import http.client
 import os
 import random
 import signal
@@ -45,7 +46,7 @@ Events = dict[str, tuple[Act, Act]]
 
 @dataclass(frozen=True)
 class Kill:
-    """An instance, a worker or a replica was killed between two instants of the monotonic clock."""
+    """A process, a replica or a node was killed between two instants of the monotonic clock."""
 
     what: str
     started_at: float
@@ -166,11 +167,28 @@ class Local(Target):
             os.kill(int(self.system.program("nginx")["pid"]), signal.SIGHUP)
             time.sleep(1)
 
+    def kill_nginx(self, load: Load) -> None:
+        """supervisor starts another one, and until then nobody is answered."""
+        started_at = time.monotonic()
+        pid = int(self.system.program("nginx")["pid"])
+        os.kill(pid, signal.SIGKILL)
+
+        def is_another() -> bool:
+            try:
+                is_new = self.system.program("nginx")["pid"] != pid
+                return is_new and self.system.get("/record?id=7").status == 200
+            except (OSError, http.client.HTTPException):
+                return False
+
+        wait_until(is_another, 30, "another nginx to answer")
+        self.kills.append(Kill("nginx", started_at, time.monotonic()))
+
     events: ClassVar[Events] = {
         "scale down": (start_all, stop_some),
         "scale up": (stop_some, start_all),
         "roll": (start_all, roll),
         "reload nginx": (Target.nothing, reload),
+        "kill -9 nginx": (start_all, kill_nginx),
         "kill -9 instance": (start_all, Target.kill_instance),
         "kill -9 worker": (start_all, Target.kill_worker),
         "kill -9 template": (start_all, Target.kill_template),
@@ -263,6 +281,7 @@ class Docker(Target):
         "kill -9 worker": (Target.nothing, Target.kill_worker),
         "kill -9 template": (Target.nothing, Target.kill_template),
         "SIGSTOP, SIGCONT": (Target.nothing, Target.freeze_instance),
+        "SIGSTOP, SIGCONT slow": (Target.nothing, Target.freeze_slow_instance),
         "SIGSTOP": (Target.nothing, Target.hang_instance),
         "docker kill": (two, docker_kill),
         "docker restart": (two, docker_restart),
@@ -337,6 +356,22 @@ class OnSwarm(Target):
     def containers(self, pool: str) -> list[str]:
         return self.stack.swarm.worker.containers(f"{self.stack.name}_{pool}")
 
+    def kill_store(self, load: Load) -> None:
+        """Swarm starts another one, and until then no request is accepted."""
+        manager, service = self.stack.swarm.manager, f"{self.stack.name}_valkey"
+        (container,) = manager.containers(service)
+        manager.docker("kill", container)
+
+        def answers() -> bool:
+            ping = ("valkey-cli", "-e", "ping")
+            return any(
+                "PONG" in manager.docker("exec", other, *ping, check=False)
+                for other in manager.containers(service)
+                if other != container
+            )
+
+        wait_until(answers, 60, "another store to answer")
+
     def vanish(self, load: Load) -> None:
         swarm = self.stack.swarm
         started_at = time.monotonic()
@@ -355,6 +390,7 @@ class OnSwarm(Target):
         "update": (first_release, update),
         "rollback": (second_release, roll_back),
         "broken update": (first_release, broken_update),
+        "kill -9 store": (two, kill_store),
         "drain a node": (one_edge, drain),
         "lose a node": (one_edge, vanish),
     }

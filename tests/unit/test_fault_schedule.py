@@ -29,6 +29,7 @@ A, R, F = Outcome.ANSWERED, Outcome.REFUSED, Outcome.FAILED
         (POST, F, 502, 0, KILL),
         (POST, F, 502, 1, KILL),
         (SLOW, F, 502, 0, Kill("worker", 10.0, 10.1)),
+        (GET, F, 0, 0, Kill("nginx", 10.0, 10.1)),
     ],
 )
 def test_what_may_be_is_not_wrong(
@@ -51,6 +52,8 @@ def test_what_may_be_is_not_wrong(
         (POST, F, 502, 0, Kill("instance", 11.0, 11.1)),
         (POST, F, 502, 0, Kill("instance", 8.0, 8.1)),
         (POST, F, 502, 0, Kill("worker", 10.0, 10.1)),
+        (POST, F, 0, 2, Kill("nginx", 10.0, 10.1)),
+        (GET, F, 0, 0, Kill("nginx", 11.0, 11.1)),
         (POST, A, 200, 0, None),
         (POST, A, 200, 2, None),
         (POST, R, 503, 1, None),

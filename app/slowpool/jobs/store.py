@@ -1,4 +1,8 @@
-"""Where accepted jobs are kept: what each kind of store does."""
+"""Where accepted jobs are kept: what each kind of store does.
+
+The storage layers of task queues do not have what is needed: huey removes a job when it is taken, saq and
+procrastinate need a server, taskiq sends one again after a fixed time, and none has fences.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

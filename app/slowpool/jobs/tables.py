@@ -260,7 +260,8 @@ class Tables:
 
     def _set(self, id: str, **values: object) -> None:
         names = ", ".join(f"{name} = ?" for name in values)
-        self._db.execute(f"update jobs set {names} where id = ?", [*values.values(), id])
+        update = f"update jobs set {names} where id = ?"  # nosec B608  # the names are the callers' own
+        self._db.execute(update, [*values.values(), id])
 
     def _next(self, now: float) -> str | None:
         """The job to take: first one whose instance has died, since it is older."""
@@ -300,7 +301,7 @@ class Tables:
     def _expire(self, row: sqlite3.Row, now: float) -> None:
         """Keep nothing of a job but its id."""
         for table in ("jobs", "answers", "events"):
-            self._db.execute(f"delete from {table} where id = ?", [row["id"]])
+            self._db.execute(f"delete from {table} where id = ?", [row["id"]])  # nosec B608  # see above
         known_until = row["ended"] + 2 * self._bounds.result_seconds
         if now < known_until:
             self._db.execute("insert into expired values (?, ?)", [row["id"], known_until])
@@ -312,8 +313,10 @@ class Tables:
             "insert into events select id, change, state, ?, progress, message, error from jobs where id = ?",
             [now, id],
         )
-        oldest = "select change - ? from jobs where id = ?"
-        self._db.execute(f"delete from events where id = ? and change <= ({oldest})", [id, MOST_EVENTS, id])
+        self._db.execute(
+            "delete from events where id = ? and change <= (select change - ? from jobs where id = ?)",
+            [id, MOST_EVENTS, id],
+        )
 
     def _status(self, row: sqlite3.Row) -> Status:
         ahead = 0

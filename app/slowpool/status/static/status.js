@@ -35,7 +35,8 @@ FIGURES.slow = [
   ...FIGURES.fast.slice(0, 2),
   ["running", (pool) => `${pool.running} of ${pool.workers}`],
   ["waiting", (pool) => `${pool.waiting} of ${pool.places}`],
-  ["accepted", (pool) => `${pool.accepted.waiting ?? 0} wait, ${pool.accepted.running ?? 0} run`],
+  ["accepted, waiting", (pool) => pool.accepted.waiting ?? 0],
+  ["accepted, running", (pool) => pool.accepted.running ?? 0],
   ...FIGURES.fast.slice(3),
 ];
 
