@@ -172,9 +172,12 @@ def test_a_page_that_has_missed_an_update_gets_all_of_it_again(monkeypatch: pyte
         quick, slow = seen.watch(), seen.watch()
         for watcher in (quick, slow):
             await anext(watcher)
-        seen._events.add("act", "missed")
-        for _ in range(5):  # the queue of the slow one has room for one
+        for _ in range(2):  # the queue of the slow one has room for one
             await anext(quick)
+        seen._events.add("act", "missed")
+        async with asyncio.timeout(30):
+            while "events" not in json.loads(await anext(quick)):
+                pass
         texts = []
         async with asyncio.timeout(30):
             while "missed" not in texts:
