@@ -1,6 +1,7 @@
 """State, and Runtime: the state that the parts of one instance share."""
 
 import asyncio
+import secrets
 import time
 from collections.abc import Callable
 from enum import Enum
@@ -11,7 +12,9 @@ from tornado.web import Application
 from tornado.websocket import WebSocketHandler
 
 from slowpool.config import Config, Instance, Pool, supervised_dir
+from slowpool.observe.events import Events
 from slowpool.observe.heartbeat import Heartbeat
+from slowpool.observe.inherited import Inherited
 from slowpool.observe.learned import LearnedRoutes
 from slowpool.observe.metrics import Metrics
 from slowpool.observe.requests import RequestTracker
@@ -70,9 +73,12 @@ class Runtime:
         self.started_at = time.time()
         self.heartbeat = Heartbeat(supervised_dir(), instance.port)
         self.metrics = Metrics(instance.pool, config.slow_timeout_seconds)
+        self.process_id = secrets.token_hex(8)
+        self.inherited = Inherited()  # from instances that have ended; replaced when more comes
         self.requests = RequestTracker(self.metrics, self.heartbeat)
         self.learned = LearnedRoutes(config.slow_learn_seconds if instance.pool is Pool.FAST else 0)
-        self.workers = WorkerPool(config, self.metrics)
+        self.events = Events(self.name)
+        self.workers = WorkerPool(config, self.metrics, self.events)
         self.asks = Asks(self.workers)
         self.websockets: dict[WebSocketHandler, set[Job[Any]]] = {}  # the open ones, and their jobs
         self.streams: set[Callable[[], None]] = set()  # each ends a streamed answer

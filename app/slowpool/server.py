@@ -6,6 +6,7 @@ import gc
 import logging
 import signal
 import socket
+import time
 from collections.abc import Coroutine, Iterator
 from typing import Any
 
@@ -29,7 +30,10 @@ from slowpool.jobs.stores import make_store
 from slowpool.linux.processes import adopt_orphans
 from slowpool.linux.scheduling import SHORT_SLICE_SECONDS, request_slice
 from slowpool.observe import logs
+from slowpool.observe.inherited import Inherited
 from slowpool.observe.loop_watch import LoopWatch
+from slowpool.observe.news import Messenger
+from slowpool.observe.release import release
 from slowpool.status.system import system_application
 from slowpool.web.host import Host
 from slowpool.web.load import lifespan, load
@@ -121,14 +125,33 @@ async def _serve_until_stopped(runtime: Runtime, app: Application, stop: "_Stop"
         runner.start()
     # A slow instance may block.
     budget_seconds = 0 if own.pool is Pool.SLOW else config.fast_block_budget_seconds
-    loop_watch = LoopWatch(runtime.metrics, runtime.learned, runtime.heartbeat, budget_seconds)
+    loop_watch = LoopWatch(
+        runtime.metrics, runtime.learned, runtime.events, runtime.heartbeat, budget_seconds
+    )
     log.info("%s is ready", own)
+    messenger = Messenger(config, own, runtime.events)
+    messenger.start()
+    runtime.events.add("ready", _how_ready(runtime))
     if reload:
         autoreload.start()
 
     await stop.requested.wait()
     loop_watch.close()
     await _drain(runtime, server, runner, stop)
+    await messenger.close(lambda: _history(runtime))
+
+
+def _how_ready(runtime: Runtime) -> str:
+    before = runtime.heartbeat.before.at
+    seconds = time.monotonic() - before
+    again = f" again, {seconds:.1f} s after its last sign of life" if before and seconds >= 0 else ""
+    return f"is ready{again}; release {release()}"
+
+
+def _history(runtime: Runtime) -> Inherited:
+    """What an instance that ends leaves to another one: its own steps, and those that it has inherited."""
+    own = Inherited(processes=[runtime.process_id], steps=runtime.metrics.history.steps())
+    return runtime.inherited.plus(own)
 
 
 async def _start_jobs(runtime: Runtime, app: Application, host: Host) -> Runner:
@@ -151,6 +174,7 @@ async def _drain(
     timeout_seconds = runtime.config.drain_timeout_seconds
     runtime.state = State.DRAINING
     log.info("%s drains %d connections", runtime.instance, server.connections)
+    runtime.events.add("drain", f"drains {server.connections} connections")
     await server.stop_listening()
     _end_streams(runtime)
     all_gone = _all_gone(runtime, server, runner)

@@ -3,9 +3,10 @@
 It starts as many new containers as there are old ones. Once all new ones are ready, the old ones drain and
 are removed, one at a time. If a new one is not ready in time, all new ones are removed and the old ones stay.
 Nothing changes while the settings of the running nginx do not fit the new containers.
-It runs where ``docker compose`` does, and needs only Python.
+It runs where ``docker compose`` does, and needs only Python. A container tells the instances of its events.
 """
 
+import contextlib
 import json
 import shlex
 import subprocess
@@ -21,6 +22,9 @@ READY_SECONDS = 120.0
 
 FOLLOWED_SECONDS = 3.0
 """The time until nginx sends requests to a ready container: it queries the engine's DNS each second."""
+
+TELL_SECONDS = 10.0
+"""How long a container may take to tell the instances of an event."""
 
 SERVICES = ("fast", "slow")
 
@@ -52,16 +56,20 @@ def main() -> int:
             file=sys.stderr,
         )
         return 1
+    tell(f"begins to replace the containers of {' and '.join(services)}")
     for service in services:
         try:
             replace(service)
         except CannotReplace as error:
+            tell(f"the containers of {service} stay as they were: {error}")
             print(f"rolling-restart: the containers of {service} stay as they were: {error}", file=sys.stderr)
             return 1
         except subprocess.CalledProcessError as error:
             failed = " ".join(error.cmd)
+            tell(f"cannot replace the containers of {service}: {failed}")
             print(f"rolling-restart: {service}: {failed}: {_reason(error.stderr)}", file=sys.stderr)
             return 1
+    tell(f"has replaced the containers of {' and '.join(services)}")
     if stale := stale_settings():
         print(
             f"rolling-restart: nginx still runs with {_text(stale)}; docker compose up -d --no-deps nginx "
@@ -139,10 +147,20 @@ def replace(service: str) -> None:
         _remove([container for container in _containers(service, "--all") if container not in old])
         raise
     for container in old:
+        tell(f"{service}: {container[:12]} drains and is removed", "restart")
         docker("stop", container)  # it drains, for at most the stop_grace_period of the service
         _remove([container])
         print(f"rolling-restart: {service}: {container[:12]} has drained and was removed", flush=True)
     _scale(service, len(new))
+
+
+def tell(text: str, kind: str = "roll") -> None:
+    """Have one of the containers tell the instances; those of an older release do not know how."""
+    with contextlib.suppress(subprocess.SubprocessError):
+        for container in [container for service in SERVICES for container in _containers(service)]:
+            command = ["docker", "exec", container, "python", "-m", "deploy.supervise.events", kind, text]
+            if not subprocess.run(command, capture_output=True, timeout=TELL_SECONDS).returncode:
+                return
 
 
 def docker(*arguments: str) -> str:

@@ -4,13 +4,16 @@ The next instance is restarted only when the one before is ready again. If an in
 the restart stops, names it and the untouched ones, and exits with 1.
 """
 
+import socket
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 from xmlrpc.client import Fault  # nosec B411  # only supervisor answers
 
 from supervisor.xmlrpc import Faults
 
+from deploy.supervise.events import Teller
 from deploy.supervise.probe import is_ok
 from deploy.supervise.rpc import CONTAINER_RUN_DIR, supervisor_api
 from slowpool.config import Config, Pool
@@ -38,7 +41,10 @@ def main() -> int:
         if run and (stale := run.stale(config)):
             print(f"rolling-restart: nothing was touched: {stale}", file=sys.stderr)
             return 1
-        return restart_all(supervisor_api(run.folder if run else CONTAINER_RUN_DIR), pools)
+        if run:
+            return restart_all(supervisor_api(run.folder), pools, Teller(run.config, "").now)
+        tell = Teller(config, socket.gethostname()).now
+        return restart_all(supervisor_api(CONTAINER_RUN_DIR), pools, tell)
     except ConfigError as error:
         print(f"rolling-restart: {error}", file=sys.stderr)
         return error.exit_status
@@ -53,8 +59,10 @@ def main() -> int:
         return 1
 
 
-def restart_all(supervisor: Any, pools: list[Pool]) -> int:
+def restart_all(supervisor: Any, pools: list[Pool], tell: Callable[[str, str, str], None]) -> int:
     """Restart the instances of these pools one at a time; return the exit status.
+
+    ``tell`` gets the kind, program and text of each event.
 
     An instance that does not come back is stopped. Otherwise supervisor would start it a few more times,
     then give up, and the watchdog would stop everything.
@@ -66,16 +74,20 @@ def restart_all(supervisor: Any, pools: list[Pool]) -> int:
     if not names:
         print(f"rolling-restart: no instance of {' or '.join(pools)} runs here", file=sys.stderr)
         return 1
+    tell("roll", "", f"begins to restart {len(names)} instances, one at a time")
     for index, name in enumerate(names):
+        tell("restart", name, f"is restarted, {index + 1} of {len(names)}")
         try:
             seconds = restart(supervisor, name)
         except RestartError as error:
             stop(supervisor, name)
             rest = ", ".join(names[index + 1 :])
             untouched = f"; not touched: {rest}" if rest else ""
+            tell("roll", name, f"did not come back, and the roll ends: {error}{untouched}")
             print(f"rolling-restart: {name} did not come back: {error}{untouched}", file=sys.stderr)
             return 1
         print(f"rolling-restart: {name} is ready again after {seconds:.1f} s", flush=True)
+    tell("roll", "", f"has restarted {len(names)} instances")
     return 0
 
 

@@ -29,6 +29,7 @@ from typing import Any
 from supervisor import childutils
 from supervisor.xmlrpc import Faults
 
+from deploy.supervise.events import Teller
 from deploy.supervise.probe import status_of
 from deploy.supervise.restart import RestartError, restart, stop
 from slowpool.config import Config, Pool
@@ -85,8 +86,9 @@ def main() -> None:
     programs = os.environ["SLOWPOOL_PROGRAMS"]
     logs.set_up(config, "" if programs == "*" else programs, "watchdog", sys.stderr)
     watched = {program.name: program for program in _watched(config, programs)}
+    events = Teller(config, os.environ.get("SLOWPOOL_REPLICA", ""))
     for program in watched.values():
-        threading.Thread(target=_watch, args=(program,), daemon=True).start()
+        threading.Thread(target=_watch, args=(program, events), daemon=True).start()
     shutting_down = False
     while True:
         headers, payload = childutils.listener.wait(sys.stdin, sys.stdout)
@@ -103,7 +105,11 @@ def main() -> None:
             if pid in killed:
                 killed.discard(pid)
             else:
+                status = "0" if event.get("expected") == "1" else "other than 0, or by a signal"
+                events.soon("exit", name, f"process {pid} has ended with exit status {status}")
                 exits_in_vain[name] = 0 if beat.at and beat.pid == pid else exits_in_vain[name] + 1
+        elif state == "BACKOFF":
+            events.soon("exit", name, f"has ended right after its start, try {event['tries']}")
         if shutting_down:
             pass
         elif state == "FATAL" and 0 <= time.monotonic() - beat.at < RECENT_SECONDS:
@@ -111,6 +117,7 @@ def main() -> None:
             _unless_shutting_down(lambda supervisor: supervisor.startProcess(name, False))  # noqa: B023
         elif state == "FATAL" or exits_in_vain[name] >= MAX_EXITS_IN_VAIN:
             log.error("%s cannot be kept running: shutting everything down", name)
+            events.now("exit", name, "cannot be kept running: everything here is shut down")
             _unless_shutting_down(lambda supervisor: supervisor.shutdown())
             shutting_down = True
         childutils.listener.ok(sys.stdout)
@@ -130,20 +137,21 @@ def _watched(config: Config, programs: str) -> Iterator[Program]:
         yield Program("nginx:nginx", config.admin_port, "/livez", NGINX_HUNG_SECONDS)
 
 
-def _watch(program: Program) -> None:
+def _watch(program: Program, events: Teller) -> None:
     while True:
         time.sleep(PROBE_INTERVAL_SECONDS)
         try:
             silence = _silence(program)
             if silence:
                 log.error("%s %s: killing it", program.name, silence)
+                events.soon("hang", program.name, f"{silence}, and is killed")
                 _kill(program)
                 continue
             exits_in_vain[program.name] = 0
             if (beat := program.last_beat).wants_restart:
-                _restart_if_wanted(program.name, beat.pid)
+                _restart_if_wanted(program.name, beat.pid, events)
             elif program.max_rss_bytes:
-                _check_size(program.name, program.max_rss_bytes)
+                _check_size(program.name, program.max_rss_bytes, events)
         except (xmlrpc.client.Error, OSError, http.client.HTTPException):
             pass  # it starts, drains or has exited, which supervisor knows, or supervisor is shutting down
 
@@ -181,36 +189,39 @@ def _kill(program: Program) -> None:
         log.warning("%s: %s", program.name, fault.faultString)
 
 
-def _restart_if_wanted(name: str, pid: int) -> None:
+def _restart_if_wanted(name: str, pid: int, events: Teller) -> None:
     """Restart the instance for which an operator has asked, unless another process has taken its place."""
     if pid == _supervisor().getProcessInfo(name)["pid"]:
-        _begin_restart(name, logging.INFO, "was asked to restart")
+        _begin_restart(name, "restart", "was asked to restart", events)
 
 
-def _check_size(name: str, max_rss_bytes: int) -> None:
+def _check_size(name: str, max_rss_bytes: int, events: Teller) -> None:
     """Restart an instance that is too large."""
     statm = Path(f"/proc/{_supervisor().getProcessInfo(name)['pid']}/statm")
     rss_bytes = int(statm.read_text().split()[1]) * resource.getpagesize()
     if rss_bytes > max_rss_bytes:
-        _begin_restart(name, logging.WARNING, f"has {rss_bytes} bytes of resident memory")
+        text = f"has {rss_bytes >> 20} MiB of resident memory, more than INSTANCE_MAX_RSS_BYTES"
+        _begin_restart(name, "memory", text, events)
 
 
-def _begin_restart(name: str, level: int, why: str) -> None:
-    """Restart an instance in a thread of its own, since draining takes a while.
+def _begin_restart(name: str, kind: str, why: str, events: Teller) -> None:
+    """Restart an instance in a thread of its own, since draining takes a while; an event has the kind.
 
     While another instance is restarted, do nothing: the next check finds this one as it is.
     """
     if restarting.acquire(blocking=False):
-        log.log(level, "%s %s: restarting it", name, why)
-        threading.Thread(target=_restart, args=(name,), daemon=True).start()
+        log.log(logging.INFO if kind == "restart" else logging.WARNING, "%s %s: restarting it", name, why)
+        events.soon(kind, name, f"{why}: is restarted")
+        threading.Thread(target=_restart, args=(name, events), daemon=True).start()
 
 
-def _restart(name: str) -> None:
+def _restart(name: str, events: Teller) -> None:
     """Restart an instance. One that does not come back is stopped, as in a rolling restart."""
     try:
         restart(_supervisor(), name)
     except RestartError as error:
         log.error("%s did not come back, and stays stopped until a rolling restart: %s", name, error)
+        events.soon("exit", name, f"did not come back, and stays stopped until a rolling restart: {error}")
         _unless_shutting_down(lambda supervisor: stop(supervisor, name))
     except (xmlrpc.client.Fault, OSError, http.client.HTTPException):
         pass  # supervisor is shutting down

@@ -1,6 +1,8 @@
 """The settings that a roll of the containers compares."""
 
 import json
+import os
+from pathlib import Path
 
 import pytest
 
@@ -38,3 +40,26 @@ def test_a_setting_that_is_empty_or_absent_has_its_default(
         lambda *arguments: printed[arguments[1] if arguments[0] == "compose" else arguments[0]],
     )
     assert replace_containers.stale_settings() == stale
+
+
+def test_the_first_container_that_knows_how_tells_the_instances(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = tmp_path / "told"
+    engine = tmp_path / "docker"
+    engine.write_text(
+        f"""#!/bin/sh
+case "$*" in
+"compose ps --quiet fast") echo older newer newest ;;
+"compose ps --quiet slow") echo slow ;;
+"exec older"*) exit 1 ;;
+*) echo "$@" >> {told} ;;
+esac
+"""
+    )
+    engine.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    replace_containers.tell("begins")
+    assert told.read_text() == "exec newer python -m deploy.supervise.events roll begins\n"
+    engine.write_text("#!/bin/sh\nexit 1\n")
+    replace_containers.tell("the engine has gone")

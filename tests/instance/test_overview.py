@@ -15,6 +15,7 @@ from tornado.netutil import bind_sockets
 from slowpool.config import Config, Instance, Pool
 from slowpool.instance import Runtime
 from slowpool.observe.history import STEP_SECONDS, Step, step_number
+from slowpool.observe.inherited import Inherited
 from slowpool.status import overview
 from slowpool.status.overview import Overview
 from slowpool.workers.job import Job
@@ -177,3 +178,78 @@ def test_who_comes_later_gets_the_history_too(monkeypatch: pytest.MonkeyPatch) -
         await second.aclose()
 
     with_instances(scenario, Pool.FAST, Pool.SLOW)
+
+
+def test_events_come_with_the_first_message_and_when_there_are_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(overview, "LOOK_SECONDS", 0.2)
+
+    async def scenario(seen: Overview, servers: object) -> None:
+        seen._events.add("act", "first")
+        early = seen.watch()
+        assert [event["text"] for event in json.loads(await anext(early))["events"]] == ["first"]
+        assert "events" not in json.loads(await anext(early))
+        late = seen.watch()
+        assert [event["text"] for event in json.loads(await anext(late))["events"]] == ["first"]
+        seen._events.add("act", "second")
+        async with asyncio.timeout(30):
+            while "events" not in (content := json.loads(await anext(early))):
+                pass
+        assert [event["text"] for event in content["events"]] == ["second", "first"]
+        await early.aclose()
+        await late.aclose()
+
+    with_instances(scenario, Pool.FAST, Pool.SLOW)
+
+
+def test_a_page_that_has_missed_an_update_gets_all_of_it_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(overview, "LOOK_SECONDS", 0.2)
+
+    async def scenario(seen: Overview, servers: dict[Pool, CountingServer]) -> None:
+        quick, slow = seen.watch(), seen.watch()
+        for watcher in (quick, slow):
+            await anext(watcher)
+        for _ in range(2):  # the queue of the slow one has room for one
+            await anext(quick)
+        seen._events.add("act", "missed")
+        async with asyncio.timeout(30):
+            while "events" not in json.loads(await anext(quick)):
+                pass
+        texts = []
+        async with asyncio.timeout(30):
+            while "missed" not in texts:
+                texts += [event["text"] for event in json.loads(await anext(slow)).get("events", [])]
+        await quick.aclose()
+        await slow.aclose()
+
+    with_instances(scenario, Pool.FAST, Pool.SLOW)
+
+
+def test_a_message_names_the_instance_that_sends_it() -> None:
+    async def scenario(seen: Overview, servers: dict[Pool, CountingServer]) -> None:
+        own = servers[Pool.FAST].runtime.instance
+        with contextlib.closing(Overview(servers[Pool.FAST].runtime.config, None, own)) as shown:
+            await shown.look()
+            assert shown.content()["served_by"] == f"fast:{own.port} at 127.0.0.1"
+        assert "served_by" not in seen.content()
+
+    with_instances(scenario, Pool.FAST)
+
+
+def test_the_page_of_another_instance_has_the_history_that_was_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(overview, "LOOK_SECONDS", 0.2)
+
+    async def scenario(seen: Overview, servers: dict[Pool, CountingServer]) -> None:
+        runtime = servers[Pool.FAST].runtime
+        at = step_number() - 30
+        page = seen.watch()
+        await anext(page)
+        left = Inherited(processes=["0" * 16], steps={at: Step(requests=7)})
+        runtime.inherited = runtime.inherited.plus(left)
+        async with asyncio.timeout(30):
+            while str(at) not in (steps := json.loads(await anext(page))["steps"]["fast"]):
+                pass
+        assert steps[str(at)]["requests"] == 7
+        assert str(at) not in json.loads(await anext(page))["steps"]["fast"]
+        await page.aclose()
+
+    with_instances(scenario, Pool.FAST)

@@ -10,7 +10,7 @@ from tests.support.client import exchange, request
 from tests.support.process import Instance
 
 SYSTEM_PATHS = ["/-/livez", "/-/readyz", "/-/metrics", "/-/status", "/-/status/live", "/-/status/instance"]
-SYSTEM_PATHS += ["/-/status/static/status.css", "/-/stack"]
+SYSTEM_PATHS += ["/-/status/static/status.css", "/-/stack", "/-/events", "/-/history"]
 
 OWN = [
     *("localhost", "LocalHost", "localhost.", "localhost:8001", "localhost.:1", "localhost:"),

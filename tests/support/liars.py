@@ -35,6 +35,8 @@ def said(**values: Any) -> dict[str, Any]:
         "routes": {str(step_number() - 1): {"/a": route()}},
         "failures": [failure()],
         "steps": {str(step_number()): step()},
+        "process_id": "0123456789abcdef",
+        "inherited": {"processes": [], "steps": {}},
         **values,
     }
 

@@ -16,6 +16,7 @@ from tests.support.checkout import copy_checkout
 from tests.support.gate import Gate
 from tests.support.load import Client, Load, Outcome
 from tests.support.system import System
+from tests.support.watching import texts
 
 
 def test_every_instance_is_replaced_and_no_request_is_lost(tmp_path: Path) -> None:
@@ -75,6 +76,8 @@ def test_an_instance_that_does_not_come_back_is_the_end_and_the_rest_is_untouche
         assert "the new release is broken" in system.output
         assert {request.status for request in load.requests} == {200}
         assert pids(system) == {**before, first: 0}
+        failed = wait_until(lambda: texts(system.instances("slow")[0], "roll"))[0]
+        assert failed.startswith(f"roll {first.replace('-', ':')}: did not come back, and the roll ends: ")
         broken.unlink()
         done = rolling_restart(system, "fast")
         assert done.returncode == 0

@@ -15,12 +15,14 @@ from xmlrpc.client import ServerProxy
 import pytest
 from supervisor.xmlrpc import SupervisorTransport
 
+from slowpool.config import Pool
 from slowpool.observe.heartbeat import BEAT
 from tests.support.basics import ROOT, Entered, environment, free_ports, wait_until
 from tests.support.client import request
 from tests.support.gate import Gate
-from tests.support.process import APPS, Process
+from tests.support.process import APPS, Instance, Process
 from tests.support.system import is_ready
+from tests.support.watching import events, texts
 
 SUPERVISOR = """
 [supervisord]
@@ -75,7 +77,8 @@ class Watched(Entered):
         self._ways = ways
         self._start_seconds = start_seconds
         self._busy_seconds = busy_seconds
-        self._settings = {"FAST_PORT": first, "FAST_PROCESSES": 2, "LOG_FORMAT": "console", **settings}
+        placed = {"FAST_PORT": first, "FAST_PROCESSES": 2, "SLOW_PORT": free_ports(2)}
+        self._settings = {**placed, "LOG_FORMAT": "console", **settings}
 
     def enter(self, parts: ExitStack) -> None:
         # pytest's own folders have paths too long for supervisor's socket.
@@ -247,6 +250,40 @@ def test_an_instance_that_is_busy_with_one_request_after_the_other_is_not_killed
         blocks = [clients.submit(request, port, "/report/tea?seconds=0.5") for _ in range(20)]
         assert {block.result().status for block in blocks} == {200}
         assert not watched.kills(port)
+
+
+def test_what_the_watchdog_does_is_known_to_the_instances() -> None:
+    with WatchedInstances(APP="tests.apps.watched:make_app") as watched:
+        port, other = watched.ports
+        wait_until(lambda: all(len(events(one, "ready")) == 2 for one in watched.ports))
+        with pytest.raises(ConnectionError):
+            request(port, "/report/tea?seconds=1000")
+        (hang,) = wait_until(lambda: texts(other, "hang"))
+        assert hang == f"hang fast:{port}: has not answered for 1.5 s, and is killed"
+        wait_until(lambda: len(events(other, "ready")) == 3)
+        assert texts(other, "exit") == [], "the kill is one event"
+        wait_until(lambda: events(port, "hang") == events(other, "hang"))
+
+
+def test_an_instance_that_is_restarted_for_its_size_is_an_event() -> None:
+    with WatchedInstances(INSTANCE_MAX_RSS_BYTES=1) as watched:
+
+        def restarted() -> list[str]:
+            with suppress(OSError):
+                return texts(watched.ports[1], "memory")
+            return []
+
+        last = wait_until(restarted)[-1]
+        assert re.match(r"memory fast:\d+: has \d+ MiB of resident memory, more than INSTANCE_MAX_RSS", last)
+
+
+def test_the_end_of_everything_in_a_replica_is_known_to_the_other_replicas() -> None:
+    placed: dict[str, Any] = {"SLOW_PORT": free_ports(), "SLOW_PROCESSES": 1}
+    with Instance(Pool.SLOW, port=placed["SLOW_PORT"], **placed, FAST_PORT=free_ports(2)) as slow:
+        with Watched("die", **placed) as watched:
+            watched.process.wait(60)
+        (line,) = [text for text in texts(slow.port, "exit") if "shut down" in text]
+        assert re.match(r"exit fast:\d+: cannot be kept running: everything here is shut down", line)
 
 
 @pytest.mark.long  # test_life.py has one that is stopped

@@ -26,9 +26,13 @@ class Beat(NamedTuple):
 
 
 class Heartbeat:
-    """Notes each beat of the instance on this port. Without a folder nobody reads it."""
+    """Notes each beat of the instance on this port. Without a folder nobody reads it.
+
+    ``before`` is the last beat of the process that was here before; zeros if there was none.
+    """
 
     def __init__(self, folder: Path | None, port: int) -> None:
+        self.before = last_beat(folder, port) if folder else Beat(0.0, 0)
         self._map = mmap.mmap(-1, BEAT.size)
         self._pid = os.getpid()
         self.wants_restart = False

@@ -98,6 +98,12 @@ class History:
         blocks, route = self.now().blocks, route[:MAX_TEXT]
         blocks[route] = max(seconds, blocks.get(route, 0))
 
+    def steps(self) -> dict[int, Step]:
+        """All steps, by number."""
+        self.now()
+        self._count()
+        return dict(self._steps)
+
     def since(self, number: int) -> dict[int, dict[str, Any]]:
         """The steps from this number on, as JSON."""
         self.now()

@@ -16,6 +16,7 @@ from tornado.web import RequestHandler
 from tornado.websocket import WebSocketHandler
 
 from slowpool.linux.scheduling import RunDelay
+from slowpool.observe.events import Events
 from slowpool.observe.heartbeat import Heartbeat
 from slowpool.observe.learned import LearnedRoutes
 from slowpool.observe.metrics import Metrics
@@ -46,15 +47,21 @@ class LoopWatch:
 
     The loop runs a callback at a fixed interval, its beat. A thread checks whether a beat is more than
     ``budget_seconds`` late, and if so takes the stack of the loop's thread. With a budget of 0 there is no
-    such thread. A route that blocks is added to ``learned``. The time in which the loop waited for a CPU does
-    not count, or a busy machine would make every route slow.
+    such thread. A route that blocks is added to ``learned``, which is an event if it was not there. The time
+    in which the loop waited for a CPU does not count, or a busy machine would make every route slow.
     """
 
     def __init__(
-        self, metrics: Metrics, learned: LearnedRoutes, heartbeat: Heartbeat, budget_seconds: float
+        self,
+        metrics: Metrics,
+        learned: LearnedRoutes,
+        events: Events,
+        heartbeat: Heartbeat,
+        budget_seconds: float,
     ) -> None:
         self._metrics = metrics
         self._learned = learned
+        self._events = events
         self._heartbeat = heartbeat
         self._budget_seconds = budget_seconds
         self._loop = asyncio.get_running_loop()
@@ -91,7 +98,14 @@ class LoopWatch:
         blocked_seconds = late_seconds - waited_seconds
         if block and blocked_seconds > self._budget_seconds:
             self._metrics.blocked(block.route, blocked_seconds)
+            known = block.route in self._learned
             learned = not block.is_websocket and self._learned.add(block.route, blocked_seconds, block.line)
+            if learned and not known:
+                self._events.add(
+                    "learned",
+                    f"{block.route} blocked for {blocked_seconds:.2f} s, at {block.line}; "
+                    "it goes to the slow pool for now",
+                )
             what = f"blocked its instance for {blocked_seconds:.2f} s"
             _log(block, f"{what} and goes to the slow pool for now" if learned else what, blocked_seconds)
 

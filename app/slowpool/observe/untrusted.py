@@ -5,7 +5,7 @@ import unicodedata
 from collections.abc import Callable
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, ValidationError
 
 MAX_TEXT = 200
 """Longest route, request id or error in characters; the sender shortens them."""
@@ -35,6 +35,13 @@ def loggable(text: str, keep: str) -> str:
 def short_ascii(text: str) -> str:
     """The text as it may be in a header, for nginx's log."""
     return loggable(text, keep="").encode("ascii", "backslashreplace").decode()[:MAX_TEXT]
+
+
+def what_is_wrong(error: ValidationError) -> str:
+    """The first error, such as ``active: Input should be a valid integer``."""
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    where = ".".join(map(str, first["loc"]))
+    return f"{where}: {first['msg']}" if where else first["msg"]
 
 
 Count = Annotated[int, Field(ge=0, le=10**12)]

@@ -24,6 +24,7 @@ OWN_SITES = "same-origin", "none"
 def note(runtime: Runtime, kind: str, text: str, **extra: object) -> None:
     """Keep what has been done, and by whom."""
     log.info("%s", text, extra={"kind": kind, **extra})
+    runtime.events.add(kind, text)
 
 
 class ActHandler(Handler):

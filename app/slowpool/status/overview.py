@@ -1,10 +1,8 @@
 """Overview: combines the reports of all instances of both pools."""
 
 import asyncio
-import ipaddress
 import json
 import logging
-import socket
 import time
 from collections.abc import AsyncGenerator
 from typing import Any
@@ -18,13 +16,17 @@ from tornado.websocket import (
     websocket_connect,
 )
 
-from slowpool.config import Config, Pool
+from slowpool.config import Config, Instance, Pool
 from slowpool.instance import GOING_AWAY
+from slowpool.observe.events import Events
 from slowpool.observe.history import STEP_SECONDS, step_number, total
+from slowpool.observe.peers import Peers
+from slowpool.observe.untrusted import what_is_wrong
 from slowpool.status.advice import hints
 from slowpool.status.recent_routes import RecentRoutes
 from slowpool.status.report import MAX_BYTES, Failure, LearnedRoute
-from slowpool.status.seen import Seen, figures
+from slowpool.status.seen import Seen
+from slowpool.status.steps import Steps, figures
 from slowpool.workers.failures import MOST_FAILURES
 
 log = logging.getLogger("slowpool")
@@ -43,44 +45,47 @@ Json = dict[str, Any]
 class Overview:
     """Polls all instances while anyone watches, and sends the result to every watcher."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, events: Events | None = None, own: Instance | None = None) -> None:
+        self.peers = Peers(config, own)
         self._config = config
+        self._events = events or Events()
+        self._own = own
         self._seen: dict[tuple[str, int], Seen] = {}
         self._routes = RecentRoutes()
         self._failures: dict[str, Failure] = {}  # by their jobs
-        self._addresses: dict[Pool, list[str]] = {Pool.FAST: [], Pool.SLOW: []}
-        self._lookups: dict[Pool, asyncio.Task[None]] = {}
         self._watchers: set[asyncio.Queue[str]] = set()
         self._looking: asyncio.Task[None] | None = None
 
     async def look(self) -> None:
         """Poll every instance; returns when all have answered or timed out."""
         now = time.monotonic()
-        await self._find()
-        for pool, addresses in self._addresses.items():
-            for instance in self._config.instances(pool):
-                for address in addresses:
-                    key = (address, instance.port)
-                    self._seen.setdefault(key, Seen(pool, address, instance.port, now))
+        await self.peers.find(LOOK_SECONDS / 2)
+        for peer in self.peers.all():
+            self._seen.setdefault((peer.address, peer.port), Seen(*peer, now))
         for key, seen in list(self._seen.items()):
-            known = seen.address in self._addresses[seen.pool]
+            known = seen.address in self.peers.addresses[seen.pool]
             if not known and now - max(seen.answered_at, seen.first_looked_at) > GONE_FOR_SECONDS:
                 del self._seen[key]
         await asyncio.gather(*map(self._ask, self._seen.values()))
 
-    def content(self, since: int = 0, *, once_per_step: bool = True) -> Json:
-        """The figures of the last minute, the steps from ``since`` on, and what is sent once per step."""
+    def content(self, since: int = 0, known_events: int = -1, *, once_per_step: bool = True) -> Json:
+        """The figures of the last minute, the steps from ``since`` on, and what is sent once per step.
+
+        The events too, if the receiver does not have them: ``known_events`` is the version that it has.
+        """
         now = time.monotonic()
         instances = [seen.content(now) for _, seen in sorted(self._seen.items(), key=_by_pool)]
-        pools = {pool.value: self._pool(pool, instances) for pool in self._addresses}
+        pools = {pool.value: self._pool(pool, instances) for pool in self.peers.addresses}
         return {
             "time": time.time(),
+            **({"served_by": self._served_by(self._own)} if self._own else {}),
+            **({"events": self._events.newest()} if self._events.version != known_events else {}),
             "step_seconds": STEP_SECONDS,
             "pools": pools,
             "instances": instances,
             "failed_jobs": self._failed_jobs(),
             "hints": hints(self._config, pools, instances, self._blocks(), self._learned()),
-            "steps": {pool.value: self._pool_steps(pool, since) for pool in self._addresses},
+            "steps": {pool.value: self._pool_steps(pool, since) for pool in self.peers.addresses},
             **(self._once_per_step() if once_per_step else {}),
         }
 
@@ -103,21 +108,43 @@ class Overview:
             # All have the same store.
             "accepted": next((instance["accepted"] for instance in answering if instance["accepted"]), {}),
             "places": len(answering) * self._config.slow_queue if slow else 0,
-            **figures(total(seen.minute() for seen in self._seen.values() if seen.pool is pool)),
+            **figures(total(steps.minute() for steps in self._counted(pool))),
         }
 
+    def _served_by(self, own: Instance) -> str:
+        """The instance that this is, such as ``fast:8001 at 10.0.0.2``."""
+        address = self.peers.own_address
+        return f"{own.pool}:{own.port}{f' at {address}' if address else ''}"
+
+    def _counted(self, pool: Pool) -> list[Steps]:
+        """The steps of each process of a pool, those that were left to it included, each once."""
+        left = self._left()
+        return [
+            steps
+            for seen in self._seen.values()
+            if seen.pool is pool
+            for process_id, process in seen.processes.items()
+            if process_id not in left
+            for steps in (process.steps, process.inherited)
+        ]
+
+    def _left(self) -> set[str]:
+        """The processes whose steps another one has by now."""
+        processes = [process for seen in self._seen.values() for process in seen.processes.values()]
+        return {process_id for process in processes for process_id in process.inherited_from}
+
     def _pool_steps(self, pool: Pool, since: int) -> dict[int, Json]:
-        ours = [seen for seen in self._seen.values() if seen.pool is pool]
-        numbers = {number for seen in ours for number in seen.steps if number >= since}
-        steps = {n: total(seen.steps[n] for seen in ours if n in seen.steps) for n in sorted(numbers)}
+        counted = [steps.by_number for steps in self._counted(pool)]
+        numbers = {number for steps in counted for number in steps if number >= since}
+        steps = {n: total(steps[n] for steps in counted if n in steps) for n in sorted(numbers)}
         return {
             number: {**figures(step), "waiting": step.waiting, "running": step.running}
             for number, step in steps.items()
         }
 
     def _blocks(self) -> dict[str, float]:
-        fast = (seen for seen in self._seen.values() if seen.pool is Pool.FAST)
-        return total(step for seen in fast for step in seen.steps.values() if step.blocks).blocks
+        counted = self._counted(Pool.FAST)
+        return total(step for steps in counted for step in steps.by_number.values() if step.blocks).blocks
 
     def _learned(self) -> dict[str, LearnedRoute]:
         reports = [seen.report for seen in self._seen.values() if seen.report and not seen.error]
@@ -133,6 +160,7 @@ class Overview:
 
     def close(self) -> None:
         """Close the connections to the instances, and forget the instances."""
+        self.peers.close()
         for seen in self._seen.values():
             seen.disconnect("")
         self._seen.clear()
@@ -158,40 +186,27 @@ class Overview:
 
     async def _look_on(self) -> None:
         since = last = 0
+        known_events = -1
+        left: set[str] = set()
+        behind: set[asyncio.Queue[str]] = set()  # slow clients, which have missed an update
         while True:
             next_at = time.monotonic() + LOOK_SECONDS
             number = step_number()  # by now instances have all of the step before
             try:
                 await self.look()
-                text = json.dumps(self.content(since, once_per_step=number != last))
+                before, left = left, self._left()
+                first = since if left == before else 0
+                text = json.dumps(self.content(first, known_events, once_per_step=number != last))
+                whole = json.dumps(self.content()) if behind else text
             except Exception:
                 log.exception("cannot look at the instances")
             else:
-                since, last = step_number() - 1, number
-                for queue in self._watchers:
-                    if not queue.full():  # a slow client misses an update
-                        queue.put_nowait(text)
+                since, last, known_events = step_number() - 1, number, self._events.version
+                missed = {queue for queue in self._watchers if queue.full()}
+                for queue in self._watchers - missed:
+                    queue.put_nowait(whole if queue in behind else text)
+                behind = missed
             await asyncio.sleep(max(0.1, next_at - time.monotonic()))
-
-    async def _find(self) -> None:
-        """Look up the pools' addresses, as nginx does. If the DNS does not answer, they do not change."""
-        for pool in self._addresses:
-            host = self._config.fast_host if pool is Pool.FAST else self._config.slow_host
-            if _is_address(host):
-                self._addresses[pool] = [host]  # to ask a thread each second would take CPU time
-            elif pool not in self._lookups or self._lookups[pool].done():
-                self._lookups[pool] = asyncio.create_task(self._resolve(pool, host))
-        if self._lookups:
-            await asyncio.wait(self._lookups.values(), timeout=LOOK_SECONDS / 2)
-
-    async def _resolve(self, pool: Pool, host: str) -> None:
-        try:
-            found = await asyncio.get_running_loop().getaddrinfo(host, None, family=socket.AF_INET)
-        except socket.gaierror as error:
-            if error.errno in (socket.EAI_NONAME, socket.EAI_NODATA):
-                self._addresses[pool] = []  # scaled to 0
-        else:
-            self._addresses[pool] = sorted({str(address[0]) for *_, address in found})
 
     def take(self, seen: Seen, answer: str | bytes) -> None:
         """Store the answer of an instance.
@@ -211,7 +226,7 @@ class Overview:
             async with asyncio.timeout(LOOK_SECONDS):
                 if seen.connection is None:
                     seen.connection = await _connect(seen)
-                await seen.connection.write_message(str(max(seen.steps, default=0)))
+                await seen.connection.write_message(str(seen.last_step))
                 answer = await seen.connection.read_message()
             if answer is None:
                 raise WebSocketClosedError
@@ -222,7 +237,7 @@ class Overview:
         except TimeoutError:
             seen.disconnect("no answer in time")
         except ValidationError as error:
-            seen.disconnect(_what_is_wrong(error), "unreadable")
+            seen.disconnect(what_is_wrong(error), "unreadable")
         except WebSocketError as error:
             seen.disconnect(str(error), "unreadable")
         except (HTTPError, OSError) as error:
@@ -242,21 +257,6 @@ async def _connect(seen: Seen) -> WebSocketClientConnection:
     return await websocket_connect(handshake, max_message_size=MAX_BYTES)
 
 
-def _what_is_wrong(error: ValidationError) -> str:
-    """The first error, such as ``active: Input should be a valid integer``."""
-    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    where = ".".join(map(str, first["loc"]))
-    return f"{where}: {first['msg']}" if where else first["msg"]
-
-
 def _by_pool(item: tuple[tuple[str, int], Seen]) -> tuple[str, str, int]:
     (address, port), seen = item
     return seen.pool, address, port
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.IPv4Address(host)
-    except ValueError:
-        return False
-    return True

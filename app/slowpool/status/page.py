@@ -10,6 +10,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from tornado.web import StaticFileHandler
 from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
+from slowpool.observe.inherited import Inherited
 from slowpool.status.handlers import Handler, PageHandler, SystemApplication
 from slowpool.status.overview import Overview
 from slowpool.status.report import report
@@ -29,15 +30,22 @@ class MetricsHandler(Handler):
 
 
 class InstanceHandler(WebSocketHandler):
-    """Answers each message, the number of a step, with a report that has the history from there on."""
+    """Answers each message, the number of a step, with a report that has the history from there on.
+
+    What other instances have left to this one is in the first report, and again when there is more.
+    """
 
     application: SystemApplication
     ping_interval = ASKED_PING_SECONDS
+    _told: Inherited | None = None
 
     def on_message(self, message: str | bytes) -> None:
         if re.fullmatch("[0-9]{1,12}", str(message)):
+            runtime = self.application.runtime
+            is_new = self._told is not runtime.inherited
+            self._told = runtime.inherited
             with contextlib.suppress(WebSocketClosedError):  # a drain has just closed it
-                self.write_message(report(self.application.runtime, int(message)))
+                self.write_message(report(runtime, int(message), with_inherited=is_new))
         else:
             self.close(reason="not the number of a step")
 

@@ -1,12 +1,15 @@
 """The status page's figures as rows of text: for a pipe as they are, for a terminal see tables.py."""
 
 import itertools
+import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from slowpool.observe.untrusted import printable
 
 Json = dict[str, Any]
+
+MOST_EVENTS = 10
 
 Columns = list[tuple[str, Callable[[Json], object]]]
 """The title of a column, and what a row has in it."""
@@ -49,9 +52,10 @@ JOBS: Columns = [
 
 
 def status(content: Json) -> str:
-    """All instances, running jobs and hints."""
+    """All instances, running jobs, the last events and hints."""
     running = [_running(instance, job) for instance in content["instances"] for job in _jobs(instance)]
-    notes = [*running, *accepted(content), *(f"! {hint}" for hint in content["hints"])]
+    newest_last = reversed(events(content, MOST_EVENTS))
+    notes = [*running, *accepted(content), *newest_last, *(f"! {hint}" for hint in content["hints"])]
     return "\n".join([*_table(INSTANCES, instances(content)), *map(printable, notes)])
 
 
@@ -103,9 +107,9 @@ def failures(content: Json) -> list[str]:
 
 
 def events(content: Json, most: int) -> list[str]:
-    """What has happened, the newest first."""
+    """What has happened, the newest first: ``2026-11-30 12:34:56 hang fast:8001: has not answered …``."""
     return [
-        f"{_ago(content, event['at'])}, {event['instance']}: {event['text']}"
+        f"{_time(event['at'])} {event['kind']} {event['instance'] or 'all'}: {event['text']}"
         for event in itertools.islice(content.get("events", []), most)
     ]
 
@@ -152,6 +156,10 @@ def _percent(fraction: float | None) -> str:
 
 def _size(value: int | None) -> str:
     return f"{value / 2**20:.0f} MiB" if value else ""
+
+
+def _time(at: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
 
 
 def _ago(content: Json, at: float) -> str:

@@ -2,7 +2,7 @@
 
 import time
 from itertools import islice
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -11,6 +11,7 @@ from slowpool.instance import Runtime
 from slowpool.linux.memory import resident_bytes, resident_bytes_of
 from slowpool.observe.counts import MOST_ROUTES, RouteCounts
 from slowpool.observe.history import STEP_SECONDS, STEPS, Step, step_number
+from slowpool.observe.inherited import Inherited, ProcessId
 from slowpool.observe.untrusted import MAX_TEXT, Count, Seconds, Text
 from slowpool.workers.failures import MOST_FAILURES
 
@@ -25,7 +26,7 @@ MOST_WAITING = 50
 """The most waiting jobs in a report, which has the number of all."""
 
 
-def report(runtime: Runtime, since: int) -> dict[str, Any]:
+def report(runtime: Runtime, since: int, *, with_inherited: bool = False) -> dict[str, Any]:
     """The report of this instance, with its history from step ``since`` on.
 
     Once per step, when ``since`` is a past one, it has the routes and the failures too.
@@ -89,6 +90,8 @@ def report(runtime: Runtime, since: int) -> dict[str, Any]:
         "routes": history.routes_since(since) if is_first_of_step else {},
         "failures": runtime.workers.failures.since(since * STEP_SECONDS) if is_first_of_step else [],
         "steps": history.since(since),
+        "process_id": runtime.process_id,
+        "inherited": runtime.inherited.model_dump() if with_inherited else None,
     }
 
 
@@ -180,3 +183,5 @@ class Report(_Received):
     routes: Annotated[dict[int, StepRoutes], Field(max_length=STEPS)] = Field(default_factory=dict)
     failures: Annotated[list[Failure], Field(max_length=MOST_FAILURES)] = Field(default_factory=list)
     steps: dict[int, Step]
+    process_id: ProcessId | Literal[""] = ""
+    inherited: Inherited | None = None  # None: the same as in the report before

@@ -6,14 +6,27 @@ from typing import Any
 from tornado.websocket import WebSocketClientConnection
 
 from slowpool.config import Pool
-from slowpool.observe.history import MINUTE_STEPS, STEPS, Step, step_number, total
+from slowpool.observe.history import total
 from slowpool.observe.untrusted import MAX_TEXT, printable
 from slowpool.status.report import Report
+from slowpool.status.steps import Steps, figures
 
 Json = dict[str, Any]
 
-NOT_OF_INSTANCE = {"steps", "failed_jobs", "routes", "failures"}
+MOST_PROCESSES = 20
+"""How many processes of one instance are remembered, the present one included."""
+
+NOT_OF_INSTANCE = {"steps", "failed_jobs", "routes", "failures", "inherited", "process_id"}
 """What a report has for the pools only."""
+
+
+@dataclass
+class Process:
+    """The steps of one process of an instance, and those that others of its pool have left to it."""
+
+    steps: Steps = field(default_factory=Steps)
+    inherited: Steps = field(default_factory=Steps)
+    inherited_from: list[str] = field(default_factory=list)  # ids of processes
 
 
 @dataclass
@@ -31,10 +44,8 @@ class Seen:
     error: str = ""
     trouble: str = "no answer"  # its state when there is an error
     report: Report | None = None
-    steps: dict[int, Step] = field(default_factory=dict)
+    processes: dict[str, Process] = field(default_factory=dict)  # by their ids; the present one is the last
     routes_until: int = 0  # the step up to which its routes are known
-    _older: Step = field(default_factory=Step)
-    _older_of: tuple[int, int] = (0, 0)
 
     @property
     def name(self) -> str:
@@ -50,11 +61,24 @@ class Seen:
         if restarted and not self.leaves:
             self.lost_at = now
         self.leaves = False
-        last = step_number() + 1  # its clock may be a little ahead
-        known = {**self.steps, **report.steps}
-        self.steps = {number: step for number, step in known.items() if last - STEPS < number <= last}
+        process = self.processes.setdefault(report.process_id, Process())
+        process.steps.update(report.steps)
+        if report.inherited:
+            process.inherited = Steps(report.inherited.steps)
+            process.inherited_from = report.inherited.processes
+        for old in list(self.processes)[:-MOST_PROCESSES]:
+            del self.processes[old]
+        for one in self.processes.values():  # those that have ended become older too
+            one.steps.update({})
+            one.inherited.update({})
         self.report, self.answered_at, self.error = report, now, ""
         return report
+
+    @property
+    def last_step(self) -> int:
+        """The number of the last step of the present process; 0 when none is known."""
+        process = next(reversed(self.processes.values()), None)
+        return max(process.steps.by_number, default=0) if process else 0
 
     @property
     def state(self) -> str:
@@ -84,25 +108,5 @@ class Seen:
             "lost_seconds": now - self.lost_at if self.lost_at else None,
             **(self.report.model_dump(exclude=NOT_OF_INSTANCE) if self.report and not self.error else {}),
             "state": self.state,
-            **figures(self.minute()),
+            **figures(total(process.steps.minute() for process in self.processes.values())),
         }
-
-    def minute(self) -> Step:
-        """The sum of the last minute's steps; of all but the newest it is kept, since they do not change."""
-        first, newest = step_number() - MINUTE_STEPS, max(self.steps, default=0)
-        if self._older_of != (first, newest):
-            self._older_of = (first, newest)
-            self._older = total(step for number, step in self.steps.items() if first < number < newest)
-        return total([self._older, *([self.steps[newest]] if newest > first else [])])
-
-
-def figures(step: Step) -> Json:
-    """The sums of a time, and its quantiles, as JSON for the page."""
-    return {
-        "requests": step.requests,
-        "errors": step.errors,
-        "refused": step.refused,
-        "p50_seconds": step.quantile(0.5),
-        "p99_seconds": step.quantile(0.99),
-        "lag_seconds": step.lag_seconds,
-    }

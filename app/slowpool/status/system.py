@@ -4,7 +4,7 @@ from typing import Any
 
 from slowpool.errors import Misdirected
 from slowpool.instance import Runtime
-from slowpool.status import act_handlers, health, page, stack
+from slowpool.status import act_handlers, health, page, stack, told
 from slowpool.status.handlers import Handler, NotFoundHandler, SystemApplication
 from slowpool.status.overview import Overview
 from slowpool.status.own_names import OwnNames
@@ -20,8 +20,8 @@ def system_application(runtime: Runtime) -> SystemApplication:
     def checked(pattern: str, handler: type[Any], *kwargs: Any) -> tuple[Any, ...]:
         return pattern, type(handler.__name__, (_OwnHost, handler), {"own_names": own_names}), *kwargs
 
-    pages = page.routes(Overview(runtime.config))
-    routes = [*health.routes, *stack.routes, *act_handlers.routes(runtime), *pages]
+    pages = page.routes(Overview(runtime.config, runtime.events, runtime.instance))
+    routes = [*health.routes, *stack.routes, *told.routes, *act_handlers.routes(runtime), *pages]
     app = SystemApplication(
         [checked(*route) for route in routes],
         default_handler_class=NotFoundHandler,

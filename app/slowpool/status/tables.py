@@ -38,8 +38,6 @@ STYLES = {
 
 MOST_FAILURES = 5
 
-MOST_EVENTS = 10
-
 
 def show(renderable: RenderableType) -> None:
     """Print it."""
@@ -53,7 +51,7 @@ def live() -> Live:
 
 def status(content: Json) -> Group:
     """All instances, jobs, hints and events."""
-    events = plain.events(content, MOST_EVENTS)
+    events = plain.events(content, plain.MOST_EVENTS)
     return Group(
         _table(plain.INSTANCES, plain.instances(content)),
         *_section("hints", content["hints"], "yellow"),

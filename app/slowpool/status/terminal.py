@@ -14,6 +14,8 @@ from typing import Any
 from slowpool.config import Config
 from slowpool.errors import ConfigError
 from slowpool.local_run import Run
+from slowpool.observe.events import Events
+from slowpool.observe.news import ask
 from slowpool.status import plain
 from slowpool.status.overview import LOOK_SECONDS, Overview
 
@@ -90,14 +92,22 @@ async def _look(config: Config) -> Json:
         return overview.content()
 
 
+async def _look_at_all(overview: Overview, events: Events) -> Json:
+    """The figures with the events, which an instance is asked for."""
+    await overview.look()
+    for news in await ask(overview.peers, 1):
+        events.merge(news.events)
+    return overview.content()
+
+
 async def _show(config: Config, *, as_json: bool, watch: bool) -> int:
     with contextlib.ExitStack() as parts:
         show = parts.enter_context(_shown(as_json=as_json, watch=watch))
-        overview = parts.enter_context(contextlib.closing(Overview(config)))
+        events = Events()
+        overview = parts.enter_context(contextlib.closing(Overview(config, events)))
         while True:
             next_at = time.monotonic() + LOOK_SECONDS
-            await overview.look()
-            content = overview.content()
+            content = await _look_at_all(overview, events)
             show(content)
             if not watch:
                 return _exit_status(content)

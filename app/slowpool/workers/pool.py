@@ -12,6 +12,7 @@ from typing import Any, TypeVar, TypeVarTuple
 from slowpool.config import Config
 from slowpool.errors import CutOff, DeadlinePassed, Draining, PoolFull, WorkerDied
 from slowpool.linux.scheduling import count_cpus
+from slowpool.observe.events import Events
 from slowpool.observe.metrics import Metrics
 from slowpool.workers.failures import Failures
 from slowpool.workers.handle import WorkerHandle
@@ -44,7 +45,7 @@ class WorkerPool:
     the other and replaces it. A slot is idle only when its worker is ready.
     """
 
-    def __init__(self, config: Config, metrics: Metrics | None = None) -> None:
+    def __init__(self, config: Config, metrics: Metrics | None = None, events: Events | None = None) -> None:
         self._config = config
         self._metrics = metrics or Metrics()
         self.size = worker_count(config)
@@ -55,7 +56,7 @@ class WorkerPool:
         self._slots: list[asyncio.Task[None]] = []
         self._service_seconds: float | None = None
         self._has_cut_jobs_off = False
-        self._refusals = Refusals()
+        self._refusals = Refusals(events or Events())
         self.failures = Failures()
         self.jobs_since_accepted = 0
         self.on_start: Callable[[], None] = lambda: None  # called when a job has begun

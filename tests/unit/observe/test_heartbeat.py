@@ -26,7 +26,8 @@ def test_a_beat_is_read_as_the_instant_of_it(tmp_path: Path) -> None:
 def test_an_instance_that_starts_again_has_no_beat_of_the_one_before(tmp_path: Path) -> None:
     Heartbeat(tmp_path, PORT).beat()
     assert last_beat(tmp_path, PORT).at
-    Heartbeat(tmp_path, PORT)
+    last = last_beat(tmp_path, PORT)
+    assert Heartbeat(tmp_path, PORT).before == last
     assert last_beat(tmp_path, PORT) == Beat(0, 0)
 
 

@@ -9,7 +9,8 @@ from rich.console import Console, RenderableType
 
 from slowpool.config import Config, Pool
 from slowpool.status import plain, tables
-from slowpool.status.overview import Overview, Seen
+from slowpool.status.overview import Overview
+from slowpool.status.seen import Seen
 from tests.support.liars import ESCAPES, UNPRINTABLE, job
 
 ADDRESS = "127.0.0.1"
