@@ -19,6 +19,14 @@ SCREENSHOTS = ROOT / ".run" / "screenshots"
 """The pictures that tests take."""
 
 
+WATCH_STATES = """
+    window.states = [document.body.dataset.state];
+    new MutationObserver(() => states.push(document.body.dataset.state))
+        .observe(document.body, { attributeFilter: ["data-state"] });
+"""
+"""Run in the status page: notes in ``states`` all that it says of its figures from now on."""
+
+
 @contextmanager
 def chromium() -> Iterator[Browser]:
     """A headless browser. What a test expects of its pages may take as long as on a stalled machine."""

@@ -23,8 +23,8 @@ Json = dict[str, Any]
 class StatusServer(Entered):
     """Serves the page at ``url`` and sends ``content`` all the time, with the time of then.
 
-    ``hang`` lets it send nothing new, ``delay_seconds`` figures that are as old. ``holds`` is how many handshakes
-    it leaves without an answer, and ``attempts`` has what all of them have said.
+    ``hang`` lets it send nothing new, ``delay_seconds`` figures that are as old. ``holds`` is how many
+    handshakes it leaves without an answer, and ``attempts`` has what all of them have said.
     """
 
     def __init__(self) -> None:
@@ -39,7 +39,7 @@ class StatusServer(Entered):
         self.stack_answer: tuple[int, Json] = (404, {"detail": "no job with this id runs"})
 
     def hang(self, how: str) -> None:
-        """Name the instance "the last", send that once and be "silent", or go on with it unchanged, "frozen"."""
+        """Name the instance "the last", send that once ("silent"), or unchanged all the time ("frozen")."""
         self.last = json.dumps({**self.content, "served_by": "the last", "time": time.time()})
         self.hangs = how
 
@@ -118,8 +118,9 @@ class _Answers(RequestHandler):
         self._server = server
 
     def get(self, name: str) -> None:
-        if name == "edge" and self._server.edge:
-            self.finish(self._server.edge)
+        if name in ("edge", "nginx"):
+            self.set_status(200 if name == "edge" and self._server.edge else 204)
+            self.finish(self._server.edge if self.get_status() == 200 else None)
         elif name == "stack" and self.request.headers.get("X-Slowpool-Act") == "1":
             self._answer(*self._server.stack_answer)
         else:

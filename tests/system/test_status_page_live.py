@@ -9,17 +9,10 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.support.basics import wait_until
-from tests.support.browser import needs_chromium, screenshot
+from tests.support.browser import WATCH_STATES, needs_chromium, screenshot
 from tests.support.status_server import StatusServer, content, running, steps
 
 pytestmark = [needs_chromium, pytest.mark.timeout(120)]
-
-WATCH_STATES = """
-    window.states = [document.body.dataset.state];
-    new MutationObserver(() => states.push(document.body.dataset.state))
-        .observe(document.body, { attributeFilter: ["data-state"] });
-"""
-"""Notes all that the page says of its figures from now on."""
 
 
 @pytest.fixture

@@ -68,7 +68,7 @@ class LiveHandler(WebSocketHandler):
 
 
 class StaticHandler(PageHandler, StaticFileHandler):
-    """The page's style and scripts; the browser asks each time whether they have changed, as a release does."""
+    """The page's style and scripts. The browser asks each time whether they have changed."""
 
     def set_extra_headers(self, path: str) -> None:
         self.set_header("Cache-Control", "no-cache")

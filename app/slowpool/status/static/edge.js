@@ -25,6 +25,7 @@ let table;
 let samples = []; // {at, totals} of the last minute, the oldest first
 
 export function begin() {
+  if (location.pathname.startsWith("/-/")) return; // an instance without nginx in front
   const isBad = (one) => one.minute > 0 && one.name.startsWith("answered 50");
   table = new Table($("edge"), COLUMNS, { keyOf: (one) => one.name, classOf: (one) => (isBad(one) ? "bad" : ""), narrow: "20rem" });
   keepAsking("status/nginx", (text) => {
@@ -35,15 +36,15 @@ export function begin() {
   keepAsking("status/edge", drawCounters);
 }
 
-// show(text) gets null when there is no answer. 404: this nginx, or an instance without one, does not count.
+// show(text) gets null when there is no answer. 204 and 404: this nginx does not count.
 async function keepAsking(path, show) {
   for (;;) {
     if (!document.hidden) {
       const answer = await fetch(beside(path), { signal: AbortSignal.timeout(ASK_MS) }).catch(() => null);
-      const text = answer?.ok ? await answer.text().catch(() => null) : null;
+      const text = answer?.status === 200 ? await answer.text().catch(() => null) : null;
       show(text);
       $("edge-section").hidden = $("nginx").hidden && $("edge").hidden;
-      if (answer?.status === 404) return;
+      if (answer?.status === 204 || answer?.status === 404) return;
     }
     await new Promise((resolve) => setTimeout(resolve, ASK_MS));
   }

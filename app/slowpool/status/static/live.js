@@ -127,7 +127,8 @@ export class Live {
 
   #state(now) {
     if (this.#paused) return "paused";
-    if (this.#madeAt !== null && now - this.#madeAt <= OLD_MS) return this.#socket ? "live" : "connecting";
+    const isFresh = this.#madeAt !== null && now - this.#madeAt <= OLD_MS;
+    if (isFresh) return this.#socket && this.#offset !== null ? "live" : "connecting";
     return now < this.#calmUntil ? "connecting" : "old";
   }
 }
