@@ -175,11 +175,11 @@ def instance(pool: str, port: int, **values: Any) -> Json:
         "uptime_seconds": 4000.0,
         "active": 1,
         "waiting": 0,
+        **step(),
         "running": [],
         "workers": 1 if pool == "slow" else 0,
         "worker_restarts": 0,
         "resident_bytes": 52 << 20,
-        **step(),
         **values,
     }
 

@@ -33,7 +33,8 @@ export function begin() {
 // The browser gives the focus back to what has opened the dialog, unless an update has removed that.
 export function returnFocus(dialog) {
   dialog.addEventListener("close", () => {
-    if (document.activeElement === document.body) $("instances").focus();
+    const has = document.activeElement;
+    if (!has || has === document.body || dialog.contains(has)) $("instances").focus();
   });
 }
 

@@ -21,6 +21,12 @@ function write(item, hint) {
   const parts = hint.split("`");
   if (parts.length % 2 === 0) parts.splice(-2, 2, parts.slice(-2).join("`")); // one without its counterpart
   item.replaceChildren(...parts.flatMap((part, place) => (
-    place % 2 ? [make("code", "", part), " ", copyButton(part, () => part)] : [part]
+    place % 2 ? [command(part)] : [part]
   )));
+}
+
+function command(text) {
+  const element = make("span", "command");
+  element.append(make("code", "", text), copyButton(text, () => text));
+  return element;
 }

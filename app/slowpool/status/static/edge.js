@@ -61,9 +61,9 @@ function drawCounters(text) {
   while (samples.length > 1 && now - samples[1].at >= MINUTE_MS) samples.shift();
   const [first] = samples;
   const since = (now - first.at) / 1000;
-  put($("edge-note"), since < 55 ? `The last minute begins with this page: ${seconds(since)} so far.` : "");
+  put($("edge-note"), since > 0 && since < 55 ? `The last minute begins with this page: ${seconds(since)} so far.` : "");
   table.draw([...totals].filter(([name, total]) => total || !RARE.test(name)).map(([name, total]) => ({
-    name, total, minute: total - (first.totals.get(name) ?? 0),
+    name, total, minute: since > 0 ? total - (first.totals.get(name) ?? 0) : null,
   })));
 }
 

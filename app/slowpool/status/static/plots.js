@@ -7,6 +7,7 @@ const HEIGHT = 170;
 const FEW = 40; // steps that are drawn as points too
 const LEAST_SECONDS = 60;
 const DASHED = [4, 4];
+const WHOLE = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000]; // between the lines of an axis of counts
 const KEYS = { ArrowLeft: -1, ArrowRight: 1, PageUp: -12, PageDown: 12, Home: -Infinity, End: Infinity };
 
 const PLOTS = [
@@ -30,7 +31,7 @@ const PLOTS = [
     ["refused", "--warn", [], (fast, slow, length) => ((fast?.refused ?? 0) + (slow?.refused ?? 0)) / length],
     ["failed", "--bad", DASHED, (fast, slow, length) => ((fast?.errors ?? 0) + (slow?.errors ?? 0)) / length],
   ]],
-  ["Event loop lag, the most of each step", seconds, [
+  ["Longest event loop lag", seconds, [
     ["fast", "--fast", [], (fast) => fast?.lag_seconds],
     ["slow", "--slow", DASHED, (_, slow) => slow?.lag_seconds],
   ]],
@@ -72,7 +73,10 @@ export class Plots {
 
   #frame(one) {
     const figure = make("figure");
-    const caption = make("figcaption", "", one.title);
+    const caption = make("figcaption");
+    const head = make("div", "head");
+    one.at = make("span", "note");
+    head.append(make("span", "", one.title), one.at);
     const legend = make("div", "legend");
     one.marks = one.series.map(([, color, dash]) => {
       const entry = make("span");
@@ -83,8 +87,6 @@ export class Plots {
       legend.append(entry);
       return entry.lastChild;
     });
-    one.at = make("span");
-    legend.append(one.at);
     one.canvas = make("div", "plot");
     one.canvas.tabIndex = 0;
     one.canvas.setAttribute("role", "slider"); // its values are read step by step
@@ -92,7 +94,7 @@ export class Plots {
     one.canvas.addEventListener("keydown", (event) => this.#step(event));
     one.canvas.addEventListener("focus", () => one.canvas.matches(":focus-visible") && this.#choose(Infinity));
     one.canvas.addEventListener("blur", () => this.#choose(null));
-    caption.append(legend);
+    caption.append(head, legend);
     figure.append(caption, one.canvas);
     $("plots").append(figure);
     return one;
@@ -119,8 +121,8 @@ export class Plots {
         y: { range: (_, low, high) => [0, high > 0 ? high * 1.1 : 1] },
       },
       axes: [
-        { ...axis, space: 72, values: (_, times, __, ___, gap) => times.map(gap < 60 ? toSecond : toMinute) },
-        { ...axis, size: 64, values: (_, values) => values.map(one.unit) },
+        { ...axis, space: 72, size: 28, values: (_, times, __, ___, gap) => times.map(gap < 60 ? toSecond : toMinute) },
+        { ...axis, size: 64, values: (_, values) => values.map(one.unit), ...(one.unit === count && { incrs: WHOLE }) },
       ],
       series: [{}, ...one.series.map(([label, stroke, dash]) => ({ label, stroke: color(stroke), dash, width: 2, points }))],
       hooks: { setCursor: [() => this.#read(one)] },
