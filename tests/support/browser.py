@@ -43,5 +43,9 @@ def screenshot(page: Page, name: str) -> Path:
     """Keep a picture of the whole page."""
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     path = SCREENSHOTS / f"{name}.png"
+    # The status page leaves out of sight what it has not to lay out.
+    page.evaluate(
+        "document.querySelectorAll('section').forEach(part => part.style.contentVisibility = 'visible')"
+    )
     page.screenshot(path=path, full_page=True)
     return path

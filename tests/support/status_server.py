@@ -66,9 +66,9 @@ class StatusServer(Entered):
         )
         (listening,) = bind_sockets(0, "127.0.0.1")
         server.add_socket(listening)
-        over = asyncio.Event()
-        listens.set_result((listening.getsockname()[1], asyncio.get_running_loop(), over))
-        await over.wait()
+        self.over = asyncio.Event()
+        listens.set_result((listening.getsockname()[1], asyncio.get_running_loop(), self.over))
+        await self.over.wait()
         server.stop()
         await server.close_all_connections()
         others = asyncio.all_tasks() - {asyncio.current_task()}
@@ -92,7 +92,7 @@ class _Live(WebSocketHandler):
         self._server.attempts.append(self.get_query_argument("attempt", "0"))
         if self._server.holds:
             self._server.holds -= 1
-            await asyncio.Event().wait()
+            await self._server.over.wait()
 
     def open(self, *args: str, **kwargs: str) -> None:
         self._sending = asyncio.create_task(self._send())

