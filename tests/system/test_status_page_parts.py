@@ -68,7 +68,7 @@ def busy() -> dict[str, Any]:
     """Figures with something in every part of the page."""
     at = time.time()
     job = {"task": "shop.pdf.draw", "route": "/reports/{}", "request_id": "0123456789abcdef0123456789abcdef"}
-    slow = instance("slow", 8101, waiting=1)
+    slow = instance("slow", 8101, waiting=1, state="draining", lost_seconds=12.0)
     slow["running"] = [
         running(),
         running(job="01", age_seconds=0.4, progress=None, message="", accepted=True),
