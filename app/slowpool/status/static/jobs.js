@@ -9,7 +9,7 @@ import { Table } from "./table.js";
 
 const keyOf = (job) => `${job.instance?.address} ${job.instance?.name} ${job.job} ${job.request_id}`;
 const REQUEST_ID = { title: "request id", className: "start code id", fill: requestId };
-const ROUTE = { title: "route", className: "start", text: (job) => job.route || "–" };
+const ROUTE = { title: "route", className: "start route", text: (job) => job.route || "–" };
 const INSTANCE = { title: "instance", className: "start code", text: (job) => job.instance.name };
 
 const RUNNING = [

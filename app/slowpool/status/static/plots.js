@@ -8,6 +8,7 @@ const FEW = 40; // steps that are drawn as points too
 const LEAST_SECONDS = 60;
 const DASHED = [4, 4];
 const WHOLE = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000]; // between the lines of an axis of counts
+const SECONDS = [5, 10, 15, 30, 60, 120, 180, 300]; // the same of the time
 const KEYS = { ArrowLeft: -1, ArrowRight: 1, PageUp: -12, PageDown: 12, Home: -Infinity, End: Infinity };
 
 const PLOTS = [
@@ -121,7 +122,7 @@ export class Plots {
         y: { range: (_, low, high) => [0, high > 0 ? high * 1.1 : 1] },
       },
       axes: [
-        { ...axis, space: 72, size: 28, values: (_, times, __, ___, gap) => times.map(gap < 60 ? toSecond : toMinute) },
+        { ...axis, space: 60, incrs: SECONDS, size: 28, values: (_, times, __, ___, gap) => times.map(gap < 60 ? toSecond : toMinute) },
         { ...axis, size: 64, values: (_, values) => values.map(one.unit), ...(one.unit === count && { incrs: WHOLE }) },
       ],
       series: [{}, ...one.series.map(([label, stroke, dash]) => ({ label, stroke: color(stroke), dash, width: 2, points }))],
