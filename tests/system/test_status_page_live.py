@@ -213,7 +213,7 @@ def hide(page: Page, is_hidden: bool) -> None:
 def test_the_plots_show_points_from_the_first_step_and_the_axis_ends_with_what_there_is(
     browser: Browser, server: StatusServer
 ) -> None:
-    young: dict[str, Any] = {pool: steps(3, requests=50) for pool in ("fast", "slow")}
+    young: dict[str, Any] = {pool: steps(2, requests=50) for pool in ("fast", "slow")}
     server.content = content(steps=young)
     page = browser.new_page()
     page.goto(server.url)
@@ -221,7 +221,7 @@ def test_the_plots_show_points_from_the_first_step_and_the_axis_ends_with_what_t
     expect(page.locator("#plots-title")).to_have_text("The last minute")
     plot = page.get_by_role("slider", name="Time to the answer, slow pool")
     low, high = (int(plot.get_attribute(f"aria-value{end}") or 0) for end in ("min", "max"))
-    assert high - low <= 4 * 5
+    assert high - low <= 3 * 5
     screenshot(page, "young")
     server.content = content(
         steps={pool: steps(120) for pool in young}, instances=[], pools=content()["pools"]

@@ -118,7 +118,7 @@ export class Plots {
       legend: { show: false },
       cursor: { y: false, drag: { x: false, y: false }, sync: { key: "steps" }, points: { size: 8 } },
       scales: {
-        x: { range: (_, first, last) => [Math.min(first, last - LEAST_SECONDS), last] },
+        x: { range: ({ data: [times] }) => [Math.min(times[0], times.at(-1) - LEAST_SECONDS), times.at(-1)] },
         y: { range: (_, low, high) => [0, high > 0 ? high * 1.1 : 1] },
       },
       axes: [
