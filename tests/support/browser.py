@@ -19,6 +19,14 @@ SCREENSHOTS = ROOT / ".run" / "screenshots"
 """The pictures that tests take."""
 
 
+WATCH_STATES = """
+    window.states = [document.body.dataset.state];
+    new MutationObserver(() => states.push(document.body.dataset.state))
+        .observe(document.body, { attributeFilter: ["data-state"] });
+"""
+"""Run in the status page: notes in ``states`` all that it says of its figures from now on."""
+
+
 @contextmanager
 def chromium() -> Iterator[Browser]:
     """A headless browser. What a test expects of its pages may take as long as on a stalled machine."""
@@ -35,5 +43,9 @@ def screenshot(page: Page, name: str) -> Path:
     """Keep a picture of the whole page."""
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     path = SCREENSHOTS / f"{name}.png"
+    # The status page leaves out of sight what it has not to lay out.
+    page.evaluate(
+        "document.querySelectorAll('section').forEach(part => part.style.contentVisibility = 'visible')"
+    )
     page.screenshot(path=path, full_page=True)
     return path

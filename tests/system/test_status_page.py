@@ -17,7 +17,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
 from tests.support.basics import ROOT, wait_until
-from tests.support.browser import needs_chromium, screenshot
+from tests.support.browser import WATCH_STATES, needs_chromium, screenshot
 from tests.support.client import refuses, request
 from tests.support.system import System
 
@@ -72,11 +72,9 @@ def test_values_change_under_load_and_a_full_pool_says_how_to_scale_it(page: Pag
         wait_until(lambda: int(figure(page, "slow", "refused")) > 0)
         hint = page.locator("#hints li", has_text="The slow pool is full")
         expect(hint).to_contain_text("SLOW_WORKERS=2 ./deploy/local")
-        labels = page.get_by_role("img")
-        expect(labels.nth(2)).to_have_attribute("aria-label", re.compile("^Slow jobs, now: running [1-9]"))
-        expect(labels.first).to_have_attribute(
-            "aria-label", re.compile("^Requests per second, now: fast [1-9]")
-        )
+        for plot, now in {"Slow jobs": "running [1-9]", "Requests per second": "fast [1-9]"}.items():
+            shown = page.get_by_role("slider", name=plot)
+            expect(shown).to_have_attribute("aria-valuetext", re.compile(f"^now: {now}"))
         screenshot(page, "load")
     expect(page.locator("#jobs tbody tr")).to_have_count(0)
 
@@ -106,11 +104,27 @@ def test_one_that_does_not_answer_is_shown_as_such(page: Page, watched: System) 
 
 
 def test_the_page_finds_another_instance_when_its_own_dies(page: Page, watched: System) -> None:
+    page.evaluate(WATCH_STATES)
     port = serving(watched)
     os.kill(watched.pid_of("fast", port), signal.SIGKILL)
-    expect(page.locator("#connection")).to_contain_text("no connection")
+    wait_until(lambda: page.evaluate("states.includes('connecting')"))
     expect(page.locator("#connection")).to_have_text("● live")
     expect(row(page, f"fast:{port}")).to_contain_text("✕ ready, died")
+
+
+def test_the_page_finds_another_instance_when_its_own_hangs(page: Page, watched: System) -> None:
+    port = serving(watched)
+    pid = watched.pid_of("fast", port)
+    page.evaluate(WATCH_STATES)
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        wait_until(lambda: page.evaluate("states.includes('old')"))
+        expect(page.locator("#connection")).to_have_text("● live")
+        expect(row(page, f"fast:{port}")).to_contain_text("✕ no answer")
+    finally:
+        with contextlib.suppress(ProcessLookupError):  # killed by the watchdog
+            os.kill(pid, signal.SIGCONT)
+    expect(row(page, f"fast:{port}")).to_contain_text("ready")
 
 
 def test_a_route_that_blocks_its_instance_is_named_with_its_line_and_what_to_write(
@@ -149,16 +163,19 @@ def test_it_has_no_barrier_and_fits_a_phone(browser: Browser, watched: System, s
 def test_it_is_worked_by_the_keyboard(page: Page) -> None:
     page.keyboard.press("Tab")
     expect(page.get_by_role("link", name="To the instances")).to_be_focused()
-    page.keyboard.press("Enter")
-    expect(page.locator("#instances")).to_be_focused()
-    page.keyboard.press("Shift+Tab")
-    pause = page.get_by_role("button")
+    page.keyboard.press("Tab")
+    pause = page.get_by_role("button", name="Pause")
     expect(pause).to_be_focused()
     page.keyboard.press("Space")
     expect(page.locator("#connection")).to_have_text("paused")
-    expect(pause).to_have_attribute("aria-pressed", "true")
+    expect(page.get_by_role("button", name="Go on")).to_have_attribute("aria-pressed", "true")
     page.keyboard.press("Space")
     expect(page.locator("#connection")).to_have_text("● live")
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Enter")
+    expect(page.locator("#instances")).to_be_focused()
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("button", name="drain and restart fast").first).to_be_focused()
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,10 @@ class LiveHandler(WebSocketHandler):
 
 
 class StaticHandler(PageHandler, StaticFileHandler):
-    """The page's style and scripts."""
+    """The page's style and scripts. The browser asks each time whether they have changed."""
+
+    def set_extra_headers(self, path: str) -> None:
+        self.set_header("Cache-Control", "no-cache")
 
 
 def routes(overview: Overview) -> list[tuple[Any, ...]]:

@@ -79,7 +79,7 @@ def test_the_tables_show_instances_jobs_hints_events_and_failures(
     assert "slow:8101" in text
     assert "00c0ffee" in text
     assert "run `make`" in text
-    assert "3 s ago, fast:8001: job x was cancelled" in text
+    assert "act fast:8001: job x was cancelled" in text
     assert "shop.draw died 1 min ago: KeyError: 7: /report (r)" in text.replace("\n", " ")
     assert max(map(len, text.splitlines())) <= width
 
