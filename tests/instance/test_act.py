@@ -15,6 +15,7 @@ import pytest
 from slowpool.config import Config, Pool
 from slowpool.errors import RequestError
 from slowpool.status.act import ACT, USER, Actions
+from slowpool.status.report import MAX_BYTES
 from tests.support.basics import free_ports, wait_until
 from tests.support.client import Response, request
 from tests.support.gate import Gate
@@ -285,7 +286,7 @@ def test_who_acts_is_printable_and_short_in_the_log(two: Deployment, gate: Gate)
         (b"200 OK", b"\xff", "does not say what it has done"),
         (b"500 Bad\x9b", b"no", r"answers 500: Bad\x9b"),
         (b"409 Conflict", rb'{"detail": "\u202e"}', r"\u202e"),
-        (b"200 OK", b"x" * 2_000_000, "does not answer: "),
+        (b"200 OK", b"x" * (MAX_BYTES + 1), "does not answer: "),
         (b"nothing", b"", "does not answer: "),
     ],
 )

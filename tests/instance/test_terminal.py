@@ -94,7 +94,7 @@ def test_the_state_is_a_table_in_colours_and_fits_a_narrow_terminal(
         assert re.search(rf"^slow:{slow.port} +127\.0\.0\.1 +ready ", terminal.shown, re.MULTILINE)
         assert job["job"][:8] in terminal.shown
         assert max(map(len, terminal.shown.splitlines())) <= columns
-    with contextlib.closing(Terminal(slow, "jobs")) as terminal:
+    with contextlib.closing(Terminal(slow, "jobs", columns=250)) as terminal:
         assert terminal.wait() == 0
     assert re.search(
         rf"^{job['job']} +running .* 33 % .*tests\.apps\.telling\.pages", terminal.shown, re.MULTILINE

@@ -61,7 +61,7 @@ def test_the_text_of_a_fast_answer_is_that_of_the_contract(system: System) -> No
 def test_the_first_page_is_html_whose_links_all_answer(system: System) -> None:
     page = system.get("/")
     assert page.status == 200
-    assert page.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert page.headers["Content-Type"].lower() == "text/html; charset=utf-8"
     assert "slowpool" in page.text
     links = re.findall(r'(?:href|src)="(/[^"]*)"', page.text)
     assert any(link.startswith("/slow") for link in links)

@@ -198,7 +198,9 @@ def test_while_one_is_restarted_for_its_size_the_others_are_watched() -> None:
     with Watched(INSTANCE_MAX_RSS_BYTES=80 << 20) as watched:
         large, other = watched.ports
         watched.tell_one(large, "large", "drain")
-        watched.process.wait_for_output(rf"fast:fast-{large} has \d+ bytes of resident memory: restarting it")
+        watched.process.wait_for_output(
+            rf"fast:fast-{large} has \d+ MiB of resident memory, .*: restarting it"
+        )
         drains = watched.pid(f"fast:fast-{large}")
         seen = watched.answers(other)
         wait_until(lambda: watched.answers(other) > seen + 3)
@@ -213,7 +215,7 @@ def test_two_that_are_too_large_are_restarted_one_at_a_time() -> None:
     with Watched(INSTANCE_MAX_RSS_BYTES=80 << 20) as watched:
         before = {port: watched.pid(f"fast:fast-{port}") for port in watched.ports}
         watched.tell("large", "drain")
-        line = watched.process.wait_for_output("of resident memory: restarting it")
+        line = watched.process.wait_for_output("of resident memory, .*: restarting it")
         first = next(port for port in watched.ports if f"fast-{port}" in line)
         (second,) = set(watched.ports) - {first}
         watched.tell_one(second, "large")  # it would go at once
@@ -222,7 +224,7 @@ def test_two_that_are_too_large_are_restarted_one_at_a_time() -> None:
         assert watched.pid(f"fast:fast-{second}") == before[second]
         watched.tell_one(first)
         watched.process.wait_for_output(
-            rf"fast:fast-{second} has \d+ bytes of resident memory: restarting it"
+            rf"fast:fast-{second} has \d+ MiB of resident memory, .*: restarting it"
         )
         wait_until(lambda: watched.pid(f"fast:fast-{second}") not in (0, before[second]))
 
