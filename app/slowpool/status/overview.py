@@ -23,7 +23,7 @@ from slowpool.instance import GOING_AWAY
 from slowpool.observe.history import STEP_SECONDS, STEPS, Step, step_number, total
 from slowpool.observe.untrusted import MAX_TEXT, printable
 from slowpool.status.advice import hints
-from slowpool.status.report import MAX_BYTES, LearnedRoute, Report
+from slowpool.status.report import MAX_BYTES, MOST_FAILED, LearnedRoute, Report
 
 log = logging.getLogger("slowpool")
 
@@ -32,8 +32,6 @@ LOOK_SECONDS = 1.0
 
 GONE_FOR_SECONDS = 60.0
 """How long an instance is shown after its last answer."""
-
-MOST_FAILED = 100
 
 MINUTE_STEPS = 60 // STEP_SECONDS
 

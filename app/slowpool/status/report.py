@@ -17,6 +17,9 @@ MAX_BYTES = 1 << 20
 MOST_LEARNED = 100
 """The most learned routes in a report."""
 
+MOST_FAILED = 100
+"""The most accepted jobs that have failed, in a report and on the page."""
+
 
 def report(runtime: Runtime, since: int) -> dict[str, Any]:
     """The report of this instance, with its history from step ``since`` on."""
@@ -111,7 +114,7 @@ class Report(_Received):
     running: Annotated[list[RunningJob], Field(max_length=1000)]
     learned: Annotated[list[LearnedRoute], Field(max_length=MOST_LEARNED)]
     accepted: Annotated[dict[Text, Count], Field(max_length=10)] = Field(default_factory=dict)  # by state
-    failed_jobs: Annotated[list[FailedJob], Field(max_length=100)] = Field(default_factory=list)
+    failed_jobs: Annotated[list[FailedJob], Field(max_length=MOST_FAILED)] = Field(default_factory=list)
     workers: Count | None = None  # an older instance does not tell
     template: Count = 0
     forks: bool = True
