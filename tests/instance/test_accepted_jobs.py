@@ -408,7 +408,8 @@ def test_jobs_are_there_after_a_restart(tmp_path: Path, gate: Gate) -> None:
 def test_a_job_whose_instance_is_killed_runs_again_only_if_it_may(
     tmp_path: Path, gate: Gate, method: str, key: str, state: str
 ) -> None:
-    with later(tmp_path, ends_with=-9) as instance:
+    # Two workers: one may be kept for what waits, and the handler would then run from its start once more.
+    with later(tmp_path, ends_with=-9, SLOW_WORKERS=2) as instance:
         headers = {"Idempotency-Key": key} if key else {}
         job = accepted(instance, gate("/slow/report"), method, body=b"x" if key else None, headers=headers)
         gate.wait_for(1)

@@ -6,6 +6,9 @@ from enum import StrEnum
 
 Headers = list[tuple[str, str]]
 
+MOST_FAILED = 100
+"""The most jobs that have failed, in a report and on the status page."""
+
 
 def headers_to_text(headers: Headers) -> str:
     """Headers as a store keeps them."""

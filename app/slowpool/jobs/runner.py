@@ -13,7 +13,7 @@ from tornado.iostream import StreamClosedError
 from slowpool.http.peer import peer
 from slowpool.instance import Runtime, State
 from slowpool.jobs.leases import BEAT_SECONDS, Leases, Steadiness
-from slowpool.jobs.record import Answer, Beat, Lease
+from slowpool.jobs.record import MOST_FAILED, Answer, Beat, Lease
 from slowpool.jobs.record import State as JobState
 from slowpool.jobs.recorder import Recorder, Unkept
 from slowpool.jobs.run import Run
@@ -42,9 +42,6 @@ LATE_SECONDS = 5.0
 
 MOST_ANSWER_BYTES = 400_000_000
 """A value has at most 512 MB in Valkey (proto-max-bulk-len), and 1 GB in SQLite (SQLITE_MAX_LENGTH)."""
-
-MOST_FAILED = 100
-"""Jobs that have failed, on the status page."""
 
 CUT_OFF = "its instance was shut down while it ran; it may have run"
 

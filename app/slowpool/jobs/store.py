@@ -20,6 +20,9 @@ EXPIRY_SECONDS = 60
 MOST_RUNS = 3
 """How often a job may run because the instances that ran it have died: it may be what ends them."""
 
+MOST_SWEPT = 300
+"""Jobs that one step of a sweep ends or removes: the store is not held up for longer."""
+
 MOST_EVENTS = 200
 """Events that are kept of a job, the oldest of them first to go; its last state always is."""
 

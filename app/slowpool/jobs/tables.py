@@ -26,15 +26,13 @@ from slowpool.jobs.store import (
     DIED,
     MOST_EVENTS,
     MOST_RUNS,
+    MOST_SWEPT,
     Bounds,
     has_expired,
     key_taken,
     too_large,
     too_many,
 )
-
-MOST_SWEPT = 300
-"""Jobs that one sweep removes."""
 
 FREED_PAGES = 2500
 """Pages of 4 KiB that one sweep gives back to the file system."""

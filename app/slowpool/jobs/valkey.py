@@ -38,6 +38,7 @@ from slowpool.jobs.store import (
     DIED,
     MOST_EVENTS,
     MOST_RUNS,
+    MOST_SWEPT,
     Bounds,
     StoreError,
     has_expired,
@@ -58,9 +59,6 @@ DISK_SECONDS = 3.0
 
 MOST_CONNECTIONS = 8
 """Connections of one instance; further calls wait."""
-
-MOST_SWEPT = 300
-"""Jobs that one call removes."""
 
 SCRIPT = Path(__file__).with_name("valkey.lua").read_text()
 SCRIPT_SHA = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()

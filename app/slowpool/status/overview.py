@@ -18,6 +18,7 @@ from tornado.websocket import (
 
 from slowpool.config import Config, Instance, Pool
 from slowpool.instance import GOING_AWAY
+from slowpool.jobs.record import MOST_FAILED
 from slowpool.observe.events import Events
 from slowpool.observe.history import STEP_SECONDS, step_number, total
 from slowpool.observe.peers import Peers
@@ -36,8 +37,6 @@ LOOK_SECONDS = 1.0
 
 GONE_FOR_SECONDS = 60.0
 """How long an instance is shown after its last answer."""
-
-MOST_FAILED = 100
 
 Json = dict[str, Any]
 

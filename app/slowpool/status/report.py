@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from slowpool.config import Pool
 from slowpool.instance import Runtime
+from slowpool.jobs.record import MOST_FAILED
 from slowpool.linux.memory import resident_bytes, resident_bytes_of
 from slowpool.observe.counts import MOST_ROUTES, RouteCounts
 from slowpool.observe.history import STEP_SECONDS, STEPS, Step, step_number
@@ -20,7 +21,6 @@ MAX_BYTES = 4 << 20
 
 MOST_LEARNED = 100
 """The most learned routes in a report."""
-
 
 MOST_WAITING = 50
 """The most waiting jobs in a report, which has the number of all."""
@@ -174,7 +174,7 @@ class Report(_Received):
     waiting_jobs: Annotated[list[WaitingJob], Field(max_length=MOST_WAITING)] = Field(default_factory=list)
     learned: Annotated[list[LearnedRoute], Field(max_length=MOST_LEARNED)]
     accepted: Annotated[dict[Text, Count], Field(max_length=10)] = Field(default_factory=dict)  # by state
-    failed_jobs: Annotated[list[FailedJob], Field(max_length=100)] = Field(default_factory=list)
+    failed_jobs: Annotated[list[FailedJob], Field(max_length=MOST_FAILED)] = Field(default_factory=list)
     workers: Count | None = None  # an older instance does not tell
     template: Count = 0
     forks: bool = True
