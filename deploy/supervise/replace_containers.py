@@ -159,8 +159,9 @@ def tell(text: str, kind: str = "roll") -> None:
     with contextlib.suppress(subprocess.SubprocessError):
         for container in [container for service in SERVICES for container in _containers(service)]:
             command = ["docker", "exec", container, "python", "-m", "deploy.supervise.events", kind, text]
-            if not subprocess.run(command, capture_output=True, timeout=TELL_SECONDS).returncode:
-                return
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                if not subprocess.run(command, capture_output=True, timeout=TELL_SECONDS).returncode:
+                    return
 
 
 def docker(*arguments: str) -> str:

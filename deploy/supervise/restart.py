@@ -4,7 +4,6 @@ The next instance is restarted only when the one before is ready again. If an in
 the restart stops, names it and the untouched ones, and exits with 1.
 """
 
-import socket
 import sys
 import time
 from collections.abc import Callable
@@ -15,7 +14,7 @@ from supervisor.xmlrpc import Faults
 
 from deploy.supervise.events import Teller
 from deploy.supervise.probe import is_ok
-from deploy.supervise.rpc import CONTAINER_RUN_DIR, supervisor_api
+from deploy.supervise.rpc import CONTAINER_RUN_DIR, replica_name, supervisor_api
 from slowpool.config import Config, Pool
 from slowpool.errors import ConfigError
 from slowpool.local_run import Run
@@ -43,7 +42,7 @@ def main() -> int:
             return 1
         if run:
             return restart_all(supervisor_api(run.folder), pools, Teller(run.config, "").now)
-        tell = Teller(config, socket.gethostname()).now
+        tell = Teller(config, replica_name()).now
         return restart_all(supervisor_api(CONTAINER_RUN_DIR), pools, tell)
     except ConfigError as error:
         print(f"rolling-restart: {error}", file=sys.stderr)

@@ -1,5 +1,6 @@
-"""supervisor's XML-RPC interface, on a Unix socket in the run directory."""
+"""supervisor's XML-RPC interface, on a Unix socket in the run directory, and the name of its replica."""
 
+import socket
 from pathlib import Path
 from typing import Any
 from xmlrpc.client import ServerProxy  # nosec B411  # only supervisor answers
@@ -7,6 +8,11 @@ from xmlrpc.client import ServerProxy  # nosec B411  # only supervisor answers
 from supervisor.xmlrpc import SupervisorTransport
 
 CONTAINER_RUN_DIR = Path("/tmp/slowpool")  # nosec B108  # a tmpfs of the container
+
+
+def replica_name() -> str:
+    """The name of the replica that this process is in: the host name, in Docker the container's short id."""
+    return socket.gethostname()
 
 
 def supervisor_api(run_dir: Path) -> Any:

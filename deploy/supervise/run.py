@@ -19,7 +19,7 @@ from deploy.supervise.checks import CheckFailed, check_app, check_nginx
 from deploy.supervise.nginx_choice import choose_nginx
 from deploy.supervise.output import Output
 from deploy.supervise.probe import is_ok
-from deploy.supervise.rpc import CONTAINER_RUN_DIR, supervisor_api
+from deploy.supervise.rpc import CONTAINER_RUN_DIR, replica_name, supervisor_api
 from deploy.supervise.stop import Signals, say, stop
 from slowpool.config import Config, Instance, Pool
 from slowpool.environment import export_file, settings
@@ -27,6 +27,7 @@ from slowpool.errors import ConfigError
 from slowpool.linux.scheduling import SHORT_SLICE_SECONDS, request_slice
 from slowpool.local_run import Run, run_dir
 from slowpool.mistyped import warn_of_mistyped
+from slowpool.observe.heartbeat import forget_beats
 
 ROOT = Path(__file__).resolve().parents[2]
 SUPERVISORD = [sys.executable, "-m", "supervisor.supervisord", "-c", "deploy/supervisord.conf"]
@@ -101,7 +102,7 @@ def _environ(config: Config, run_dir: Path, *, programs: str, address: str) -> d
         "SLOWPOOL_PROGRAMS": programs,
         "SLOWPOOL_ADDRESS": address,
         "SLOWPOOL_STOP_WAIT_SECONDS": str(config.stop_wait_seconds),
-        "SLOWPOOL_REPLICA": "" if programs == "*" else socket.gethostname(),  # the short id of a container
+        "SLOWPOOL_REPLICA": "" if programs == "*" else replica_name(),
     }
 
 
@@ -118,6 +119,7 @@ def _run_local(config: Config) -> int:
         check_nginx({**environ, **NGINX_ENVIRON})
         check_app(config.app, environ)
         Run.note(folder, config)
+        forget_beats(folder)
         signals = Signals()
         status = _run_until_stopped(config, instances, environ, signals)
     if not signals.stop:

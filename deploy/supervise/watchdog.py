@@ -6,7 +6,8 @@
   progress; an instance that makes progress is busy.
 - Clients can make a handler block, or end its process, as often as they like. So neither these kills nor the
   end of an instance that was ready shuts everything down.
-- An instance that has grown too large, or that an operator wants restarted, is drained and restarted.
+- An instance that has grown too large, or that an operator wants restarted, is drained and restarted. If it
+  does not come back for an operator, it stays stopped; a container in which none is left shuts down.
 - The process group of an exited program is killed: the workers of a killed nginx would keep its ports.
 """
 
@@ -143,9 +144,8 @@ def _watch(program: Program, events: Teller) -> None:
         try:
             silence = _silence(program)
             if silence:
-                log.error("%s %s: killing it", program.name, silence)
-                events.soon("hang", program.name, f"{silence}, and is killed")
-                _kill(program)
+                if _kill(program, silence):
+                    events.soon("hang", program.name, f"{silence}, and is killed")
                 continue
             exits_in_vain[program.name] = 0
             if (beat := program.last_beat).wants_restart:
@@ -177,16 +177,21 @@ def _silence(program: Program) -> str:
             time.sleep(PROBE_INTERVAL_SECONDS)  # what was stopped together with this process runs again
 
 
-def _kill(program: Program) -> None:
+def _kill(program: Program, why: str) -> bool:
+    """Kill a program, unless it has been replaced or has exited meanwhile; whether it was killed."""
     supervisor = _supervisor()
     info = supervisor.getProcessInfo(program.name)
     if info["now"] - info["start"] + 1 < program.hung_seconds:  # in whole seconds
-        return  # it has been replaced meanwhile
+        return False
+    log.error("%s %s: killing it", program.name, why)
     killed.add(info["pid"])
     try:
         supervisor.signalProcess(program.name, "KILL")
-    except xmlrpc.client.Fault as fault:  # it has exited
+    except xmlrpc.client.Fault as fault:
+        killed.discard(info["pid"])
         log.warning("%s: %s", program.name, fault.faultString)
+        return False
+    return True
 
 
 def _restart_if_wanted(name: str, pid: int, events: Teller) -> None:
@@ -212,21 +217,41 @@ def _begin_restart(name: str, kind: str, why: str, events: Teller) -> None:
     if restarting.acquire(blocking=False):
         log.log(logging.INFO if kind == "restart" else logging.WARNING, "%s %s: restarting it", name, why)
         events.soon(kind, name, f"{why}: is restarted")
-        threading.Thread(target=_restart, args=(name, events), daemon=True).start()
+        threading.Thread(target=_restart, args=(name, kind, events), daemon=True).start()
 
 
-def _restart(name: str, events: Teller) -> None:
-    """Restart an instance. One that does not come back is stopped, as in a rolling restart."""
+def _restart(name: str, kind: str, events: Teller) -> None:
+    """Restart an instance, which an operator has asked for if that is the kind."""
     try:
-        restart(_supervisor(), name)
-    except RestartError as error:
-        log.error("%s did not come back, and stays stopped until a rolling restart: %s", name, error)
-        events.soon("exit", name, f"did not come back, and stays stopped until a rolling restart: {error}")
-        _unless_shutting_down(lambda supervisor: stop(supervisor, name))
+        try:
+            restart(_supervisor(), name)
+        except RestartError as error:
+            if kind == "restart":
+                _stop_for_good(name, error, events)
+            else:  # supervisor goes on trying: there may be nobody who would start it again
+                log.error("%s did not come back: %s", name, error)
     except (xmlrpc.client.Fault, OSError, http.client.HTTPException):
         pass  # supervisor is shutting down
     finally:
         restarting.release()
+
+
+def _stop_for_good(name: str, error: RestartError, events: Teller) -> None:
+    """Stop an instance that did not come back, as a rolling restart does.
+
+    If it is the last one of a container, that ends, and its engine starts it again. In a local run nothing
+    would, and the other pool still answers.
+    """
+    supervisor = _supervisor()
+    stop(supervisor, name)
+    pool = os.environ["SLOWPOOL_PROGRAMS"]
+    states = {one["statename"] for one in supervisor.getAllProcessInfo() if one["group"] == pool}
+    is_last = states == {"STOPPED"}
+    end = "everything here is shut down" if is_last else "stays stopped until a rolling restart"
+    log.error("%s did not come back, and %s: %s", name, end, error)
+    events.now("exit", name, f"did not come back, and {end}: {error}")
+    if is_last:
+        supervisor.shutdown()
 
 
 def _unless_shutting_down(call: Callable[[Any], object]) -> None:

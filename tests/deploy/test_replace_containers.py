@@ -50,15 +50,17 @@ def test_the_first_container_that_knows_how_tells_the_instances(
     engine.write_text(
         f"""#!/bin/sh
 case "$*" in
-"compose ps --quiet fast") echo older newer newest ;;
+"compose ps --quiet fast") echo older hangs newer newest ;;
 "compose ps --quiet slow") echo slow ;;
 "exec older"*) exit 1 ;;
+"exec hangs"*) exec sleep 1000 ;;
 *) echo "$@" >> {told} ;;
 esac
 """
     )
     engine.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(replace_containers, "TELL_SECONDS", 1.0)
     replace_containers.tell("begins")
     assert told.read_text() == "exec newer python -m deploy.supervise.events roll begins\n"
     engine.write_text("#!/bin/sh\nexit 1\n")

@@ -6,7 +6,8 @@ import re
 import signal
 import subprocess
 
-from tests.support.basics import ROOT, wait_until
+from slowpool.observe.heartbeat import BEAT
+from tests.support.basics import ROOT, free_ports, wait_until
 from tests.support.system import System
 from tests.support.watching import answered, events, texts
 
@@ -62,9 +63,13 @@ def test_a_rolling_restart_is_known_to_all_and_changes_no_total() -> None:
 
 
 def test_one_that_is_killed_is_an_event_and_knows_all_of_them_again() -> None:
-    with System(FAST_PROCESSES=1) as system:
-        port = system.instances("slow")[0]
+    http_port, port = free_ports(), free_ports(2)
+    folder = ROOT / ".run" / str(http_port)
+    folder.mkdir(parents=True)
+    (folder / f"heartbeat-{port}").write_bytes(BEAT.pack(1.0, 1))  # of a run before this one
+    with System(FAST_PROCESSES=1, HTTP_PORT=http_port, SLOW_PORT=port) as system:
         wait_until(lambda: len(events(port, "ready")) == 3)
+        assert not any("again" in text for text in texts(port, "ready"))
         pid = system.pid_of("slow", port)
         os.kill(pid, signal.SIGKILL)
         (exited,) = wait_until(lambda: texts(system.instances("fast")[0], "exit"))

@@ -15,6 +15,7 @@ from xmlrpc.client import ServerProxy
 import pytest
 from supervisor.xmlrpc import SupervisorTransport
 
+from deploy.supervise import watchdog
 from slowpool.config import Pool
 from slowpool.observe.heartbeat import BEAT
 from tests.support.basics import ROOT, Entered, environment, free_ports, wait_until
@@ -116,10 +117,14 @@ class Watched(Entered):
         for way in ways:
             (self.folder / f"{port}.{way}").touch()
 
+    def proxy(self) -> ServerProxy:
+        """A connection to supervisor."""
+        transport = SupervisorTransport(None, None, f"unix://{self.folder}/supervisor.sock")
+        return ServerProxy("http://127.0.0.1", transport=transport)
+
     def pid(self, program: str) -> int:
         """The process of a program, 0 where none runs."""
-        transport = SupervisorTransport(None, None, f"unix://{self.folder}/supervisor.sock")
-        with ServerProxy("http://127.0.0.1", transport=transport) as proxy:
+        with self.proxy() as proxy:
             info: Any = proxy.supervisor.getProcessInfo(program)
             return int(info["pid"])
 
@@ -181,7 +186,7 @@ def test_programs_that_never_answer_end_everything_with_one_line_and_no_tracebac
 def test_a_beat_of_before_a_reboot_does_not_count() -> None:
     with Watched("die", start_seconds=60) as watched:
         for port in watched.ports:
-            (watched.folder / f"heartbeat-{port}").write_bytes(BEAT.pack(time.monotonic() + 1e6, 1, False))
+            (watched.folder / f"heartbeat-{port}").write_bytes(BEAT.pack(time.monotonic() + 1e6, 1))
         watched.process.wait(60)
         assert "cannot be kept running: shutting everything down" in watched.process.output
 
@@ -332,6 +337,43 @@ def test_one_that_does_not_come_back_stays_stopped_and_ends_nothing_else() -> No
         assert not watched.pid(f"fast:fast-{wanted}")
         assert watched.pid(f"fast:fast-{other}") == before
         assert "shutting everything down" not in watched.process.output
+
+
+def test_where_none_that_was_restarted_comes_back_everything_ends() -> None:
+    with Watched("beat") as watched:
+        for port, end in zip(watched.ports, ("stays stopped", "everything here is shut down"), strict=True):
+            watched.tell_one(port, "beat", "restart", "drain")
+            watched.process.wait_for_output(f"fast:fast-{port} was asked to restart: restarting it")
+            watched.tell_one(port, "die")
+            wait_until(lambda: f"fast:fast-{port} did not come back, and {end}" in watched.process.output, 60)  # noqa: B023  # waits here
+        watched.process.wait()
+
+
+def test_one_that_was_too_large_and_does_not_come_back_is_started_again() -> None:
+    with Watched(INSTANCE_MAX_RSS_BYTES=80 << 20) as watched:
+        port, _ = watched.ports
+        watched.tell_one(port, "large", "drain")
+        watched.process.wait_for_output("of resident memory, .*: restarting it")
+        watched.tell_one(port, "die")
+        watched.process.wait_for_output(f"fast:fast-{port} did not come back")
+        watched.tell_one(port)
+        wait_until(lambda: watched.answers(port))
+        assert "stays stopped" not in watched.process.output
+
+
+def test_one_that_has_been_replaced_meanwhile_is_not_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Watched() as watched, watched.proxy() as proxy:
+        port, _ = watched.ports
+        name = f"fast:fast-{port}"
+        pid = wait_until(lambda: watched.pid(name))
+        monkeypatch.setattr(watchdog, "_supervisor", lambda: proxy.supervisor)
+        patient, harsh = (watchdog.Program(name, 0, "", seconds) for seconds in (1000, 0))
+        assert not watchdog._kill(patient, "does not answer")
+        assert watched.pid(name) == pid
+        assert watchdog._kill(harsh, "does not answer")
+        watched.tell()
+        wait_until(lambda: watched.answers(port))
+        assert watched.pid(name) != pid
 
 
 @pytest.mark.parametrize("start_seconds", [60, pytest.param(0, marks=pytest.mark.long)])

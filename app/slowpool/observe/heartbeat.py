@@ -11,7 +11,10 @@ from typing import NamedTuple
 
 log = logging.getLogger("slowpool.loop")
 
-BEAT = struct.Struct("=dq?")
+PREFIX = "heartbeat-"
+
+BEAT = struct.Struct("=dq")
+"""When, and the pid, negative of an instance that wants a restart: a watchdog that is older reads it too."""
 
 
 class Beat(NamedTuple):
@@ -45,7 +48,7 @@ class Heartbeat:
 
     def beat(self) -> None:
         """Note that the instance makes progress: its event loop runs, or it begins or ends a request."""
-        BEAT.pack_into(self._map, 0, time.monotonic(), self._pid, self.wants_restart)
+        BEAT.pack_into(self._map, 0, time.monotonic(), -self._pid if self.wants_restart else self._pid)
 
     def ask_for_restart(self) -> None:
         """Have the watchdog drain this instance, and start it again."""
@@ -56,12 +59,19 @@ class Heartbeat:
 def last_beat(folder: Path, port: int) -> Beat:
     """The last beat of the instance on this port, since its start."""
     with contextlib.suppress(OSError, struct.error):
-        return Beat(*BEAT.unpack(_file(folder, port).read_bytes()))
+        at, pid = BEAT.unpack(_file(folder, port).read_bytes())
+        return Beat(at, abs(pid), wants_restart=pid < 0)
     return Beat(0.0, 0)
 
 
+def forget_beats(folder: Path) -> None:
+    """Remove the beats of instances that ran here before, perhaps before the machine was started again."""
+    for file in folder.glob(f"{PREFIX}*"):
+        file.unlink()
+
+
 def _file(folder: Path, port: int) -> Path:
-    return folder / f"heartbeat-{port}"
+    return folder / f"{PREFIX}{port}"
 
 
 def _shared(file: Path) -> mmap.mmap:

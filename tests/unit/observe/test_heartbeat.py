@@ -1,12 +1,13 @@
 """Heartbeat: what the watchdog reads of an instance."""
 
 import os
+import struct
 import time
 from pathlib import Path
 
 import pytest
 
-from slowpool.observe.heartbeat import Beat, Heartbeat, last_beat
+from slowpool.observe.heartbeat import Beat, Heartbeat, forget_beats, last_beat
 
 PORT = 8001
 
@@ -40,6 +41,22 @@ def test_an_instance_asks_for_a_restart_until_it_has_been_started_again(tmp_path
     assert last_beat(tmp_path, PORT).wants_restart
     Heartbeat(tmp_path, PORT).beat()
     assert not last_beat(tmp_path, PORT).wants_restart
+
+
+def test_a_watchdog_that_is_older_than_the_instance_reads_the_instant_of_its_beat(tmp_path: Path) -> None:
+    heartbeat = Heartbeat(tmp_path, PORT)
+    for wish in (heartbeat.beat, heartbeat.ask_for_restart):
+        wish()
+        at, pid = struct.unpack("=dq", (tmp_path / f"heartbeat-{PORT}").read_bytes())
+        assert (at, abs(pid)) == last_beat(tmp_path, PORT)[:2]
+        assert at
+
+
+def test_beats_that_are_forgotten_are_not_those_before_the_next(tmp_path: Path) -> None:
+    for port in (PORT, PORT + 1):
+        Heartbeat(tmp_path, port).beat()
+    forget_beats(tmp_path)
+    assert Heartbeat(tmp_path, PORT).before == last_beat(tmp_path, PORT + 1) == Beat(0, 0)
 
 
 def test_without_a_file_there_is_no_beat(tmp_path: Path) -> None:
