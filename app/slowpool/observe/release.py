@@ -1,5 +1,6 @@
 """The release of slowpool that runs."""
 
+import contextlib
 import functools
 import tomllib
 from importlib import metadata
@@ -12,9 +13,11 @@ PROJECT = Path(__file__).resolve().parents[3] / "pyproject.toml"
 @functools.cache
 def release() -> str:
     """Such as ``0.1.0``; empty if nothing tells."""
-    try:
-        if PROJECT.exists():
-            return str(tomllib.loads(PROJECT.read_text())["project"]["version"])
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        project = tomllib.loads(PROJECT.read_text())["project"]
+        # It may be that of a user who has installed slowpool into a folder of the project.
+        if project["name"] == "slowpool":
+            return str(project["version"])
+    with contextlib.suppress(metadata.PackageNotFoundError):
         return metadata.version("slowpool")
-    except (OSError, ValueError, KeyError, metadata.PackageNotFoundError):
-        return ""
+    return ""
