@@ -1,5 +1,6 @@
 """The settings that a local run was started with, to notice when they have changed since."""
 
+import contextlib
 import json
 import os
 import socket
@@ -26,13 +27,12 @@ def run_dir(config: Config) -> Path:
 
 def set_in_shell(config: Config) -> dict[str, str]:
     """The settings that a local run has neither by default nor from its ``.env``, by their variables."""
-    noted = run_dir(config) / NOTED
-    file = json.loads(noted.read_text())["file"] if noted.exists() else settings_in_file()
+    noted = _noted(run_dir(config))
+    file = noted["file"] if noted else settings_in_file()
     return {
         name.upper(): _text(value)
         for name, value in config.model_dump().items()
-        if value != Config.model_fields[name].default
-        and file.get(name.upper()) not in (str(value), _text(value))
+        if file.get(name.upper(), str(Config.model_fields[name].default)) not in (str(value), _text(value))
     }
 
 
@@ -72,10 +72,9 @@ class Run:
                 connection.connect(f"{folder}/supervisor.sock")
         except OSError:
             return None
-        file = folder / NOTED
         # An older release wrote none; its settings are taken to be the current ones.
-        content = json.loads(file.read_text()) if file.exists() else {"settings": {}, "file": {}}
-        return cls(folder, content["settings"], content["file"])
+        noted = _noted(folder) or {"settings": {}, "file": {}}
+        return cls(folder, noted["settings"], noted["file"])
 
     @property
     def config(self) -> Config:
@@ -108,6 +107,14 @@ class Run:
             return ""
         listed = ", ".join(changes)
         return f"settings differ from those that ./deploy/local was started with, restart it: {listed}"
+
+
+def _noted(folder: Path) -> dict[str, dict[str, str]] | None:
+    """The settings in a run's folder; None if they are not there or cannot be read."""
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        content = json.loads((folder / NOTED).read_text())
+        return {"settings": content["settings"], "file": content["file"]}
+    return None
 
 
 def _text(value: object) -> str:

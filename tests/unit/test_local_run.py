@@ -120,3 +120,21 @@ def test_what_is_set_in_the_shell_is_neither_a_default_nor_in_the_file_of_the_ru
     Run.note(run_dir(config), config)
     env_file.write_text("")  # the run has what was in it when it was started
     assert set_in_shell(config) == {"HTTP_PORT": "9080", "SLOW_NICE": "7"}
+
+
+@pytest.mark.usefixtures("runs")
+def test_a_default_that_is_set_in_the_shell_is_told_if_the_file_has_another_value(
+    env_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env_file.write_text("FAST_PROCESSES=4\nSLOW_QUEUE=8\n")
+    monkeypatch.setenv("FAST_PROCESSES", "2")
+    monkeypatch.setenv("SLOW_PROCESSES", "2")
+    assert set_in_shell(Config.load()) == {"FAST_PROCESSES": "2"}
+
+
+@pytest.mark.usefixtures("started")
+@pytest.mark.parametrize("content", ["", '{"settings": {', "{}"])
+def test_a_run_whose_noted_settings_cannot_be_read_has_those_of_now(runs: Path, content: str) -> None:
+    (runs / "8080" / "settings.json").write_text(content)
+    assert set_in_shell(Config.load()) == {}
+    assert changes() == {}
