@@ -129,7 +129,7 @@ async def _serve_until_stopped(runtime: Runtime, app: Application, stop: "_Stop"
         runtime.metrics, runtime.learned, runtime.events, runtime.heartbeat, budget_seconds
     )
     log.info("%s is ready", own)
-    messenger = Messenger(config, own, runtime.events)
+    messenger = Messenger(config, own, runtime.events, runtime.started_at)
     messenger.start()
     runtime.events.add("ready", _how_ready(runtime))
     if reload:
@@ -138,7 +138,7 @@ async def _serve_until_stopped(runtime: Runtime, app: Application, stop: "_Stop"
     await stop.requested.wait()
     loop_watch.close()
     await _drain(runtime, server, runner, stop)
-    await messenger.close(lambda: _history(runtime))
+    await _first(messenger.close(lambda: _history(runtime)), stop.forced.wait())
 
 
 def _how_ready(runtime: Runtime) -> str:

@@ -125,11 +125,8 @@ def test_settings_that_differ_are_named_without_their_values(deployment: Deploym
             told = instance.get("/-/events").text
             assert not any(value in told for value in ("76543", "secret", "valkey"))
         with deployment.instance(Pool.FAST, 1) as second:
-            wait_until(lambda: len(events(second)) >= 4)
-            assert {one["instance"] for one in events(second, "settings")} <= {
-                f"slow:{slow.port}",
-                f"fast:{second.port}",
-            }
+            both = {f"slow:{slow.port}", f"fast:{second.port}"}
+            wait_until(lambda: {one["instance"] for one in events(second, "settings")} == both)
 
 
 FORGED: dict[str, tuple[Any, int]] = {
@@ -182,6 +179,19 @@ def test_an_event_that_is_told_is_kept(deployment: Deployment) -> None:
         assert EVENT in events(instance)
 
 
+@pytest.mark.parametrize("server", ["slowpool", "tornado"])
+def test_what_instances_send_each_other_may_be_larger_than_what_clients_send(
+    deployment: Deployment, server: str
+) -> None:
+    with deployment.instance(Pool.FAST, MAX_BODY_BYTES=10, HTTP_SERVER=server) as instance:
+        assert post(instance, "/-/events", [EVENT]).status == 204
+        history = {"processes": ["0123456789abcdef"], "steps": {}}
+        assert post(instance, "/-/history", history).status == 204
+        assert post(instance, "/fast", [EVENT]).status == 400
+        published = {**JSON, "X-Slowpool-Public": "1"}
+        assert post(instance, "/-/events", [EVENT], published).status == 400
+
+
 FALSE_HISTORIES: dict[str, Any] = {
     "not JSON": b"hello",
     "a list": [],
@@ -215,6 +225,23 @@ def test_one_that_never_answers_stops_nobody(deployment: Deployment) -> None:
         first.terminate()
         assert first.wait() == 0
         wait_until(lambda: len(names(slow, "drain")) == 1)
+
+
+def test_a_second_signal_ends_one_that_waits_for_the_others(deployment: Deployment) -> None:
+    with (
+        socket.create_server(("127.0.0.1", deployment.settings["FAST_PORT"] + 1)) as other,
+        deployment.instance(Pool.FAST, APP="tests.apps.patient:make_app") as instance,
+    ):
+        instance.terminate()
+        asked, connections = b"", []  # which stay open
+        while b"/-/readyz" not in asked:
+            connections.append(other.accept()[0])
+            asked = connections[-1].recv(4096)
+        assert instance.running
+        instance.terminate()
+        assert instance.wait() == 0
+        for connection in connections:
+            connection.close()
 
 
 def test_a_rolling_restart_of_a_pool_changes_no_total(deployment: Deployment) -> None:

@@ -12,6 +12,9 @@ from slowpool.observe.untrusted import MAX_TEXT, Text
 MOST = 100
 """How many events are kept."""
 
+AHEAD_SECONDS = 300.0
+"""How far the clock of another machine may be ahead of this one's."""
+
 ShortText = Annotated[Text, AfterValidator(lambda text: text[:MAX_TEXT])]
 """Escaping makes a text longer, and the next receiver takes no longer one."""
 
@@ -49,9 +52,9 @@ class Events:
 
     def merge(self, events: Iterable[Event]) -> None:
         """Add the events of another instance that are not known yet."""
-        now = time.time()  # a clock that is ahead must not keep its events above all others
+        now = time.time()  # a clock that is far ahead must not keep its events above all others
         new = {
-            event.id: event.model_copy(update={"at": min(event.at, now)})
+            event.id: event if event.at <= now + AHEAD_SECONDS else event.model_copy(update={"at": now})
             for event in events
             if event.id not in self._events
         }

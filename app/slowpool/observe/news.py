@@ -1,4 +1,4 @@
-"""What instances tell each other: their events, digests of their settings, and at the end their history."""
+"""News between instances: their events, digests of their settings, and at the end their history."""
 
 import asyncio
 import contextlib
@@ -28,18 +28,18 @@ PAUSE_SECONDS = 0.5
 ASKED = 4
 """How many of the others an instance asks at its start."""
 
+TRIES = 5
+"""How often it asks, a second apart, until an instance has answered."""
+
 CLOSE_SECONDS = 1.5
 """How much longer a drain may take for the others."""
-
-TRIES = 5
-"""How often it does so, a second apart, until one has answered."""
 
 EVENTS: TypeAdapter[list[Event]] = TypeAdapter(Annotated[list[Event], Field(max_length=MOST)])
 """The body of a POST of events."""
 
 
 class News(BaseModel):
-    """An answer to a GET of the events: they, and who has answered, how old it is and with which settings."""
+    """The answer to a GET of the events: the events, and the instance's name, age and digests of settings."""
 
     model_config = ConfigDict(strict=True)
 
@@ -58,11 +58,11 @@ class News(BaseModel):
 class Messenger:
     """Tells the other instances the events of this one at once, and asks them for theirs when it starts.
 
-    All of it is best effort, and costs nothing while nothing happens.
+    All of it is best effort, and costs nothing while nothing happens. ``started_at`` is in Unix seconds.
     """
 
-    def __init__(self, config: Config, own: Instance, events: Events) -> None:
-        self._started_at = time.monotonic()
+    def __init__(self, config: Config, own: Instance, events: Events, started_at: float) -> None:
+        self._started_at = started_at
         self._settings = digests(config)
         self._peers = Peers(config, own)
         self._pool = own.pool
@@ -73,7 +73,7 @@ class Messenger:
         self._closing = asyncio.Event()
 
     def start(self) -> None:
-        """Begin, unless this instance is none that the others know."""
+        """Begin, unless the others do not know this instance."""
         if self._peers.is_member:
             self._events.on_add = self._tell
             self._asking = asyncio.create_task(self._ask())
@@ -88,12 +88,15 @@ class Messenger:
         self._closing.set()
         self._asking.cancel()
         last = [self._leave(history), *([self._telling] if self._telling else [])]
-        with contextlib.suppress(TimeoutError):
+        try:
             async with asyncio.timeout(CLOSE_SECONDS):
                 for error in await asyncio.gather(*last, return_exceptions=True):
                     if error:
                         log.error("cannot tell the other instances everything", exc_info=error)
-        self._peers.close()
+        except TimeoutError:
+            pass
+        finally:
+            self._peers.close()
 
     def _tell(self, event: Event) -> None:
         self._untold.append(event)
@@ -109,12 +112,13 @@ class Messenger:
 
     async def _ask(self) -> None:
         for _ in range(TRIES):
+            # Before the others tell their ages: of two that start together, at least one is the younger.
+            age_seconds = time.time() - self._started_at
             if news := await ask(self._peers, ASKED):
                 break
             await asyncio.sleep(ANSWER_SECONDS)
         else:
             return
-        age_seconds = time.monotonic() - self._started_at
         for one in news:
             self._events.merge(one.events)
         for one in news:
@@ -141,8 +145,11 @@ class Messenger:
         """Whether an instance has the history, or may have it: a second one would count it twice."""
         try:
             await self._peers.post(mate, HISTORY_PATH, history)
-        except OSError as error:
-            return not isinstance(error, ConnectionRefusedError)
+        except ConnectionRefusedError as error:
+            log.info("%s:%d at %s does not take the history: %s", mate.pool, mate.port, mate.address, error)
+            return False
+        except OSError:
+            pass
         return True
 
     async def _ready(self, peer: Peer) -> Peer | None:

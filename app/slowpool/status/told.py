@@ -1,4 +1,4 @@
-"""What other instances, the watchdog and a rolling restart tell this instance: events, and a history."""
+"""Routes for other instances, the watchdog and a rolling restart, which send events and a history."""
 
 import time
 from typing import TypeVar

@@ -13,6 +13,7 @@ from tornado.websocket import WebSocketHandler
 from slowpool.errors import Draining, NotFound, RequestError
 from slowpool.http.forms import Form, form
 from slowpool.instance import Runtime, State
+from slowpool.observe.peers import MAX_BYTES
 from slowpool.web.exchange import Exchange, current
 from slowpool.web.nginx import ASK, ELSEWHERE, HANDED_OVER
 from slowpool.web.templates import RouteTemplates
@@ -60,6 +61,8 @@ class Receiver(HTTPMessageDelegate):
             if exchange.is_public:
                 self._refusal = NotFound("this path is not published")
             else:
+                # MAX_BODY_BYTES is for clients; other instances may send more.
+                exchange.set_max_body_size(max(self._runtime.config.max_body_bytes, MAX_BYTES))
                 self._target = self._runtime.system.find_handler(request)
         else:
             self._find(request)

@@ -61,6 +61,13 @@ def test_a_clock_that_is_ahead_does_not_keep_its_events_above_all_others() -> No
     assert events.newest()[0]["text"] == "later"
 
 
+def test_a_clock_that_is_a_little_behind_changes_neither_times_nor_order() -> None:
+    events, ahead = Events(), time.time() + 100
+    told = [event(id=digit * 16, at=ahead + number) for number, digit in enumerate("fade")]
+    events.merge(received(*told))
+    assert events.newest() == told[::-1]
+
+
 def test_a_text_is_printable_and_the_next_receiver_takes_it_too() -> None:
     events = Events("x" * 1000)
     events.add("act", ESCAPES * 20)

@@ -18,14 +18,6 @@ from slowpool.observe.history import (
 from slowpool.observe.untrusted import MAX_TEXT
 
 
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The time of day, for the test to change."""
-    now = [1_000_000.0]
-    monkeypatch.setattr("slowpool.observe.history.time.time", lambda: now[0])
-    return now
-
-
 def test_requests_are_counted_in_the_step_in_which_they_end(clock: list[float]) -> None:
     past = History()
     past.add_request("/", 200, 0.1, {})

@@ -8,8 +8,11 @@ from pydantic import ValidationError
 from slowpool.observe.counts import BUCKETS
 from slowpool.observe.history import STEPS, Step, step_number
 from slowpool.observe.inherited import MOST_BLOCKS, MOST_PROCESSES, Inherited
+from slowpool.observe.peers import MAX_BYTES
 from slowpool.observe.untrusted import MAX_TEXT
-from slowpool.status.report import MAX_BYTES
+from slowpool.status import report
+
+pytestmark = pytest.mark.usefixtures("clock")
 
 
 def left_by(number: int, **steps: Step) -> Inherited:
@@ -48,7 +51,7 @@ def test_a_sum_that_no_report_may_have_is_refused() -> None:
     assert much.steps[step_number()].requests == 10**12
 
 
-def test_however_many_leave_however_much_it_fits_into_a_report() -> None:
+def test_however_many_leave_however_much_it_fits_into_a_report_and_into_what_is_left() -> None:
     kept = Inherited()
     numbers = range(step_number() - STEPS + 1, step_number() + 1)
     for number in range(2):
@@ -61,4 +64,5 @@ def test_however_many_leave_however_much_it_fits_into_a_report() -> None:
         kept = kept.plus(Inherited(processes=processes))
     assert len(kept.processes) == MOST_PROCESSES
     assert {len(step.blocks) for step in kept.steps.values()} == {MOST_BLOCKS}
-    assert len(json.dumps(kept.model_dump())) < MAX_BYTES * 2 / 3
+    assert len(json.dumps(kept.model_dump())) < report.MAX_BYTES * 2 / 3
+    assert len(kept.model_dump_json().encode()) < MAX_BYTES * 2 / 3

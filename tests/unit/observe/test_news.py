@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import logging
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -9,8 +11,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from slowpool.config import Config, Instance, Pool
-from slowpool.observe.events import Events
-from slowpool.observe.history import Step, step_number
+from slowpool.observe.events import Events, make_event
+from slowpool.observe.history import Step
 from slowpool.observe.inherited import Inherited
 from slowpool.observe.news import EVENTS_PATH, HISTORY_PATH, Messenger
 from tests.support.basics import free_ports
@@ -20,6 +22,8 @@ pytestmark = pytest.mark.usefixtures("nothing_set")
 READY = "/-/readyz"
 OK, REFUSED = "204 No Content", "503 Service Unavailable"
 
+LEFT = Inherited(processes=["0" * 16], steps={7: Step(requests=7)})
+
 
 @dataclass
 class StandIn:
@@ -27,6 +31,7 @@ class StandIn:
 
     port: int
     statuses: dict[str, str] = field(default_factory=dict)
+    news: str = ""  # its events, as JSON
     waits_for: asyncio.Event | None = None  # before it says that it is ready
     posted: list[tuple[str, str]] = field(default_factory=list)
     on_post: Callable[[], None] = lambda: None
@@ -43,7 +48,8 @@ class StandIn:
         elif path == READY and self.waits_for:
             await self.waits_for.wait()
         if status := self.statuses.get(path, OK):
-            writer.write(f"HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n".encode())
+            answer = self.news if path == EVENTS_PATH else ""
+            writer.write(f"HTTP/1.1 {status}\r\nContent-Length: {len(answer)}\r\n\r\n{answer}".encode())
         else:
             await reader.read()  # no answer
         writer.close()
@@ -55,8 +61,8 @@ class StandIn:
 Scenario = Callable[[Messenger, Events, list[StandIn]], Awaitable[None]]
 
 
-def with_peers(scenario: Scenario, count: int = 2) -> None:
-    """The scenario of one fast instance and stand-ins for the others of its pool."""
+def with_peers(scenario: Scenario, count: int = 2, age_seconds: float = 0) -> None:
+    """The scenario of one fast instance of this age and stand-ins for the others of its pool."""
 
     async def main() -> None:
         first = free_ports(count + 1)
@@ -67,7 +73,8 @@ def with_peers(scenario: Scenario, count: int = 2) -> None:
                 server = await asyncio.start_server(peer.serve, "127.0.0.1", peer.port)
                 await servers.enter_async_context(server)
             events = Events(f"fast:{first}")
-            messenger = Messenger(config, Instance(Pool.FAST, first), events)
+            started_at = time.time() - age_seconds
+            messenger = Messenger(config, Instance(Pool.FAST, first), events, started_at)
             messenger.start()
             await scenario(messenger, events, peers)
 
@@ -75,7 +82,21 @@ def with_peers(scenario: Scenario, count: int = 2) -> None:
 
 
 def history() -> Inherited:
-    return Inherited(processes=["0" * 16], steps={step_number(): Step(requests=7)})
+    return LEFT
+
+
+@pytest.mark.parametrize(("age_seconds", "kinds"), [(50.0, {"ready"}), (200.0, {"ready", "settings"})])
+def test_of_two_with_other_settings_the_younger_says_so(age_seconds: float, kinds: set[str]) -> None:
+    async def scenario(messenger: Messenger, events: Events, peers: list[StandIn]) -> None:
+        told = [make_event("ready", "fast:1", "is ready").model_dump()]
+        news = {"instance": "fast:1", "age_seconds": age_seconds, "events": told}
+        peers[0].news = json.dumps({**news, "settings": {"SLOW_QUEUE": "00000000"}})
+        while not events.newest():
+            await asyncio.sleep(0.01)
+        assert {event["kind"] for event in events.newest()} == kinds
+        await messenger.close(history)
+
+    with_peers(scenario, age_seconds=100)
 
 
 def test_an_event_goes_to_all_and_many_go_together() -> None:
@@ -100,12 +121,16 @@ def test_the_history_goes_to_one_of_those_that_are_ready() -> None:
         await messenger.close(history)
         assert [peer.histories() for peer in peers] in ([0, 1, 0], [0, 0, 1])
         ((_, body),) = [post for peer in peers for post in peer.posted if post[0] == HISTORY_PATH]
-        assert Inherited.model_validate_json(body) == history()
+        assert Inherited.model_validate_json(body) == LEFT
 
     with_peers(scenario, 3)
 
 
-def test_one_that_does_not_take_the_history_is_not_the_last_that_is_asked() -> None:
+def test_one_that_does_not_take_the_history_is_logged_and_not_the_last_that_is_asked(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "slowpool")
+
     async def scenario(messenger: Messenger, events: Events, peers: list[StandIn]) -> None:
         refuses, takes = peers
         refuses.statuses[HISTORY_PATH] = REFUSED
@@ -113,6 +138,8 @@ def test_one_that_does_not_take_the_history_is_not_the_last_that_is_asked() -> N
         refuses.on_post = takes.waits_for.set
         await messenger.close(history)
         assert (refuses.histories(), takes.histories()) == (1, 1)
+        at = f"fast:{refuses.port} at 127.0.0.1"
+        assert caplog.messages == [f"{at} does not take the history: HTTP/1.1 {REFUSED}"]
 
     with_peers(scenario)
 

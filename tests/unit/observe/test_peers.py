@@ -1,6 +1,7 @@
 """Who the other instances of a deployment are."""
 
 import asyncio
+import socket
 
 import pytest
 
@@ -43,5 +44,15 @@ def test_a_program_that_is_no_instance_has_all_of_them() -> None:
     assert len(found(CONFIG).others()) == 3
 
 
-def test_a_pool_whose_name_leads_nowhere_has_no_instance() -> None:
-    assert found(Config(fast_host="no-such-host.invalid")).addresses[Pool.FAST] == []
+@pytest.mark.parametrize(("error", "addresses"), [(socket.EAI_NONAME, []), (socket.EAI_AGAIN, ["192.0.2.7"])])
+def test_a_pool_whose_name_leads_nowhere_has_no_instance_unless_the_dns_fails(
+    monkeypatch: pytest.MonkeyPatch, error: int, addresses: list[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise socket.gaierror(error, "as the DNS says")
+
+    monkeypatch.setattr(socket, "getaddrinfo", fail)
+    peers = Peers(Config(fast_host="fast"))
+    peers.addresses[Pool.FAST] = ["192.0.2.7"]
+    asyncio.run(peers.find())
+    assert peers.addresses[Pool.FAST] == addresses
