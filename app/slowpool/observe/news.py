@@ -109,7 +109,8 @@ class Messenger:
 
     async def _ask(self) -> None:
         for _ in range(TRIES):
-            if news := await ask(self._peers, ASKED):
+            await self._peers.find()
+            if news := await ask(self._peers, self._peers.others(), ASKED):
                 break
             await asyncio.sleep(ANSWER_SECONDS)
         else:
@@ -153,11 +154,9 @@ class Messenger:
         return peer
 
 
-async def ask(peers: Peers, count: int) -> list[News]:
-    """The news of some of the other instances, of those that answer."""
-    await peers.find()
-    others = peers.others()
-    chosen = random.sample(others, min(count, len(others)))  # nosec B311  # only spreads the load
+async def ask(peers: Peers, among: list[Peer], count: int) -> list[News]:
+    """The news of some of these instances, of those that answer."""
+    chosen = random.sample(among, min(count, len(among)))  # nosec B311  # only spreads the load
     answers = await asyncio.gather(*(_news_of(peers, peer) for peer in chosen))
     return [news for news in answers if news]
 
