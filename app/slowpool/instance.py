@@ -58,12 +58,13 @@ class Runtime:
     """One instance while it runs.
 
     ``system`` is the application with the system routes. ``find_job_handler`` returns the handler of a
-    request about an accepted job, with its route.
+    request about an accepted job, with its route. ``rolling`` is the last roll of a pool that it has begun.
     """
 
     system: Application
     acceptor: Acceptor | None = None
     find_job_handler: Callable[[HTTPServerRequest], tuple[HTTPMessageDelegate, str] | None] | None = None
+    rolling: asyncio.Task[bool] | None = None
 
     def __init__(self, config: Config, instance: Instance) -> None:
         self.config = config

@@ -62,8 +62,20 @@ class Run:
             return run
         if "HTTP_PORT" in in_environment():
             return None
-        runs = [run for folder in RUNS.glob("*") if (run := cls._read(folder))]
+        runs = cls._all()
         return runs[0] if len(runs) == 1 and "HTTP_PORT" in runs[0].changes(config) else None
+
+    @classmethod
+    def others(cls) -> str:
+        """Where ``find`` has found none: the runs that may be meant, one line; empty without any."""
+        if "HTTP_PORT" in in_environment():
+            return ""
+        ports = " or ".join(sorted(run.folder.name for run in cls._all()))
+        return f"./deploy/local runs with another HTTP_PORT: set HTTP_PORT to {ports}" if ports else ""
+
+    @classmethod
+    def _all(cls) -> list[Self]:
+        return [run for folder in RUNS.glob("*") if (run := cls._read(folder))]
 
     @classmethod
     def _read(cls, folder: Path) -> Self | None:

@@ -175,6 +175,9 @@ async def _drain(
     runtime.state = State.DRAINING
     log.info("%s drains %d connections", runtime.instance, server.connections)
     runtime.events.add("drain", f"drains {server.connections} connections")
+    if runtime.rolling:
+        runtime.rolling.cancel()
+        await asyncio.wait([runtime.rolling])  # it says where it has stopped
     await server.stop_listening()
     _end_streams(runtime)
     all_gone = _all_gone(runtime, server, runner)

@@ -3,8 +3,6 @@
 import asyncio
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,50 +11,13 @@ from typing import Any
 import pytest
 
 from slowpool.config import Config, Pool
-from slowpool.errors import RequestError
 from slowpool.status.act import ACT, USER, Actions
-from slowpool.status.report import MAX_BYTES
+from tests.support.acting import HEADERS, SETTINGS, Deployment, own
 from tests.support.basics import free_ports, wait_until
-from tests.support.client import Response, request
+from tests.support.client import request
 from tests.support.gate import Gate
-from tests.support.liars import served
-from tests.support.process import APPS, Instance, app_environment
+from tests.support.process import Instance
 from tests.support.report import report_of
-
-HEADERS = {ACT: "1", USER: "ada"}
-SETTINGS: dict[str, Any] = {"FAST_PROCESSES": 1, "SLOW_PROCESSES": 1, "SLOW_WORKERS": 1, "LOG_FORMAT": "json"}
-
-
-class Deployment:
-    """A fast and a slow instance that know of each other, without supervisor."""
-
-    def __init__(self, folder: Path) -> None:
-        self.settings = {**SETTINGS, "FAST_PORT": free_ports(), "SLOW_PORT": free_ports()}
-        self.settings["JOBS_URL"] = f"sqlite://{folder}/jobs.sqlite"
-        options: dict[str, Any] = {"APP": "tests.apps.later:make_app", "expected": "has failed|worker"}
-        self.fast = Instance(Pool.FAST, port=self.settings["FAST_PORT"], **options, **self.settings)
-        self.slow = Instance(Pool.SLOW, port=self.settings["SLOW_PORT"], **options, **self.settings)
-
-    def act(self, **wish: str) -> Response:
-        """What the page asks for, of the fast instance."""
-        body = json.dumps(wish).encode()
-        return request(self.fast.port, "/-/status/act", "POST", headers=HEADERS, body=body)
-
-    def terminal(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """``slowpool`` with these arguments, without a terminal."""
-        env = app_environment(APPS, self.settings)
-        command = [sys.executable, "-m", "slowpool", *arguments]
-        return subprocess.run(
-            command, cwd=APPS, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60
-        )
-
-    def running(self) -> list[dict[str, Any]]:
-        running: list[dict[str, Any]] = report_of(self.slow)["running"]
-        return running
-
-    def logged(self, text: str) -> dict[str, Any]:
-        line: dict[str, Any] = json.loads(self.slow.wait_for_output(text))
-        return line
 
 
 @pytest.fixture(scope="module")
@@ -64,11 +25,6 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     deployment = Deployment(tmp_path_factory.mktemp("jobs"))
     with deployment.fast, deployment.slow:
         yield deployment
-
-
-def own(instance: Instance, action: str, **headers: str) -> Response:
-    """An action of this instance."""
-    return request(instance.port, f"/-/act/{action}", "POST", headers={**HEADERS, **headers}, body=b"")
 
 
 def accepted(two: Deployment, target: str) -> str:
@@ -185,6 +141,31 @@ def test_an_accepted_job_is_cancelled_where_it_waits_and_where_it_runs_by_either
     assert own(two.slow, f"cancel?job={last}").status == 200, "it is cancelled all the same"
 
 
+@pytest.mark.parametrize("which", ["accepted", "running"])
+def test_a_client_cannot_have_its_request_taken_for_a_job_by_giving_it_the_id_of_that(
+    two: Deployment, gate: Gate, background: ThreadPoolExecutor, which: str
+) -> None:
+    victim = accepted(two, gate("/slow/report"))
+    gate.wait_for(1)
+    (job,) = two.running()
+    chosen = victim if which == "accepted" else job["job"]
+    headers = {"X-Request-ID": chosen}
+    answers = []
+    for count in (1, 2):
+        answers.append(background.submit(request, two.slow.port, gate("/slow/report"), headers=headers))
+        wait_until(lambda: len(report_of(two.slow)["waiting_jobs"]) == count)  # noqa: B023  # waits here
+        config = Config(**{name.lower(): value for name, value in two.settings.items()})
+        found, name = asyncio.run(Actions(config, print).find(chosen))
+        assert found == chosen
+        is_either = which == "accepted" and count == 1  # later several have this request id
+        assert name.startswith("the accepted job " if is_either else "job ")
+    done = two.act(action="cancel", job=chosen)
+    assert done.json() == {"text": f"job {victim} was cancelled at slow:{two.slow.port}"}
+    assert state(two, victim) == "cancelled"
+    gate.open()
+    assert [answer.result().status for answer in answers] == [201, 201]
+
+
 def test_an_accepted_job_that_is_done_is_not_cancelled(two: Deployment, gate: Gate) -> None:
     gate.open()
     job = accepted(two, gate("/slow/report"))
@@ -209,11 +190,12 @@ def test_without_supervisor_nothing_is_restarted_or_rolled(two: Deployment) -> N
     ("wish", "status", "detail"),
     [
         ({"action": "cancel", "job": ""}, 400, "which job?"),
-        ({"action": "cancel", "job": "0" * 16}, 404, "no job with this id runs, waits or is accepted"),
-        ({"action": "cancel", "job": "0" * 32}, 404, "no job with this id runs, waits or is accepted"),
-        ({"action": "cancel", "job": "\x1b[2J"}, 404, "begins like this"),
-        ({"action": "cancel", "job": "/../act/restart?x="}, 404, "begins like this"),
-        ({"action": "restart", "instance": "fast:1", "address": ""}, 404, "there are fast:"),
+        ({"action": "cancel", "job": "0" * 16}, 404, "no job is known by this id"),
+        ({"action": "cancel", "job": "\ud800" * 16}, 404, "no job is known by this id"),
+        ({"action": "cancel", "job": "0" * 32}, 404, "no job is known by this id"),
+        ({"action": "cancel", "job": "\x1b[2J"}, 404, "no job is known by this id"),
+        ({"action": "cancel", "job": "/../act/restart?x="}, 404, "no job is known by this id"),
+        ({"action": "restart", "instance": "fast:1", "address": ""}, 404, "known are fast:"),
         ({"action": "restart", "instance": "fast:1"}, 400, "the body is"),
         ({"action": "roll", "pool": "all"}, 400, "the body is"),
         ({"action": "burn"}, 400, "the body is"),
@@ -277,40 +259,6 @@ def test_who_acts_is_printable_and_short_in_the_log(two: Deployment, gate: Gate)
     assert re.search(r"by \\x9b\\x85x{198}$", line["message"])
 
 
-@pytest.mark.parametrize(
-    ("status", "body", "shown"),
-    [
-        (b"200 OK", rb'{"text": "done\u001b[2J"}', r"done\x1b[2J"),
-        (b"200 OK", b"[1]", "does not say what it has done"),
-        (b"200 OK", b'{"text": 7}', "does not say what it has done"),
-        (b"200 OK", b"\xff", "does not say what it has done"),
-        (b"500 Bad\x9b", b"no", r"answers 500: Bad\x9b"),
-        (b"409 Conflict", rb'{"detail": "\u202e"}', r"\u202e"),
-        (b"200 OK", b"x" * (MAX_BYTES + 1), "does not answer: "),
-        (b"nothing", b"", "does not answer: "),
-    ],
-)
-def test_whatever_another_instance_answers_is_shown_as_text(status: bytes, body: bytes, shown: str) -> None:
-    port = free_ports()
-    config = Config(fast_processes=1, slow_processes=1, fast_port=port, slow_port=free_ports())
-
-    async def lie(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 %b\r\nContent-Length: %d\r\n\r\n%b" % (status, len(body), body))
-        await writer.drain()
-
-    async def said() -> str:
-        try:
-            return await Actions(config, print).restart(f"fast:{port}", "", "ada")
-        except RequestError as error:
-            return str(error)
-
-    with served(lie, port):
-        text = asyncio.run(said())
-    assert shown in text
-    assert text.isprintable()
-
-
 def test_the_terminal_lists_jobs_and_cancels_one(
     two: Deployment, gate: Gate, background: ThreadPoolExecutor
 ) -> None:
@@ -339,9 +287,7 @@ def test_the_terminal_lists_jobs_and_cancels_one(
 def test_the_terminal_says_so_when_there_is_no_such_job(two: Deployment, command: list[str]) -> None:
     done = two.terminal(*command)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == (
-        "slowpool: no job that is known here has an id that begins like this, or this request id\n"
-    )
+    assert done.stderr == "slowpool: no job is known by this id, beginning of an id or request id\n"
 
 
 @pytest.mark.parametrize("command", [["restart", "slow:{port}"], ["roll", "slow"]])

@@ -253,3 +253,26 @@ def test_the_page_of_another_instance_has_the_history_that_was_left(monkeypatch:
         await page.aclose()
 
     with_instances(scenario, Pool.FAST)
+
+
+def test_who_asks_for_no_history_gets_the_instances_and_their_jobs_only() -> None:
+    async def scenario(seen: Overview, servers: dict[Pool, CountingServer]) -> None:
+        for server in servers.values():
+            history = server.runtime.metrics.history
+            history._steps |= {step_number() - 1: Step(requests=1), step_number(): Step(requests=1)}
+            left = {step_number() - 1: Step(requests=7)}
+            server.runtime.inherited = Inherited(processes=["0" * 16], steps=left)
+        config = servers[Pool.FAST].runtime.config
+        with contextlib.closing(Overview(config, since=step_number() + 100)) as short:
+            await short.look()
+            assert [(one["pool"], one["state"], one["running"]) for one in short.instances()] == [
+                ("fast", "ready", []),
+                ("slow", "ready", []),
+            ]
+            content = short.content()
+            assert content["steps"] == {"fast": {}, "slow": {}}
+            assert content["routes"] == content["failures"] == []
+        await seen.look()
+        assert sum(step["requests"] for step in seen.content()["steps"]["fast"].values()) == 9
+
+    with_instances(scenario, Pool.FAST, Pool.SLOW)

@@ -2,22 +2,24 @@
 
 import asyncio
 import re
-import socket
+import signal
+import sys
 import time
+from asyncio.subprocess import PIPE, Process
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from tornado.httpserver import HTTPServer
-from tornado.netutil import bind_sockets
 
 from slowpool.config import Config, Pool
 from slowpool.errors import CannotAct
 from slowpool.instance import Runtime, State
 from slowpool.status import act
 from slowpool.status.act import Actions
+from slowpool.status.overview import Overview
 from tests.support.basics import free_ports
-from tests.support.hosted import hosted
+from tests.support.hosted import serving
+from tests.support.process import APPS, app_environment
 
 
 class Rolled:
@@ -38,19 +40,12 @@ class Rolled:
         self.told: list[tuple[str, str]] = []
 
     async def run(self, scenario: Callable[[Actions], Awaitable[None]], own: str = "") -> None:
-        servers = []
-        for runtime in self.runtimes:
-            server = HTTPServer(hosted(runtime))
-            server.add_sockets(bind_sockets(runtime.instance.port, "127.0.0.1", family=socket.AF_INET))
-            servers.append(server)
-        watching = asyncio.create_task(self._restart_on())
-        try:
-            await scenario(Actions(self.config, lambda *event: self.told.append(event), own))
-        finally:
-            watching.cancel()
-            for server in servers:
-                server.stop()
-                await server.close_all_connections()
+        async with serving(self.runtimes):
+            watching = asyncio.create_task(self._restart_on())
+            try:
+                await scenario(Actions(self.config, lambda *event: self.told.append(event), own))
+            finally:
+                watching.cancel()
 
     async def _restart_on(self) -> None:
         """What the watchdog does: one after the other."""
@@ -137,3 +132,130 @@ def test_a_pool_with_an_instance_that_is_not_ready_is_not_rolled(
         assert await rolling
 
     asyncio.run(rolled.run(scenario))
+
+
+def test_a_roll_goes_on_only_while_its_whole_pool_is_ready(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rolled = Rolled(tmp_path, monkeypatch)
+    first, second, third = (f"fast:{rolled.first + number} at 127.0.0.1" for number in range(3))
+
+    async def scenario(actions: Actions) -> None:
+        _, rolling = await actions.roll(Pool.FAST, "ada")
+        rolled.runtimes[2].state = State.STARTING
+        assert not await rolling
+        rolled.runtimes[2].state = State.READY
+        assert rolled.restarted == [rolled.first]
+        _, last = rolled.told[-1]
+        assert last == (
+            f"the restart of the fast pool has stopped: {third} was not ready again within 1.5 s; "
+            f"its log says why; not touched: {second}, {third}"
+        )
+        _, rolling = await actions.roll(Pool.FAST, "ada")
+        rolled.runtimes[2].state = State.STARTING
+        while rolled.runtimes[0].heartbeat.wants_restart:
+            await asyncio.sleep(0.02)
+        rolled.runtimes[2].state = State.READY
+        assert await rolling, "it has waited"
+
+    asyncio.run(rolled.run(scenario))
+    assert ("roll", f"{first} is ready again, 1 of 3") in rolled.told
+
+
+def test_a_roll_that_fails_in_another_way_says_so_and_raises_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    rolled = Rolled(tmp_path, monkeypatch)
+
+    async def broken(overview: object) -> None:
+        raise ZeroDivisionError
+
+    async def scenario(actions: Actions) -> None:
+        _, rolling = await actions.roll(Pool.FAST, "ada")
+        monkeypatch.setattr(Overview, "look", broken)
+        with pytest.raises(ZeroDivisionError):
+            await rolling
+
+    asyncio.run(rolled.run(scenario))
+    _, last = rolled.told[-1]
+    assert last.startswith("the restart of the fast pool has stopped: ZeroDivisionError; not touched: ")
+    assert "Traceback" in caplog.text
+
+
+def test_who_restarts_the_only_ready_instance_is_told_what_that_costs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rolled = Rolled(tmp_path, monkeypatch, count=2)
+    name = f"fast:{rolled.first}"
+    cost = "; no other instance of the fast pool is ready: requests get 503 until it is back"
+
+    async def scenario(actions: Actions) -> None:
+        assert await actions.find_instance(name, "") == f"{name} at 127.0.0.1"
+        rolled.runtimes[1].state = State.STARTING
+        assert await actions.find_instance(name, "") == f"{name} at 127.0.0.1{cost}"
+        done = await actions.restart(name, "", "ada")
+        assert done == f"{name} will be drained and started again, after any other of its replica{cost}"
+
+    asyncio.run(rolled.run(scenario))
+    alone = Rolled(tmp_path, monkeypatch, count=1)
+
+    async def roll(actions: Actions) -> None:
+        assert await actions.find_pool(Pool.FAST) == f"the one instance of the fast pool{cost}"
+        text, rolling = await actions.roll(Pool.FAST, "ada")
+        assert text == f"restarts the one instance of the fast pool{cost}"
+        assert await rolling
+
+    asyncio.run(alone.run(roll))
+
+
+def test_a_roll_from_a_terminal_is_printed_and_known_to_every_instance(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rolled = Rolled(tmp_path, monkeypatch, count=2)
+
+    async def scenario(_: object) -> None:
+        process = await slowpool_roll(rolled)
+        printed, errors = await process.communicate()
+        assert (process.returncode, errors) == (0, b"")
+        lines = printed.decode().splitlines()
+        assert lines[-1].endswith("is ready again, 2 of 2")
+        assert [told_to(runtime) for runtime in rolled.runtimes] == [lines, lines]
+
+    asyncio.run(rolled.run(scenario))
+
+
+def test_a_roll_that_is_interrupted_in_a_terminal_says_where(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rolled = Rolled(tmp_path, monkeypatch, count=2)
+    rolled.stop_at = rolled.first
+
+    async def scenario(_: object) -> None:
+        process = await slowpool_roll(rolled)
+        assert process.stdout
+        first = await process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        rest, _ = await process.communicate()
+        assert process.returncode == 130
+        lines = (first + rest).decode().splitlines()
+        assert lines[-1] == (
+            "the restart of the fast pool has stopped: it was interrupted; "
+            f"not touched: fast:{rolled.first + 1} at 127.0.0.1"
+        )
+        assert sorted(told_to(rolled.runtimes[1])) == sorted(lines)
+
+    asyncio.run(rolled.run(scenario))
+
+
+async def slowpool_roll(rolled: Rolled) -> Process:
+    """``slowpool roll fast --yes`` from elsewhere."""
+    config = rolled.config
+    places = ("fast_port", "fast_processes", "slow_port", "slow_processes")
+    env = app_environment(APPS, {name.upper(): getattr(config, name) for name in places})
+    command = [sys.executable, "-m", "slowpool", "roll", "fast", "--yes"]
+    return await asyncio.create_subprocess_exec(*command, cwd=APPS, env=env, stdout=PIPE, stderr=PIPE)
+
+
+def told_to(runtime: Runtime) -> list[str]:
+    """The rolls among the events that an instance knows."""
+    return [event["text"] for event in reversed(runtime.events.newest()) if event["kind"] == "roll"]

@@ -1,6 +1,7 @@
 """The commands in a terminal: tables, a screen that is updated, and questions."""
 
 import contextlib
+import json
 import os
 import pty
 import re
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import psutil
 import pytest
 
 from slowpool.config import Pool
@@ -129,3 +131,52 @@ def test_a_job_is_cancelled_only_if_the_answer_is_yes(
     assert f"job {job['job']} was cancelled at slow:{slow.port}" in terminal.shown
     assert answer.result().status == 502
     wait_until(lambda: not report_of(slow)["running"])
+
+
+@pytest.mark.parametrize("end", ["Ctrl-C", "Ctrl-D"])
+def test_a_question_is_left_at_once(
+    slow: Instance, gate: Gate, background: ThreadPoolExecutor, end: str
+) -> None:
+    answer = background.submit(slow.get, gate("/slow/pages"))
+    gate.wait_for(1)
+    with contextlib.closing(Terminal(slow, "cancel", report_of(slow)["running"][0]["job"])) as terminal:
+        terminal.wait_for("? [y/N] ")
+        if end == "Ctrl-C":
+            # Before it reads, it would miss the signal: the kernel sends none, the terminal is not its own.
+            reads = psutil.Process(terminal.process.pid)
+            wait_until(lambda: reads.status() == psutil.STATUS_SLEEPING)
+            terminal.process.send_signal(signal.SIGINT)
+        else:
+            terminal.type("\x04")
+        assert terminal.process.wait(30) == {"Ctrl-C": 130, "Ctrl-D": 1}[end]
+        assert terminal.wait() in (1, 130)
+        assert "Traceback" not in terminal.raw
+    gate.open()
+    assert answer.result().status == 200
+
+
+@pytest.mark.parametrize(
+    ("command", "question"),
+    [
+        (["restart", "slow:{port}"], "restart slow:{port} at 127.0.0.1{cost}? [y/N] "),
+        (["roll", "slow"], "restart the one instance of the slow pool{cost}? [y/N] "),
+    ],
+)
+def test_who_is_asked_about_the_only_instance_of_a_pool_is_told_what_its_restart_costs(
+    slow: Instance, command: list[str], question: str
+) -> None:
+    arguments = [part.format(port=slow.port) for part in command]
+    cost = "; no other instance of the slow pool is ready: requests get 503 until it is back"
+    with contextlib.closing(Terminal(slow, *arguments)) as terminal:
+        terminal.wait_for(question.format(port=slow.port, cost=cost))
+        terminal.type("n\n")
+        assert terminal.wait() == 1
+
+
+def test_the_events_are_those_of_an_instance_that_answers(slow: Instance) -> None:
+    settings = {**SETTINGS, "FAST_PORT": free_ports(40), "FAST_PROCESSES": 40, "SLOW_PORT": slow.port}
+    command = [sys.executable, "-m", "slowpool", "status", "--json"]
+    done = subprocess.run(
+        command, cwd=APPS, env=app_environment(APPS, settings), capture_output=True, text=True, timeout=60
+    )
+    assert [event["kind"] for event in json.loads(done.stdout)["events"]] == ["ready"]

@@ -18,6 +18,7 @@ from tests.support.client import Response, request
 from tests.support.gate import Gate
 from tests.support.load import Client, Load, Outcome
 from tests.support.system import System, wait_until_whole
+from tests.support.watching import texts
 
 ACT = {"X-Slowpool-Act": "1"}
 PASSWORD = "correct horse"
@@ -155,12 +156,17 @@ def test_the_terminal_rolls_a_pool_and_restarts_an_instance(whole: System) -> No
     done = terminal(whole, "roll", "slow", "--yes")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[-1].endswith("is ready again, 2 of 2")
+    told = texts(whole.instances("fast")[0], "roll")
+    assert [f"roll : {line}" for line in reversed(done.stdout.splitlines())] == told
     after = pids(whole, "slow")
     assert not set(before.values()) & set(after.values())
     port = whole.instances("fast")[0]
     before = {port: whole.pid_of("fast", port)}
     done = terminal(whole, "restart", f"fast:{port}", "--yes")
-    assert (done.returncode, done.stdout) == (0, f"fast:{port} drains, and starts again\n")
+    assert (done.returncode, done.stdout) == (
+        0,
+        f"fast:{port} will be drained and started again, after any other of its replica\n",
+    )
     wait_until_replaced_one(whole, port, before[port])
     assert whole.wait_for_output(rf"fast:{port} restarts for .* in a terminal")
 

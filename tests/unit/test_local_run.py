@@ -1,6 +1,9 @@
 """What has changed since a local run was started."""
 
+import os
 import socket
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +13,7 @@ import pytest
 from slowpool import local_run
 from slowpool.config import Config
 from slowpool.local_run import Run, run_dir, set_in_shell
+from tests.support.basics import ROOT, free_ports
 
 
 @pytest.fixture(autouse=True)
@@ -138,3 +142,45 @@ def test_a_run_whose_noted_settings_cannot_be_read_has_those_of_now(runs: Path, 
     (runs / "8080" / "settings.json").write_text(content)
     assert set_in_shell(Config.load()) == {}
     assert changes() == {}
+
+
+COMMAND = """
+import pathlib, sys
+from slowpool import __main__, local_run
+local_run.RUNS = pathlib.Path(sys.argv[1])
+sys.exit(__main__.main(sys.argv[2:]))
+"""
+
+
+def slowpool(runs: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """``slowpool`` with these arguments, where these runs are."""
+    env = {**os.environ, "PYTHONPATH": str(ROOT / "app")}
+    for name in ("FAST_PORT", "SLOW_PORT"):
+        env |= {name: str(free_ports()), name.replace("PORT", "PROCESSES"): "1"}
+    command = [sys.executable, "-c", COMMAND, str(runs), *arguments]
+    return subprocess.run(
+        command, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60
+    )
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["stack", "a"], ["cancel", "a", "--yes"], ["restart", "fast:1", "--yes"], ["roll", "fast", "--yes"]],
+)
+def test_nobody_acts_on_a_guess_beside_runs_with_another_port(
+    runs: Path, monkeypatch: pytest.MonkeyPatch, command: list[str], request: pytest.FixtureRequest
+) -> None:
+    monkeypatch.setenv("HTTP_PORT", "9080")
+    request.getfixturevalue("started")
+    monkeypatch.delenv("HTTP_PORT")
+    done = slowpool(runs, *command)
+    hint = "slowpool: ./deploy/local runs with another HTTP_PORT: set HTTP_PORT to 9080\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", hint)
+    shown = slowpool(runs, "jobs")
+    assert (shown.returncode, shown.stderr) == (0, hint)
+    assert shown.stdout
+    monkeypatch.setenv("HTTP_PORT", "9081")
+    assert "HTTP_PORT" not in slowpool(runs, *command).stderr
+    monkeypatch.delenv("HTTP_PORT")
+    (runs / "9080" / "supervisor.sock").unlink()
+    assert "HTTP_PORT" not in slowpool(runs, *command).stderr, "it has ended"

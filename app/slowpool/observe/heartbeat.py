@@ -36,6 +36,7 @@ class Heartbeat:
 
     def __init__(self, folder: Path | None, port: int) -> None:
         self.before = last_beat(folder, port) if folder else Beat(0.0, 0)
+        self._folder, self._port = folder, port
         self._map = mmap.mmap(-1, BEAT.size)
         self._pid = os.getpid()
         self.wants_restart = False
@@ -50,10 +51,12 @@ class Heartbeat:
         """Note that the instance makes progress: its event loop runs, or it begins or ends a request."""
         BEAT.pack_into(self._map, 0, time.monotonic(), -self._pid if self.wants_restart else self._pid)
 
-    def ask_for_restart(self) -> None:
-        """Have the watchdog drain this instance, and start it again."""
+    def ask_for_restart(self) -> bool:
+        """Have the watchdog drain this instance, and start it again; returns whether it can read that."""
         self.wants_restart = True
         self.beat()
+        self.wants_restart = self._folder is not None and last_beat(self._folder, self._port).wants_restart
+        return self.wants_restart
 
 
 def last_beat(folder: Path, port: int) -> Beat:

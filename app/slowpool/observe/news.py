@@ -114,7 +114,8 @@ class Messenger:
         for _ in range(TRIES):
             # Before the others tell their ages: of two that start together, at least one is the younger.
             age_seconds = time.time() - self._started_at
-            if news := await ask(self._peers, ASKED):
+            await self._peers.find()
+            if news := await ask(self._peers, self._peers.others(), ASKED):
                 break
             await asyncio.sleep(ANSWER_SECONDS)
         else:
@@ -160,11 +161,9 @@ class Messenger:
         return peer
 
 
-async def ask(peers: Peers, count: int) -> list[News]:
-    """The news of some of the other instances, of those that answer."""
-    await peers.find()
-    others = peers.others()
-    chosen = random.sample(others, min(count, len(others)))  # nosec B311  # only spreads the load
+async def ask(peers: Peers, among: list[Peer], count: int) -> list[News]:
+    """The news of some of these instances, of those that answer."""
+    chosen = random.sample(among, min(count, len(among)))  # nosec B311  # only spreads the load
     answers = await asyncio.gather(*(_news_of(peers, peer) for peer in chosen))
     return [news for news in answers if news]
 

@@ -77,9 +77,14 @@ class RestartHandler(ActHandler):
             raise CannotAct(f"{runtime.name} runs without supervisor: stop it, and start it again yourself")
         if runtime.state is not State.READY or runtime.heartbeat.wants_restart:
             raise CannotAct(f"{runtime.name} is about to stop already")
-        runtime.heartbeat.ask_for_restart()
+        if not runtime.heartbeat.ask_for_restart():
+            raise CannotAct(
+                f"{runtime.name} cannot reach the watchdog: its heartbeat file cannot be written; "
+                "use deploy/rolling-restart"
+            )
         note(runtime, "act", f"{runtime.name} restarts for {self.user}", user=self.user)
-        self.finish({"text": f"{runtime.name} drains, and starts again"})
+        text = f"{runtime.name} will be drained and started again, after any other of its replica"
+        self.finish({"text": text})
 
 
 class ActionHandler(ActHandler):
@@ -95,7 +100,8 @@ class ActionHandler(ActHandler):
             case {"action": "restart", "instance": str(name), "address": str(address)}:
                 text = await self._actions.restart(name, address, self.user)
             case {"action": "roll", "pool": "fast" | "slow" as pool}:
-                text, _ = await self._actions.roll(Pool(pool), self.user)
+                roll = await self._actions.roll(Pool(pool), self.user)
+                text, self.application.runtime.rolling = roll
                 self.set_status(202)
             case _:
                 raise BadArgument(

@@ -4,17 +4,20 @@ import argparse
 import asyncio
 import os
 import pwd
+import signal
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 
 from slowpool.config import Pool
 from slowpool.errors import ConfigError, RequestError
-from slowpool.observe.untrusted import printable
+from slowpool.observe.news import tell
 from slowpool.status.act import Actions
 from slowpool.status.plain import duration
 from slowpool.status.terminal import running_config
 
 WHICH = "the beginning of its id, or its request id; slowpool jobs has them"
+
+LOSS = "No request is lost while the pool has another ready instance."
 
 USAGE = 2
 """The exit status of a command line that is wrong."""
@@ -59,15 +62,16 @@ def cancel(arguments: Sequence[str]) -> int:
 
 def restart(arguments: Sequence[str]) -> int:
     """Restart an instance; returns the exit status."""
-    parser = _asking("restart", "Drain an instance and start it again. No request is lost.")
+    parser = _asking("restart", f"Drain an instance and start it again. {LOSS}")
     parser.add_argument("instance", metavar="INSTANCE", help="such as fast:8001")
     parser.add_argument("--address", default="", help="where several replicas have an instance of this name")
     options = parser.parse_args(arguments)
 
     async def act(actions: Actions) -> int:
-        if not options.yes and not _confirm(f"restart {printable(options.instance)}"):
+        which = options.instance, options.address
+        if not options.yes and not _confirm(f"restart {await actions.find_instance(*which)}"):
             return 1
-        print(await actions.restart(options.instance, options.address, _user()))
+        print(await actions.restart(*which, _user()))
         return 0
 
     return _run(act, asks=not options.yes)
@@ -75,18 +79,17 @@ def restart(arguments: Sequence[str]) -> int:
 
 def roll(arguments: Sequence[str]) -> int:
     """Restart the instances of a pool, one after the other; returns the exit status."""
-    parser = _asking(
-        "roll", "Restart the instances of a pool, of all replicas, one after the other. No request is lost."
-    )
+    parser = _asking("roll", f"Restart the instances of a pool, of all replicas, one after the other. {LOSS}")
     parser.add_argument(
         "pool", metavar="POOL", choices=[Pool.FAST.value, Pool.SLOW.value], help="fast or slow"
     )
     options = parser.parse_args(arguments)
 
     async def act(actions: Actions) -> int:
-        if not options.yes and not _confirm(f"restart all instances of the {options.pool} pool"):
+        pool = Pool(options.pool)
+        if not options.yes and not _confirm(f"restart {await actions.find_pool(pool)}"):
             return 1
-        _, rolling = await actions.roll(Pool(options.pool), _user())
+        _, rolling = await actions.roll(pool, _user())
         return 0 if await rolling else 1
 
     return _run(act, asks=not options.yes)
@@ -107,7 +110,14 @@ def _run(act: Callable[[Actions], Awaitable[int]], *, asks: bool = False) -> int
         return USAGE
 
     async def run() -> int:
-        return await act(Actions(running_config(), lambda _, text: print(text, flush=True)))
+        config = running_config(acts=True)
+
+        def note(kind: str, text: str) -> None:
+            print(text, flush=True)
+            # In a thread, which asyncio.run waits for: it is told after Ctrl-C too.
+            asyncio.get_running_loop().run_in_executor(None, tell, config, kind, "", text)
+
+        return await act(Actions(config, note))
 
     try:
         return asyncio.run(run())
@@ -122,7 +132,14 @@ def _run(act: Callable[[Actions], Awaitable[int]], *, asks: bool = False) -> int
 
 
 def _confirm(what: str) -> bool:
-    return input(f"{what}? [y/N] ").strip().lower() in ("y", "yes")
+    # asyncio has a handler of its own, with which Ctrl-C would wait for Enter.
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return input(f"{what}? [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:
+        return False
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 def _user() -> str:

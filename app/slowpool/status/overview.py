@@ -42,10 +42,16 @@ Json = dict[str, Any]
 
 
 class Overview:
-    """Polls all instances while anyone watches, and sends the result to every watcher."""
+    """Polls all instances while anyone watches, and sends the result to every watcher.
 
-    def __init__(self, config: Config, events: Events | None = None, own: Instance | None = None) -> None:
+    Of each instance it gets the history from step ``since`` on.
+    """
+
+    def __init__(
+        self, config: Config, events: Events | None = None, own: Instance | None = None, *, since: int = 0
+    ) -> None:
         self.peers = Peers(config, own)
+        self._since = since
         self._config = config
         self._events = events or Events()
         self._own = own
@@ -67,13 +73,17 @@ class Overview:
                 del self._seen[key]
         await asyncio.gather(*map(self._ask, self._seen.values()))
 
+    def instances(self) -> list[Json]:
+        """The instances with their jobs, as they were seen last."""
+        now = time.monotonic()
+        return [seen.content(now) for _, seen in sorted(self._seen.items(), key=_by_pool)]
+
     def content(self, since: int = 0, known_events: int = -1, *, once_per_step: bool = True) -> Json:
         """The figures of the last minute, the steps from ``since`` on, and what is sent once per step.
 
         The events too, if the receiver does not have them: ``known_events`` is the version that it has.
         """
-        now = time.monotonic()
-        instances = [seen.content(now) for _, seen in sorted(self._seen.items(), key=_by_pool)]
+        instances = self.instances()
         pools = {pool.value: self._pool(pool, instances) for pool in self.peers.addresses}
         return {
             "time": time.time(),
@@ -225,7 +235,7 @@ class Overview:
             async with asyncio.timeout(LOOK_SECONDS):
                 if seen.connection is None:
                     seen.connection = await _connect(seen)
-                await seen.connection.write_message(str(seen.last_step))
+                await seen.connection.write_message(str(seen.last_step or self._since))
                 answer = await seen.connection.read_message()
             if answer is None:
                 raise WebSocketClosedError

@@ -10,6 +10,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from tornado.web import StaticFileHandler
 from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
+from slowpool.observe.history import step_number
 from slowpool.observe.inherited import Inherited
 from slowpool.status.handlers import Handler, PageHandler, SystemApplication
 from slowpool.status.overview import Overview
@@ -32,7 +33,8 @@ class MetricsHandler(Handler):
 class InstanceHandler(WebSocketHandler):
     """Answers each message, the number of a step, with a report that has the history from there on.
 
-    What other instances have left to this one is in the first report, and again when there is more.
+    What other instances have left to this one is in the first report, and again when there is more, except in
+    the answer to the number of a future step.
     """
 
     application: SystemApplication
@@ -41,11 +43,12 @@ class InstanceHandler(WebSocketHandler):
 
     def on_message(self, message: str | bytes) -> None:
         if re.fullmatch("[0-9]{1,12}", str(message)):
-            runtime = self.application.runtime
-            is_new = self._told is not runtime.inherited
-            self._told = runtime.inherited
+            runtime, since = self.application.runtime, int(message)
+            is_new = self._told is not runtime.inherited and since <= step_number()
+            if is_new:
+                self._told = runtime.inherited
             with contextlib.suppress(WebSocketClosedError):  # a drain has just closed it
-                self.write_message(report(runtime, int(message), with_inherited=is_new))
+                self.write_message(report(runtime, since, with_inherited=is_new))
         else:
             self.close(reason="not the number of a step")
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from slowpool.config import Pool
-from slowpool.instance import Runtime
+from slowpool.instance import Runtime, State
 from slowpool.jobs.record import MOST_FAILED
 from slowpool.linux.memory import resident_bytes, resident_bytes_of
 from slowpool.observe.counts import MOST_ROUTES, RouteCounts
@@ -29,6 +29,7 @@ MOST_WAITING = 50
 def report(runtime: Runtime, since: int, *, with_inherited: bool = False) -> dict[str, Any]:
     """The report of this instance, with its history from step ``since`` on.
 
+    One that waits for its restart is draining already: no other one of its pool should be restarted now.
     Once per step, when ``since`` is a past one, it has the routes and the failures too.
     """
     now = time.monotonic()
@@ -36,7 +37,7 @@ def report(runtime: Runtime, since: int, *, with_inherited: bool = False) -> dic
     is_first_of_step = since < step_number()
     jobs = sorted(runtime.workers.running_jobs, key=lambda job: -job.run_seconds)
     return {
-        "state": runtime.state.value,
+        "state": (State.DRAINING if runtime.heartbeat.wants_restart else runtime.state).value,
         "uptime_seconds": time.time() - runtime.started_at,
         "active": runtime.requests.active,
         "waiting": len(runtime.workers.waiting_jobs),

@@ -11,11 +11,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from slowpool.config import Config
+from slowpool.config import Config, Pool
 from slowpool.errors import ConfigError
 from slowpool.local_run import Run
 from slowpool.observe.events import Events
 from slowpool.observe.news import ask
+from slowpool.observe.peers import Peer
 from slowpool.status import plain
 from slowpool.status.overview import LOOK_SECONDS, Overview
 
@@ -70,9 +71,10 @@ def jobs(arguments: Sequence[str]) -> int:
     return 0
 
 
-def running_config() -> Config:
+def running_config(*, acts: bool = False) -> Config:
     """The settings of what runs here, a local run or a container. Raises ConfigError.
 
+    When only runs with another ``HTTP_PORT`` are here, says so; if it ``acts``, that is an error.
     Prepares the output too: errors of instances are shown, and not logged.
     """
     logging.disable(logging.ERROR)
@@ -83,6 +85,10 @@ def running_config() -> Config:
         if stale := run.stale(config):
             print(f"slowpool: {stale}", file=sys.stderr)
         config = run.config
+    elif others := Run.others():
+        if acts:
+            raise ConfigError(others)
+        print(f"slowpool: {others}", file=sys.stderr)
     return config
 
 
@@ -95,7 +101,9 @@ async def _look(config: Config) -> Json:
 async def _look_at_all(overview: Overview, events: Events) -> Json:
     """The figures with the events, which an instance is asked for."""
     await overview.look()
-    for news in await ask(overview.peers, 1):
+    answering = [one for one in overview.instances() if not one["error"]]
+    peers = [Peer(Pool(one["pool"]), one["address"], one["port"]) for one in answering]
+    for news in await ask(overview.peers, peers, 1):
         events.merge(news.events)
     return overview.content()
 

@@ -36,7 +36,7 @@ def test_an_instance_asks_for_a_restart_until_it_has_been_started_again(tmp_path
     heartbeat = Heartbeat(tmp_path, PORT)
     heartbeat.beat()
     assert not last_beat(tmp_path, PORT).wants_restart
-    heartbeat.ask_for_restart()
+    assert heartbeat.ask_for_restart()
     heartbeat.beat()
     assert last_beat(tmp_path, PORT).wants_restart
     Heartbeat(tmp_path, PORT).beat()
@@ -57,6 +57,18 @@ def test_beats_that_are_forgotten_are_not_those_before_the_next(tmp_path: Path) 
         Heartbeat(tmp_path, port).beat()
     forget_beats(tmp_path)
     assert Heartbeat(tmp_path, PORT).before == last_beat(tmp_path, PORT + 1) == Beat(0, 0)
+
+
+@pytest.mark.parametrize("folder", ["missing", "removed", ""])
+def test_an_instance_whose_watchdog_cannot_read_its_wish_does_not_have_it(
+    tmp_path: Path, folder: str
+) -> None:
+    if folder == "removed":
+        (tmp_path / folder).mkdir()
+    heartbeat = Heartbeat(tmp_path / folder if folder else None, PORT)
+    (tmp_path / "removed" / f"heartbeat-{PORT}").unlink(missing_ok=True)
+    assert not heartbeat.ask_for_restart()
+    assert not heartbeat.wants_restart
 
 
 def test_without_a_file_there_is_no_beat(tmp_path: Path) -> None:
