@@ -11,8 +11,11 @@ def make_app() -> "Application":
     from tornado.web import Application
 
     from demo.handlers import NotFoundHandler
-    from demo.routes import routes
+    from demo.routes import routes, status_page
 
     return Application(
-        routes, default_handler_class=NotFoundHandler, default_handler_args={"status_code": 404}
+        routes,
+        default_handler_class=NotFoundHandler,
+        default_handler_args={"status_code": 404},
+        status_page=status_page(),
     )

@@ -14,7 +14,8 @@ from http.client import HTTPConnection
 from queue import SimpleQueue
 
 SLOW, FAST, LANES = 3, 20, 3
-"""As in page.js: slow and fast requests, and the connections on which the fast ones take turns."""
+"""Slow and fast requests, and the connections on which the fast ones take turns: of the 6 that a browser
+opens to a host, those that the slow ones leave."""
 
 
 def comparison(n: int) -> Iterator[str]:

@@ -10,21 +10,23 @@ from demo import strategies
 from demo.handlers import DemoHandler, PageHandler
 from demo.image_header import BadImage
 from demo.openapi import DESCRIPTION
-from demo.plain import comparison
+from demo.plain import FAST, LANES, SLOW, comparison
 from demo.tasks import report
 from demo.thumbnail import ImageTooLarge, thumbnail
-from slowpool.config import Config
+from slowpool.config import Config, supervised_dir
 from slowpool.errors import BadArgument, ContentTooLarge
+from slowpool.status.deployment import Kind, kind_of
 
 STATIC = Path(__file__).parent / "static"
 IMAGE_BYTES = 20 * 1024 * 1024
 
 
 class IndexHandler(PageHandler):
-    """A page that explains the demo."""
+    """A page that explains the demo, with the requests that it sends as in ``comparison``."""
 
     def get(self) -> None:
-        self.render("index.html", admin_port=published_admin_port(Config.load()))
+        status_page = self.settings["status_page"]
+        self.render("index.html", slow=SLOW, fast=FAST, lanes=LANES, **status_page)
 
 
 class OpenApiHandler(DemoHandler):
@@ -93,12 +95,17 @@ class ThumbnailHandler(DemoHandler):
         self.finish(jpeg)
 
 
-def published_admin_port(config: Config) -> int | None:
-    """The port of the status page on the machine that publishes this page.
+def status_page() -> dict[str, Any]:
+    """Where the status page is: on ``admin_port`` of the machine that publishes the demo, if ``has_nginx``.
 
-    None where it is published nowhere: with Swarm and in Kubernetes, where the pools have other names.
+    The port is None where it is published nowhere: with Swarm and in Kubernetes.
     """
-    return config.admin_port if config.fast_host in ("127.0.0.1", "localhost", "fast") else None
+    config = Config.load()
+    is_published = kind_of(config) in (Kind.LOCAL, Kind.COMPOSE)
+    return {
+        "has_nginx": supervised_dir() is not None,  # an instance that is started by hand has none
+        "admin_port": config.admin_port if is_published else None,
+    }
 
 
 routes: list[tuple[Any, ...]] = [

@@ -6,11 +6,12 @@ from typing import Any
 
 from playwright.sync_api import Browser, ConsoleMessage, Page
 
+from tests.support.process import Instance
 from tests.support.system import System
 
 
 @contextlib.contextmanager
-def opened(browser: Browser, system: System, **options: Any) -> Iterator[Page]:
+def opened(browser: Browser, system: System | Instance, **options: Any) -> Iterator[Page]:
     """The page in a browser that has kept nothing; an error in its console fails the test."""
     context = browser.new_context(**options)
     context.set_default_timeout(60_000)

@@ -172,6 +172,7 @@ def instance(pool: str, port: int, **values: Any) -> Json:
         "silent_seconds": 0.1,
         "lost_seconds": None,
         "state": "ready",
+        "process_id": f"{port:016x}",
         "uptime_seconds": 4000.0,
         "active": 1,
         "waiting": 0,

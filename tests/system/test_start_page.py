@@ -8,8 +8,11 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Locator, Page, Route, expect
 
+from slowpool.config import Pool
+from tests.support.basics import free_ports
 from tests.support.browser import needs_chromium, screenshot
 from tests.support.demo_page import opened
+from tests.support.process import Instance
 from tests.support.system import System
 
 pytestmark = [needs_chromium, pytest.mark.timeout(180)]
@@ -159,15 +162,38 @@ def test_its_port_and_its_links_are_those_of_the_running_system(page: Page, syst
     expect(page.get_by_text("● live")).to_be_visible()
 
 
-def test_under_another_host_name_there_is_no_link_that_cannot_work(page: Page, system: System) -> None:
+def test_an_instance_without_nginx_says_that_it_is_alone_and_links_to_its_own_status_page(
+    browser: Browser,
+) -> None:
+    port = free_ports()
+    ports: dict[str, Any] = {"FAST_PORT": port, "SLOW_PORT": free_ports()}
+    with (
+        Instance(
+            Pool.ALL, port=port, expected="blocked", FAST_PROCESSES=1, SLOW_PROCESSES=1, **ports
+        ) as instance,
+        opened(browser, instance) as page,
+    ):
+        lighten(page)
+        for choice in ("/report", "/stall"):
+            assert send(page, choice) == f"One process, all:{port}, is both pools and answered all requests."
+        page.get_by_role("link", name="/-/status").click()
+        expect(page.get_by_text("● live")).to_be_visible()
+
+
+@pytest.mark.parametrize(
+    ("host", "machine"), [("shop.example", "shop.example"), ("[2001:db8::1]", "2001:db8::1")]
+)
+def test_under_another_host_name_there_is_no_link_that_cannot_work(
+    page: Page, system: System, host: str, machine: str
+) -> None:
     def from_system(route: Route) -> None:
-        url = route.request.url.replace("shop.example", f"localhost:{system.port}")
+        url = route.request.url.replace(host, f"localhost:{system.port}")
         route.fulfill(response=route.fetch(url=url))
 
-    page.route("http://shop.example/**", from_system)
-    page.goto("http://shop.example/")
+    page.route(re.compile(f"^http://{re.escape(host)}/"), from_system)
+    page.goto(f"http://{host}/")
     port = system.admin_port
-    expect(page.locator("#status")).to_contain_text(f"ssh -N -L {port}:localhost:{port} shop.example")
+    expect(page.locator("#status code").first).to_have_text(f"ssh -N -L {port}:localhost:{port} {machine}")
     assert page.locator("#port").text_content() == ""
     assert page.locator("a[href*='/status']").count() == 0
 

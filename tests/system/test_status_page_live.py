@@ -10,6 +10,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.support.basics import wait_until
 from tests.support.browser import WATCH_STATES, needs_chromium, screenshot
+from tests.support.status_page import hide
 from tests.support.status_server import StatusServer, content, running, steps
 
 pytestmark = [needs_chromium, pytest.mark.timeout(120)]
@@ -41,7 +42,7 @@ def slow_motion(page: Page) -> Page:
     expect(page.locator("#connection")).to_have_text("● live")
     page.clock.pause_at(datetime.datetime.now() + datetime.timedelta(seconds=1))
     page.get_by_role("button", name="Pause").click()  # the clock has jumped: begin anew
-    page.get_by_role("button", name="Go on").click()
+    page.get_by_role("button", name="Resume").click()
     expect(page.locator("#connection")).to_have_text("● live")
     return page
 
@@ -76,6 +77,7 @@ def test_figures_that_stand_still_are_old_after_two_seconds_and_another_instance
     expect(page.locator("#connection")).to_have_text(re.compile(r"^✕ [23] s old, connecting again…$"))
     expect(page.locator("#no-figures")).to_be_visible()
     expect(page.get_by_text("Nothing: all is well.")).to_be_hidden()
+    expect(page.locator("#announcement")).to_have_text("")
     expect(page).to_have_title("✕ old: slowpool status")
     expect(page.locator("#said")).to_have_text(re.compile("The figures are old"))
     expect(cancel).to_be_disabled()
@@ -139,10 +141,88 @@ def test_a_paused_page_is_not_live_and_goes_on_when_it_is_told_to(page: Page, se
     cancel = page.get_by_role("button", name=re.compile("^cancel"))
     expect(cancel).to_be_enabled()
     page.get_by_role("button", name="Pause").click()
-    expect(page.locator("#connection")).to_have_text("paused")
+    expect(page.locator("#connection")).to_have_text(re.compile(r"^paused, \d+ s old$"))
     expect(cancel).to_be_disabled()
-    page.get_by_role("button", name="Go on").click()
+    page.get_by_role("button", name="Resume").click()
     expect(page.locator("#connection")).to_have_text("● live")
+
+
+def test_a_paused_page_does_not_say_that_all_is_well(page: Page) -> None:
+    well, announcement = page.get_by_text("Nothing: all is well."), page.locator("#announcement")
+    expect(well).to_be_visible()
+    expect(announcement).to_have_text("All is well.")
+    page.get_by_role("button", name="Pause").click()
+    for _ in range(2):
+        expect(well).to_be_hidden()
+        expect(announcement).to_have_text("")
+        hide(page, True)
+        hide(page, False)
+    page.get_by_role("button", name="Resume").click()
+    expect(well).to_be_visible()
+    expect(announcement).to_have_text("All is well.")
+
+
+def test_without_figures_nothing_is_said_of_jobs(page: Page, server: StatusServer) -> None:
+    server.holds = 100
+    page.reload()
+    expect(page.locator("#connection")).to_have_text("✕ no figures yet, connecting again…")
+    expect(page.locator("#no-jobs")).to_be_hidden()
+    expect(page.get_by_text("Nothing: all is well.")).to_be_hidden()
+
+
+def test_figures_that_the_page_cannot_show_are_old(page: Page, server: StatusServer) -> None:
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text))
+    server.content["pools"] = None  # a later release may send something else
+    expect(page.locator("body")).to_have_attribute("data-state", "old")
+    expect(page.locator("#no-figures")).to_contain_text("this page cannot show them")
+    assert len([text for text in complaints if "the figures cannot be shown" in text]) == 1
+    server.content = content()
+    expect(page.locator("#connection")).to_have_text("● live")
+
+
+def test_a_page_without_its_plots_shows_the_rest_and_is_not_live(page: Page) -> None:
+    page.route("**/uPlot.iife.min.js", lambda route: route.abort())
+    page.reload()
+    expect(page.locator("body")).to_have_attribute("data-state", "old")
+    expect(page.locator("#instances tbody tr")).to_have_count(4)
+    expect(page.locator("#no-jobs")).to_be_visible()
+
+
+def second_instance(page: Page, server: StatusServer, up: str, **values: Any) -> Any:
+    """Its row, once it shows how long it is up; then with these values."""
+    server.content["instances"][1].update(values)
+    row = page.locator("#instances tbody tr").nth(1)
+    expect(row).to_contain_text(up)
+    return row
+
+
+def test_an_instance_has_died_when_its_process_is_another_one_whatever_its_clock_says(
+    page: Page, server: StatusServer
+) -> None:
+    assert "ready, died" not in second_instance(page, server, "5 s", uptime_seconds=5.0).inner_text()
+    died = second_instance(page, server, "6 s", uptime_seconds=6.0, process_id="f" * 16)
+    expect(died).to_contain_text("✕ ready, died")
+
+
+def test_an_instance_that_has_stopped_as_intended_has_not_died(page: Page, server: StatusServer) -> None:
+    second_instance(page, server, "stopped", state="stopped", process_id=None)
+    back = second_instance(page, server, "5 s", state="ready", uptime_seconds=5.0, process_id="f" * 16)
+    assert "● ready" in back.inner_text()
+
+
+def test_after_a_gap_another_process_is_not_taken_for_one_that_has_died(
+    page: Page, server: StatusServer
+) -> None:
+    page.clock.install()
+    page.reload()
+    second_instance(page, server, "5 s", uptime_seconds=5.0)
+    page.get_by_role("button", name="Pause").click()
+    server.content["instances"][1].update(uptime_seconds=6.0, process_id="f" * 16)
+    page.clock.fast_forward("00:11")
+    page.get_by_role("button", name="Resume").click()
+    back = second_instance(page, server, "6 s")
+    assert "● ready" in back.inner_text()
 
 
 def first_value(page: Page) -> str | None:
@@ -164,7 +244,7 @@ def test_the_history_survives_a_server_that_knows_less_and_a_reload(
     server.content["steps"] = {"fast": known, "slow": known}
     server.content["served_by"] = "fast:8002 at 10.0.0.2"
     page.get_by_role("button", name="Pause").click()
-    page.get_by_role("button", name="Go on").click()
+    page.get_by_role("button", name="Resume").click()
     expect(page.locator("#served")).to_have_text("from fast:8002 at 10.0.0.2")
     assert first_value(page) == before
     page.reload()
@@ -198,15 +278,6 @@ def test_a_tab_that_nobody_sees_is_not_drawn_and_is_up_to_date_when_it_is_seen(
     assert page.locator("#hints li").count() == 0
     hide(page, False)
     expect(page.locator("#hints li")).to_have_text("Look here.")
-
-
-def hide(page: Page, is_hidden: bool) -> None:
-    """Let the page believe that its tab is in the background, or in front again."""
-    page.evaluate(
-        "hidden => { Object.defineProperty(document, 'hidden', { value: hidden, configurable: true });"
-        " document.dispatchEvent(new Event('visibilitychange')) }",
-        is_hidden,
-    )
 
 
 def test_the_plots_show_points_from_the_first_step_and_the_axis_ends_with_what_there_is(

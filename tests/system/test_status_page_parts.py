@@ -1,32 +1,20 @@
-"""The parts of the status page, with figures that a test makes up, and what can be done from it."""
+"""The parts of the status page, with figures that a test makes up."""
 
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.apps.hostile import MARKUP
 from tests.support.browser import needs_chromium, screenshot
-from tests.support.status_server import StatusServer, content, instance, pool, running
+from tests.support.status_page import EDGE, busy, hide, opened
+from tests.support.status_server import StatusServer, content
 
 pytestmark = [needs_chromium, pytest.mark.timeout(120)]
-
-EDGE = """\
-# HELP nginx_errors_total Errors that nginx has answered itself; 499: the client had gone.
-# TYPE nginx_errors_total counter
-nginx_errors_total{status="503"} 3
-nginx_errors_total{pool="fast",status="503"} 4
-nginx_errors_total{status="499"} 0
-nginx_errors_total{status="421"} 0
-nginx_second_tries_total{pool="fast"} 12
-nginx_hand_overs_total 2048
-"""
 
 
 @pytest.fixture
@@ -41,102 +29,6 @@ def server() -> Iterator[StatusServer]:
 def page(browser: Browser, server: StatusServer) -> Iterator[Page]:
     with opened(browser, server) as page:
         yield page
-
-
-@contextmanager
-def opened(browser: Browser, server: StatusServer, width: int = 1280, **options: Any) -> Iterator[Page]:
-    context = browser.new_context(viewport={"width": width, "height": 900}, **options)
-    context.grant_permissions(["clipboard-read", "clipboard-write"])
-    page = context.new_page()
-    complaints: list[str] = []
-
-    def note(message: ConsoleMessage) -> None:
-        asked = ("/status/act", "/status/stack")  # the browser notes each of their answers that is an error
-        if message.type == "error" and urlsplit(message.location["url"]).path not in asked:
-            complaints.append(message.text)
-
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("console", note)
-    page.goto(server.url)
-    expect(page.locator("#connection")).to_have_text("● live")
-    yield page
-    context.close()
-    assert not complaints
-
-
-def busy() -> dict[str, Any]:
-    """Figures with something in every part of the page."""
-    at = time.time()
-    job = {"task": "shop.pdf.draw", "route": "/reports/{}", "request_id": "0123456789abcdef0123456789abcdef"}
-    slow = instance("slow", 8101, waiting=1, state="draining", lost_seconds=12.0)
-    slow["running"] = [
-        running(),
-        running(job="01", age_seconds=0.4, progress=None, message="", accepted=True),
-    ]
-    slow["waiting_jobs"] = [{**job, "job": "02", "age_seconds": 3.5, "place": 1}]
-    figures = {"p50_seconds": 0.001, "queue_seconds": None, "run_seconds": None, "handed_over": 0}
-    return content(
-        hints=[
-            "The slow pool is full: 380 requests were refused in the last minute. Scale it with "
-            "`docker compose up -d --scale slow=2`; `SLOW_QUEUE=16` lets more of them wait.",
-            "fast:8002 sends an odd ` sign.",
-        ],
-        pools={
-            "fast": pool(active=3),
-            "slow": pool(
-                running=2, workers=2, waiting=1, places=16, refused=380, accepted={"done": 1400, "failed": 1}
-            ),
-        },
-        instances=[instance("fast", 8001), instance("fast", 8002), slow, instance("slow", 8102)],
-        routes=[
-            {
-                **figures,
-                "route": "/fast",
-                "pool": "fast",
-                "requests": 6000,
-                "errors": 0,
-                "p99_seconds": 0.002,
-            },
-            {
-                **figures,
-                "route": "/reports/{}",
-                "pool": "slow",
-                "requests": 60,
-                "errors": 2,
-                "p99_seconds": 11.0,
-                "queue_seconds": 1.5,
-                "run_seconds": 3.0,
-                "handed_over": 58,
-            },
-            {**figures, "route": "/idle", "pool": "fast", "requests": 1, "errors": 0, "p99_seconds": None},
-        ],
-        failures=[
-            {
-                **job,
-                "job": "03",
-                "ended": at - 5,
-                "outcome": "failed",
-                "error": f"ValueError: no page 7 {MARKUP}",
-            },
-            {
-                **job,
-                "job": "04",
-                "ended": at - 90_000,
-                "outcome": "timeout",
-                "error": "it was at shop/pdf.py:27",
-            },
-        ],
-        events=[
-            {
-                "id": "b",
-                "at": at - 1,
-                "kind": "hang",
-                "instance": "fast:8002",
-                "text": "killed by the watchdog",
-            },
-            {"id": "a", "at": at - 60, "kind": "ready", "instance": "fast:8002", "text": "is ready"},
-        ],
-    )
 
 
 def column(page: Page, table: str, number: int) -> list[str]:
@@ -163,6 +55,19 @@ def test_a_page_without_a_clipboard_copies_too(page: Page) -> None:
     button.click()
     expect(button).to_have_text("copied")
     expect(button).to_be_focused()
+
+
+def test_a_hint_whose_figures_change_keeps_the_focus_on_its_button(page: Page, server: StatusServer) -> None:
+    hint = page.locator("#hints li")
+    server.content["hints"] = ["fast:8001 is silent for 4 s; see `make log`, and 4 more."]
+    button = hint.get_by_role("button", name="copy make log")
+    button.focus()
+    server.content["hints"] = ["fast:8001 is silent for 5 s; see `make log`, and 5 more."]
+    expect(hint).to_have_text("fast:8001 is silent for 5 s; see make logcopy, and 5 more.")
+    expect(button).to_be_focused()
+    server.content["hints"] = ["fast:8001 is silent for 6 s; see `make logs`, and 6 more."]
+    hint.get_by_role("button", name="copy make logs", exact=True).click()
+    assert page.evaluate("navigator.clipboard.readText()") == "make logs"
 
 
 def test_routes_are_sorted_by_any_column_the_slowest_first_and_stay_so(
@@ -255,103 +160,35 @@ def test_the_counters_of_nginx_are_shown_with_those_of_the_last_minute(
     expect(row.first).to_have_text("answered 50307")
 
 
-@pytest.mark.parametrize(
-    ("button", "verb", "body"),
-    [
-        (
-            "cancel shop.pdf.draw, job 00c0ffee00c0ffee",
-            "Cancel the job",
-            {"action": "cancel", "job": "00c0ffee00c0ffee"},
-        ),
-        (
-            "drain and restart fast:8001 at 10.0.0.2",
-            "Drain and restart it",
-            {"action": "restart", "instance": "fast:8001", "address": "10.0.0.2"},
-        ),
-        ("roll the slow pool", "Roll it", {"action": "roll", "pool": "slow"}),
-    ],
-)
-def test_an_action_is_asked_again_and_shows_its_answer(
-    page: Page, server: StatusServer, button: str, verb: str, body: dict[str, str]
-) -> None:
-    opener = page.get_by_role("button", name=button)
-    opener.press("Enter")
-    dialog = page.get_by_role("dialog")
-    expect(dialog.get_by_role("button", name="No, leave it")).to_be_focused()
-    found = Axe().run(page)
-    assert found.violations_count == 0, found.generate_report()
-    page.keyboard.press("Enter")
-    expect(dialog).to_be_hidden()
-    expect(opener).to_be_focused()
-    assert server.acts == []
-
-    opener.press("Enter")
-    page.keyboard.press("Tab")
-    expect(dialog.get_by_role("button", name=verb)).to_be_focused()
-    screenshot(page, f"act-{body['action']}")
-    page.keyboard.press("Enter")
-    expect(dialog.get_by_role("status")).to_have_text("It drains now.")
-    assert server.acts == [body]
-    expect(dialog.get_by_role("button")).to_have_text(["Close"])
-    page.keyboard.press("Escape")
-    expect(opener).to_be_focused()
+def test_what_nginx_answers_itself_is_a_hint(page: Page, server: StatusServer) -> None:
+    well = page.get_by_text("Nothing: all is well.")
+    server.content["hints"] = []
+    expect(page.locator("#edge")).to_be_visible()
+    expect(well).to_be_visible()
+    server.edge = EDGE.replace("} 4", "} 5") + 'nginx_errors_total{pool="slow",status="504"} 2000\n'
+    expect(page.locator("#hints li")).to_have_text(
+        "nginx itself answered 1 request with 503, 2,000 requests with 504 in the last minute; its access "
+        "log names them."
+    )
+    expect(well).to_be_hidden()
+    expect(page).to_have_title("(1) slowpool status")
+    server.edge = EDGE  # it has started anew
+    expect(well).to_be_visible()
+    expect(page).to_have_title("slowpool status")
 
 
-@pytest.mark.parametrize(
-    ("answer", "shown"),
-    [
-        ((409, {"detail": "slow:8101 drains already; wait"}), "✕ slow:8101 drains already; wait"),
-        ((404, {"title": "Not Found"}), "✕ 404 Not Found"),
-        ((502, {}), "✕ 502 Bad Gateway"),
-    ],
-)
-def test_a_refused_action_says_why(
-    page: Page, server: StatusServer, answer: tuple[int, Any], shown: str
-) -> None:
-    server.act_answer = answer
-    page.get_by_role("button", name="roll the fast pool").click()
-    page.get_by_role("button", name="Roll it").click()
-    expect(page.get_by_role("dialog").get_by_role("status")).to_have_text(shown)
-
-
-def test_the_focus_goes_to_the_instances_when_the_row_that_was_acted_on_has_gone(
+def test_the_last_minute_of_nginx_begins_anew_after_hours_in_the_background(
     page: Page, server: StatusServer
 ) -> None:
-    page.get_by_role("button", name="cancel shop.pdf.draw, job 00c0ffee00c0ffee").click()
-    server.content["instances"][2]["running"] = []
-    expect(page.locator("#jobs")).to_be_hidden()
-    page.get_by_role("button", name="Cancel the job").click()
-    page.get_by_role("button", name="Close").click()
-    expect(page.locator("#instances")).to_be_focused()
-
-
-def test_the_stack_of_a_job_is_shown_again_and_copied(page: Page, server: StatusServer) -> None:
-    frames = ["shop/pdf.py:27 in draw", f"shop/pdf.py:9 in {MARKUP}"]
-    stack = {"seconds": 6.2, "worker": 4711, "stack": frames, "complete": True}
-    server.stack_answer = (200, stack)
-    opener = page.get_by_role("button", name="stack of shop.pdf.draw, job 00c0ffee00c0ffee")
-    opener.press("Enter")
-    dialog = page.get_by_role("dialog", name="Stack of shop.pdf.draw")
-    shown = page.locator("#stack-frames")
-    expect(shown).to_have_text("\n".join(frames))
-    expect(dialog.get_by_role("status")).to_have_text(
-        re.compile(r"^At \d\d:\d\d:\d\d, after 6\.2 s, in worker 4711; the innermost first\.$")
-    )
-    screenshot(page, "stack")
-    found = Axe().run(page)
-    assert found.violations_count == 0, found.generate_report()
-    dialog.get_by_role("button", name="copy the stack").click()
-    assert page.evaluate("navigator.clipboard.readText()") == "\n".join(frames)
-    server.stack_answer = (200, {**stack, "stack": frames[:1], "complete": False})
-    dialog.get_by_role("button", name="Again").click()
-    expect(shown).to_have_text(frames[0])
-    expect(dialog.get_by_role("status")).to_contain_text("Not all of it")
-    server.stack_answer = (404, {"detail": "the job has just ended"})
-    dialog.get_by_role("button", name="Again").click()
-    expect(dialog.get_by_role("status")).to_have_text("✕ the job has just ended")
-    expect(shown).to_have_text(frames[0])
-    page.keyboard.press("Escape")
-    expect(opener).to_be_focused()
+    page.clock.install()
+    page.reload()
+    row = page.locator("#edge tbody tr").first
+    expect(row).to_have_text("answered 50307")
+    hide(page, True)
+    server.edge = EDGE.replace("} 4", "} 9")
+    page.clock.fast_forward("02:00:00")
+    hide(page, False)
+    expect(row).to_have_text("answered 503012")
 
 
 def test_numbers_and_dates_are_in_the_browsers_language_on_a_24_hour_clock(
@@ -365,6 +202,16 @@ def test_numbers_and_dates_are_in_the_browsers_language_on_a_24_hour_clock(
         )
     with opened(browser, server, locale="en-US") as page:
         assert not re.search(r"\b[ap]m\b", page.locator("main").inner_text(), re.IGNORECASE)
+
+
+def test_an_older_browser_and_one_whose_language_is_none_show_the_page(
+    browser: Browser, server: StatusServer
+) -> None:
+    script = "delete Array.prototype.toSorted;"
+    script += "Object.defineProperty(navigator, 'languages', { get: () => ['en-US@posix', 'de'] })"
+    with opened(browser, server, script=script) as page:
+        expect(page.locator("#accepted")).to_have_text("Accepted jobs: 1.400 done, 1 failed.")
+        assert column(page, "routes", 1) == ["/reports/{}", "/fast", "/idle"]
 
 
 @pytest.mark.parametrize("width", [360, 768, 1024, 1280, 1920])

@@ -2,9 +2,8 @@
 
 import { $, ask, lines, problem, reason, time } from "./shared.js";
 
-const SLOW = 3;
-const FAST = 20;
-const LANES = 3; // of the 6 connections that a browser opens to a host, those that slow requests leave
+// The same that the server sends for PLAIN. The fast ones take turns on the connections that the slow ones leave.
+const [SLOW, FAST, LANES] = ["slow", "fast", "lanes"].map((name) => Number($("form").dataset[name]));
 const N = 6000; // the work of a slow request
 const PLAIN = "/plain"; // the server sends the requests, since nobody else can reach the process
 const SPANS = [4, 6, 8, 12, 20, 40, 60, 80, 120]; // lengths of the axis while requests run, in seconds
@@ -24,7 +23,7 @@ $("form").addEventListener("submit", async (event) => {
     await run($("form").elements.route.value);
   } finally {
     button.ariaDisabled = "false";
-    button.textContent = "Send 23 requests again";
+    button.textContent = `Send ${SLOW + FAST} requests again`;
   }
 });
 
@@ -51,7 +50,7 @@ async function run(route) {
     ? `the first slow one after ${time(Math.min(...ends))}, the last after ${time(Math.max(...ends))}`
     : "no slow request was answered";
   sayHow(all, `${lastFast(fast)}, ${slowText}.`);
-  if (all.every((row) => row.ok)) $("observed").textContent = OBSERVED[route](slow);
+  if (all.every((row) => row.ok)) $("observed").textContent = (isOneForAll(slow) ? ONE_FOR_ALL : OBSERVED[route])(slow);
 }
 
 /** Sends the requests from here. Returns the function that ends the axis. */
@@ -125,6 +124,12 @@ const OBSERVED = {
   "/slow": (slow) => `Held up: ${instances(slow)}.` + (slow.some(isFast) ? "" : " No fast instance was."),
   [PLAIN]: (slow) => `One process, ${slow[0].by}, answered all requests, one after the other.`,
 };
+const ONE_FOR_ALL = (slow) => `One process, ${slow[0].by}, is both pools and answered all requests.`;
+
+/** Whether an instance with both pools' routes has answered, as 'slowpool serve --pool=all' starts it. */
+function isOneForAll(answered) {
+  return answered.every((row) => row.by.startsWith("all:"));
+}
 
 function isFast(row) {
   return row.by.startsWith("fast:");

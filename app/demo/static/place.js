@@ -4,7 +4,7 @@ import { $ } from "./shared.js";
 
 if (location.port) $("port").textContent = `:${location.port}`;
 
-const status = $("status"); // not there where the admin port is published nowhere
+const status = $("status"); // not there where no admin port is published
 if (status) {
   const port = status.dataset.adminPort;
   const url = `http://localhost:${port}/status`;
@@ -15,7 +15,7 @@ if (status) {
     status.replaceChildren(link);
   } else {
     const tunnel = document.createElement("code");
-    tunnel.textContent = `ssh -N -L ${port}:localhost:${port} ${location.hostname}`;
+    tunnel.textContent = `ssh -N -L ${port}:localhost:${port} ${location.hostname.replace(/[[\]]/g, "")}`; // ssh wants no brackets
     const address = document.createElement("code");
     address.textContent = url;
     status.append(" From elsewhere, run ", tunnel, " and then open ", address, ".");

@@ -39,15 +39,13 @@ def _missing(deployment: Deployment, pools: Json) -> list[str]:
     for name, pool in pools.items():
         if pool["answering"]:
             continue
-        what = f"No instance of the {name} pool answers"
+        why = f"No instance of the {name} pool answers: {deployment.log(name)} says why."
         if deployment.kind is Kind.LOCAL:
-            found.append(
-                f"{what}: {deployment.log(name)} says why. If it does not run, start it with "
-                f"{deployment.start_local()}"
-            )
-        else:
-            command = deployment.scale(name, 1)
-            found.append(f"{what}: start one{f' with {command}' if command else ''}")
+            why += f" If it does not run, start it with {deployment.start_local()}"
+        elif not pool["instances"] and (command := deployment.scale(name, 1)):
+            # Where instances hang, it would stop all but one of them.
+            why += f" Only if it was scaled to 0, start one with {command}"
+        found.append(why)
     return found
 
 
@@ -88,8 +86,8 @@ def _full(config: Config, deployment: Deployment, slow: Json) -> list[str]:
         command = deployment.scale("slow", slow["instances"] // config.slow_processes + 1)
         remedy = f"Scale it{f' with {command}' if command else ''} where there are CPUs left"
     return [
-        f"The slow pool {'is' if is_full else 'was'} full: {slow['refused']} requests were refused in the "
-        f"last minute. {remedy}; SLOW_QUEUE lets more of them wait."
+        f"The slow pool {'is' if is_full else 'was'} full: it refused {_requests(slow['refused'])} in "
+        f"the last minute. {remedy}; SLOW_QUEUE lets more of them wait."
     ]
 
 
@@ -116,8 +114,12 @@ def _blocking(blocks: dict[str, float], learned: dict[str, LearnedRoute]) -> lis
 
 def _failing(deployment: Deployment, pools: Json) -> list[str]:
     return [
-        f"{pool['errors']} requests of the {name} pool failed in the last minute: {deployment.log(name)} "
-        "says why."
+        f"{_requests(pool['errors'])} of the {name} pool failed in the last minute: "
+        f"{deployment.log(name)} says why."
         for name, pool in pools.items()
         if pool["errors"]
     ]
+
+
+def _requests(count: int) -> str:
+    return "1 request" if count == 1 else f"{count} requests"

@@ -32,7 +32,7 @@ LOG = {
 }
 
 SECRET = ("JOBS_URL", "OTEL_EXPORTER_OTLP_ENDPOINT")
-"""Settings that may have a password: a command takes them from the shell that it is pasted into."""
+"""Settings that may have a password: a command takes them from the shell, and fails where it has none."""
 
 
 class Deployment:
@@ -40,7 +40,7 @@ class Deployment:
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self.kind = _kind(config.fast_host)
+        self.kind = kind_of(config)
         project = project_name()
         self._names = {
             "project": shlex.quote(project),
@@ -60,7 +60,7 @@ class Deployment:
     def start_local(self, **settings: object) -> str:
         """The command that starts ``./deploy/local`` as it was started before, with these settings."""
         before = {
-            name: f'"${name}"' if name in SECRET else shlex.quote(value)
+            name: f'"${{{name}:?set it as before}}"' if name in SECRET else shlex.quote(value)
             for name, value in set_in_shell(self._config).items()
         }
         variables = [f"{name}={value}" for name, value in {**before, **settings}.items()]
@@ -71,8 +71,9 @@ class Deployment:
         return f"`{form.format(**self._names, **values)}`" if form else ""
 
 
-def _kind(host: str) -> Kind:
-    """The names of the fast pool's replicas differ."""
+def kind_of(config: Config) -> Kind:
+    """How the system with these settings was deployed: the names of the fast pool's replicas differ."""
+    host = config.fast_host
     if _is_address(host):
         return Kind.LOCAL
     if "." not in host:

@@ -7,8 +7,6 @@ from slowpool.config import Pool
 from slowpool.observe.counts import RouteCounts, Routes, add_routes
 from slowpool.observe.history import MINUTE_STEPS, step_number
 
-MOST_ROWS = 50
-
 NO_ROUTE = "(no route)"
 """Requests for paths that no handler has."""
 
@@ -32,7 +30,10 @@ class RecentRoutes:
         return after
 
     def rows(self) -> list[dict[str, Any]]:
-        """A row for each route of each pool, the one with the highest p99 first; times in seconds."""
+        """A row for each route of each pool, the one with the highest p99 first; times in seconds.
+
+        Those of a pool are MOST_ROUTES and OTHER at most.
+        """
         rows = []
         for pool, steps in self._steps.items():
             for number in [number for number in steps if number < step_number() - MINUTE_STEPS]:
@@ -41,7 +42,7 @@ class RecentRoutes:
             for routes in steps.values():
                 add_routes(minute, routes)
             rows += [_row(pool, route, counts) for route, counts in minute.items()]
-        return sorted(rows, key=_slowest_first)[:MOST_ROWS]
+        return sorted(rows, key=_slowest_first)
 
 
 def _row(pool: Pool, route: str, counts: RouteCounts) -> dict[str, Any]:

@@ -16,7 +16,7 @@ Json = dict[str, Any]
 MOST_PROCESSES = 20
 """How many processes of one instance are remembered, the present one included."""
 
-NOT_OF_INSTANCE = {"steps", "failed_jobs", "routes", "failures", "inherited", "process_id"}
+NOT_OF_INSTANCE = {"steps", "failed_jobs", "routes", "failures", "inherited"}
 """What a report has for the pools only."""
 
 
@@ -57,7 +57,7 @@ class Seen:
         Raises ValidationError, and changes nothing, when it is none.
         """
         report = Report.model_validate_json(answer)
-        restarted = self.report is not None and report.uptime_seconds < self.report.uptime_seconds
+        restarted = self.report is not None and report.process_id != self.report.process_id
         if restarted and not self.leaves:
             self.lost_at = now
         self.leaves = False

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -11,8 +12,7 @@ from tornado.testing import AsyncHTTPTestCase
 from tornado.web import Application
 
 from demo import make_app
-from demo.routes import published_admin_port
-from slowpool.config import Config
+from demo.routes import status_page
 from tests.support.basics import ROOT
 
 
@@ -24,10 +24,18 @@ def test_a_worker_that_imports_the_tasks_does_not_import_tornado() -> None:
 
 
 @pytest.mark.parametrize(
-    ("host", "port"), [("127.0.0.1", 9081), ("fast", 9081), ("tasks.fast", None), ("fast.shop.svc", None)]
+    ("host", "port"),
+    [("127.0.0.1", 9081), ("fast", 9081), ("tasks.fast", None), ("fast.shop.svc.cluster.local", None)],
 )
-def test_the_admin_port_is_published_by_a_local_run_and_by_compose(host: str, port: int | None) -> None:
-    assert published_admin_port(Config(fast_host=host, admin_port=9081)) == port
+@pytest.mark.usefixtures("nothing_set")
+def test_the_admin_port_is_published_by_a_local_run_and_by_compose(
+    monkeypatch: pytest.MonkeyPatch, host: str, port: int | None
+) -> None:
+    monkeypatch.setenv("FAST_HOST", host)
+    monkeypatch.setenv("ADMIN_PORT", "9081")
+    assert status_page() == {"has_nginx": False, "admin_port": port}
+    monkeypatch.setenv("SLOWPOOL_RUN_DIR", "/run/slowpool")
+    assert status_page() == {"has_nginx": True, "admin_port": port}
 
 
 class TestUnderPlainTornado(AsyncHTTPTestCase):
@@ -48,13 +56,21 @@ class TestUnderPlainTornado(AsyncHTTPTestCase):
             assert re.fullmatch(rows, response.body)
             assert ("Content-Length" not in response.headers) == is_chunked
 
+    def page(self, **status_page: Any) -> str:
+        self._app.settings["status_page"] = status_page
+        return self.fetch("/").body.decode()
+
     def test_its_page_tells_where_the_status_page_is(self) -> None:
-        with mock.patch.dict(os.environ, ADMIN_PORT="9081"):
-            assert "port 9081 of the machine" in self.fetch("/").body.decode()
-        with mock.patch.dict(os.environ, FAST_HOST="tasks.fast"):
-            page = self.fetch("/").body.decode()
-            assert "publishes its port nowhere" in page
-            assert 'id="status"' not in page
+        assert "port 9081 of the machine" in self.page(has_nginx=True, admin_port=9081)
+        nowhere = self.page(has_nginx=True, admin_port=None)
+        assert "publishes its port nowhere" in nowhere
+        by_hand = self.page(has_nginx=False, admin_port=9081)
+        assert '<a href="/-/status">' in by_hand
+        assert not any('id="status"' in page for page in (nowhere, by_hand))
+
+    def test_its_page_outlives_a_wrong_edit_of_the_settings(self) -> None:
+        with mock.patch.dict(os.environ, ADMIN_PORT="x"):
+            assert self.fetch("/").code == 200
 
     def test_its_errors_are_problems(self) -> None:
         for target, status in (("/fast", 400), ("/nowhere", 404), ("/slow?id=7&n=0", 400)):

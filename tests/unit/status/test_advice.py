@@ -1,5 +1,8 @@
 """The page says what to do."""
 
+import os
+import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +71,7 @@ def test_nothing_is_said_when_all_is_well() -> None:
 @pytest.mark.usefixtures("nothing_set", "no_runs")
 def test_a_full_pool_is_to_be_scaled_with_a_command_of_the_deployment(config: Config, command: str) -> None:
     (hint,) = advice(config, running=2, waiting=16, refused=7)
-    assert hint.startswith("The slow pool is full: 7 requests were refused")
+    assert hint.startswith("The slow pool is full: it refused 7 requests in the last minute.")
     assert command in hint
     assert "up -d" not in hint or config is COMPOSE
 
@@ -87,7 +90,14 @@ def test_a_command_has_no_password_and_is_quoted_for_a_shell() -> None:
     config = Config(jobs_url="valkey://:secret@store:6379/0", server_names="a.example, *.b.example")
     (hint,) = advice(config, running=2, waiting=16)
     assert "secret" not in hint
-    assert """SERVER_NAMES='a.example, *.b.example' JOBS_URL="$JOBS_URL" SLOW_WORKERS=2""" in hint
+    (command,) = re.findall("`(.*) ./deploy/local`", hint)
+    assert command.startswith("SERVER_NAMES='a.example, *.b.example' JOBS_URL=")
+    pasted = ["sh", "-c", f"{command} printenv JOBS_URL"]
+    path = {"PATH": os.environ["PATH"]}
+    assert subprocess.check_output(pasted, env={**path, "JOBS_URL": "a b"}, text=True) == "a b\n"
+    without = subprocess.run(pasted, env=path, capture_output=True, text=True)
+    assert (without.returncode != 0, without.stdout) == (True, "")
+    assert "JOBS_URL: set it as before" in without.stderr
 
 
 def test_commands_name_the_project_or_the_stack_when_it_has_another_name(
@@ -124,13 +134,20 @@ def test_the_log_is_where_the_deployment_has_it(config: Config, log: str) -> Non
 
 def test_one_that_was_full_a_moment_ago_is_still_named() -> None:
     (hint,) = advice(refused=1)
-    assert hint.startswith("The slow pool was full: 1 requests were refused")
+    assert hint.startswith("The slow pool was full: it refused 1 request in the last minute.")
 
 
 def test_a_pool_without_instances_is_to_be_started() -> None:
     (hint,) = advice(instances=0, answering=0, workers=0, places=0)
-    command = "docker compose up -d --scale slow=1 slow"
-    assert hint == f"No instance of the slow pool answers: start one with `{command}`"
+    assert hint == (
+        "No instance of the slow pool answers: `docker compose logs slow` says why. Only if it was scaled to "
+        "0, start one with `docker compose up -d --scale slow=1 slow`"
+    )
+
+
+def test_replicas_that_hang_are_not_scaled_to_one() -> None:
+    (hint,) = advice(instances=3, answering=0)
+    assert hint == "No instance of the slow pool answers: `docker compose logs slow` says why."
 
 
 @pytest.mark.usefixtures("nothing_set", "no_runs")
@@ -172,3 +189,5 @@ def test_a_learned_route_is_named_with_its_line_and_what_to_write() -> None:
 def test_failures_are_counted() -> None:
     (hint,) = hints(LOCAL, {"fast": {**POOL, "errors": 3}, "slow": POOL}, [], {}, {})
     assert hint.startswith("3 requests of the fast pool failed in the last minute")
+    (hint,) = hints(LOCAL, {"fast": {**POOL, "errors": 1}, "slow": POOL}, [], {}, {})
+    assert hint.startswith("1 request of the fast pool failed in the last minute")

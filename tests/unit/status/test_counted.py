@@ -79,3 +79,13 @@ def test_however_often_an_instance_ends_few_of_its_processes_are_kept(overview: 
     for number in range(100):
         tell(overview, 8001, f"{number:016x}", 1)
     assert counted(overview) == 20
+
+
+def test_an_instance_was_lost_when_its_process_is_another_one_and_not_when_its_clock_goes_back() -> None:
+    seen = Seen(Pool.FAST, "127.0.0.1", 8001, 0)
+    for uptime in (12.5, 3.0):
+        seen.update(json.dumps(said(process_id=FIRST, uptime_seconds=uptime)), 5)
+    assert seen.content(7)["lost_seconds"] is None
+    seen.update(json.dumps(said(process_id=SECOND, uptime_seconds=99.0)), 6)
+    assert seen.content(7)["lost_seconds"] == 1
+    assert seen.content(7)["process_id"] == SECOND

@@ -3,9 +3,9 @@
 import pytest
 
 from slowpool.config import Pool
-from slowpool.observe.counts import RouteCounts
+from slowpool.observe.counts import MOST_ROUTES, OTHER, RouteCounts
 from slowpool.observe.history import MINUTE_STEPS, STEP_SECONDS, step_number
-from slowpool.status.recent_routes import MOST_ROWS, NO_ROUTE, RecentRoutes
+from slowpool.status.recent_routes import NO_ROUTE, RecentRoutes
 
 
 def counts(*latency: int, **values: float) -> RouteCounts:
@@ -36,13 +36,14 @@ def test_a_route_has_a_row_for_each_pool_with_the_sums_of_all_instances() -> Non
     assert (fast["queue_seconds"], fast["run_seconds"]) == (None, None)
 
 
-def test_the_slowest_routes_come_first_and_no_more_than_somebody_reads() -> None:
+def test_the_slowest_routes_come_first_and_none_is_left_out() -> None:
     recent = RecentRoutes()
-    routes = {f"/{bucket}": counts(bucket) for bucket in range(MOST_ROWS + 10)}
-    recent.add(Pool.FAST, {step_number() - 1: {**routes, "": counts(100)}}, 0)
+    routes = {f"/{bucket}": counts(bucket) for bucket in range(MOST_ROUTES - 1)}
+    recent.add(Pool.FAST, {step_number() - 1: {**routes, "": counts(120)}}, 0)
+    recent.add(Pool.FAST, {step_number() - 1: {"/one more": counts(130, 140)}}, 0)
     rows = recent.rows()
-    assert len(rows) == MOST_ROWS
-    assert [row["route"] for row in rows[:3]] == [NO_ROUTE, f"/{MOST_ROWS + 9}", f"/{MOST_ROWS + 8}"]
+    assert [row["route"] for row in rows[:3]] == [OTHER, NO_ROUTE, f"/{MOST_ROUTES - 2}"]
+    assert {row["route"] for row in rows} == {OTHER, NO_ROUTE, *routes}
 
 
 def test_a_step_that_comes_twice_is_counted_once() -> None:

@@ -6,27 +6,34 @@ import { beside } from "./live.js";
 const TIMEOUT_MS = 60_000;
 const HEADERS = { "X-Slowpool-Act": "1" }; // a page from elsewhere cannot send it
 
+export const NO_LOSS = "No request is lost while the pool has another ready instance; a pool of one answers 503 until it is "
+  + "back.";
+
 let isFresh = false; // the figures
 let asked = null; // the action that the dialog names
 
-export const isAllowed = () => isFresh;
-
 export function allow(value) {
   isFresh = value;
-  for (const element of document.querySelectorAll("button.act")) element.disabled = !value;
+  document.querySelectorAll("button.act").forEach(mark);
 }
 
-// action() gives {title, effect, verb, body} when it is pressed.
-export function actButton(text, name, action) {
-  const element = button(text, "small act", () => ask(action()));
+// What a button of the class "act" does, unless the figures are old. It is not .disabled, which would lose the focus.
+export const ifFresh = (act) => () => isFresh && act();
+
+// name is for a screen reader.
+export function freshButton(text, name, act) {
+  const element = button(text, "small act", ifFresh(act));
   element.setAttribute("aria-label", name);
-  element.disabled = !isFresh;
+  mark(element);
   return element;
 }
 
+// action() gives {title, effect, verb, body} when it is pressed.
+export const actButton = (text, name, action) => freshButton(text, name, () => ask(action()));
+
 export function begin() {
   $("act-no").addEventListener("click", () => $("act").close());
-  $("act-yes").addEventListener("click", act);
+  $("act-yes").addEventListener("click", ifFresh(act));
   returnFocus($("act"));
 }
 
@@ -48,6 +55,8 @@ export async function request(url, options = {}) {
   throw new Error(content.detail ?? `${answer.status} ${content.title ?? answer.statusText}`.trim());
 }
 
+const mark = (element) => element.setAttribute("aria-disabled", String(!isFresh));
+
 function ask(action) {
   asked = action;
   put($("act-title"), action.title);
@@ -57,7 +66,6 @@ function ask(action) {
   put($("act-answer"), "");
   $("act-answer").className = "";
   $("act-yes").hidden = false;
-  $("act-yes").disabled = !isFresh;
   $("act").showModal();
   $("act-no").focus();
 }

@@ -1,6 +1,6 @@
 // Numbers, durations and times for people, in the browser's language and on a 24-hour clock.
 
-const language = navigator.languages;
+const language = navigator.languages.filter(isLanguage);
 const exact = new Intl.NumberFormat(language, { maximumFractionDigits: 0 });
 const rounded = new Intl.NumberFormat(language, { maximumSignificantDigits: 2 });
 const hands = { hour: "2-digit", minute: "2-digit", hourCycle: "h23" };
@@ -34,4 +34,13 @@ export const toSecond = (unix) => clock.format(unix * 1000);
 export function moment(unix) {
   const isToday = new Date(unix * 1000).toDateString() === new Date().toDateString();
   return (isToday ? clock : dayAndClock).format(unix * 1000);
+}
+
+// Chromium may give en-US@posix, which Intl refuses.
+function isLanguage(name) {
+  try {
+    return Intl.getCanonicalLocales(name).length > 0;
+  } catch {
+    return false;
+  }
 }

@@ -1,13 +1,15 @@
-// The table of instances. The page remembers when each was born: one that takes over does not know that another died.
+// The table of instances. The page remembers the process of each: one that takes over does not know that another died.
 
-import { actButton } from "./act.js";
+import { NO_LOSS, actButton } from "./act.js";
 import { $ } from "./dom.js";
 import { bytes, count, seconds } from "./format.js";
 import { Table } from "./table.js";
 
 const LOST_SECONDS = 60; // how long an instance that died stays marked
+const GAP_MS = 10_000; // after it another process may have come as intended
 
-const known = new Map();
+const known = new Map(); // process_id and when one died, by the clock of this page
+let lookedAt = 0;
 let table;
 
 const keyOf = (one) => `${one.address}:${one.port}`;
@@ -40,15 +42,17 @@ export function begin() {
 export const forget = () => known.clear();
 
 export function remember(content) {
+  const now = Date.now(); // the servers of two messages may have different clocks
+  if (now - lookedAt > GAP_MS) forget();
+  lookedAt = now;
   for (const one of content.instances) {
     const key = keyOf(one);
     if (one.state === "stopped") known.delete(key);
-    if (one.uptime_seconds == null) continue;
-    const born = content.time - one.uptime_seconds;
+    if (!one.process_id) continue; // it does not answer, or is of an older release
     const before = known.get(key);
-    const lostAt = before && born > before.born + 1 ? content.time : before?.lostAt;
-    known.set(key, { born, lostAt });
-    if (lostAt) one.lost_seconds ??= content.time - lostAt;
+    const lostAt = before && before.process !== one.process_id ? now : before?.lostAt;
+    known.set(key, { process: one.process_id, lostAt });
+    if (lostAt) one.lost_seconds ??= (now - lostAt) / 1000;
   }
 }
 
@@ -71,8 +75,7 @@ function offer(cell, one) {
   const name = `${one.name} at ${one.address}`;
   cell.append(actButton("restart", `drain and restart ${name}`, () => ({
     title: `Drain and restart ${name}?`,
-    effect: "It takes no new request, finishes what it has accepted, ends and starts again. The others take what comes "
-      + "meanwhile.",
+    effect: `It takes no new request, finishes what it has accepted, ends and starts again. ${NO_LOSS}`,
     verb: "Drain and restart it",
     body: { action: "restart", instance: one.name, address: one.address },
   })));

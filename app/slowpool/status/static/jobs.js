@@ -1,8 +1,8 @@
 // Slow jobs: those that run, wait, or have failed, and how many are accepted.
 
-import { actButton, isAllowed } from "./act.js";
+import { actButton, freshButton } from "./act.js";
 import { copyButton } from "./copy.js";
-import { $, button, make, put } from "./dom.js";
+import { $, make, put } from "./dom.js";
 import { bytes, count, moment, percent, seconds } from "./format.js";
 import { showStack } from "./stack.js";
 import { Table } from "./table.js";
@@ -122,10 +122,7 @@ function requestId(cell, job) {
 
 function offerStackAndCancel(cell, job) {
   if (cell.firstChild) return;
-  const stack = button("stack", "small act", () => showStack(job));
-  stack.setAttribute("aria-label", `stack of ${nameOf(job)}`);
-  stack.disabled = !isAllowed();
-  cell.append(stack);
+  cell.append(freshButton("stack", `stack of ${nameOf(job)}`, () => showStack(job)));
   offerCancel(cell, job);
 }
 
@@ -133,11 +130,16 @@ function offerCancel(cell, job) {
   if (cell.lastChild?.textContent === "cancel") return;
   cell.append(actButton("cancel", `cancel ${nameOf(job)}`, () => ({
     title: `Cancel ${job.task || "the job"}?`,
-    effect: `Job ${job.job} of ${job.route}, request ${job.request_id}, ends at once, with all processes that its task has `
-      + "started. Its client gets an error. This cannot be undone.",
+    effect: effectOf(job),
     verb: "Cancel the job",
     body: { action: "cancel", job: job.job },
   })));
+}
+
+function effectOf(job) {
+  const end = "place" in job ? "leaves the queue and does not run" : "ends at once, with all processes that its task has started";
+  const client = job.accepted ? "Its client then finds it cancelled." : "A client that waits for the answer gets an error.";
+  return `Job ${job.job} of ${job.route}, request ${job.request_id}, ${end}. ${client} This cannot be undone.`;
 }
 
 const nameOf = (job) => `${job.task || job.route}, job ${job.job}`;

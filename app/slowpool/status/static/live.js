@@ -34,9 +34,11 @@ export class Live {
   #tickedAt = Date.now();
   #calmUntil = performance.now() + OLD_MS; // no alarm while the page has just begun, woken up or gone on
   #paused = false;
+  #failed = false; // to show the newest figures
 
-  // show(content, isFirst) gets figures; say(state, age) "live", "connecting", "old" or "paused", and the age in
-  // seconds, null without figures; drained() is called when the instance that sent them ends as intended.
+  // show(content) gets figures; those for which it throws are not taken. say(state, age) gets "live", "connecting", "old" or
+  // "paused", and the age in seconds, null without figures. drained() is called when the instance that sent them ends as
+  // intended.
   constructor(show, say, drained) {
     [this.#show, this.#say, this.#drained] = [show, say, drained];
     setInterval(() => this.#tick(), TICK_MS);
@@ -93,13 +95,20 @@ export class Live {
 
   #take(content) {
     if (content.time === this.#time) return; // it sends, but its figures stand still
-    const isFirst = this.#offset === null;
+    const now = performance.now();
+    try {
+      this.#show(content);
+    } catch (error) {
+      if (!this.#failed) console.error("the figures cannot be shown", error);
+      this.#failed = true;
+      return;
+    }
+    this.#failed = false;
     const made = content.time * 1000;
     this.#time = content.time;
-    this.#offset = Math.min(performance.now() - made, this.#offset ?? Infinity);
+    this.#offset = Math.min(now - made, this.#offset ?? Infinity);
     this.#madeAt = made + this.#offset; // later than now minus the way here, however long it was held up
     this.#arrivedAt = Date.now();
-    this.#show(content, isFirst);
     this.#tick();
   }
 

@@ -54,7 +54,6 @@ export class Plots {
 
   draw() {
     if (this.#drawn === this.#history.changes) return;
-    this.#drawn = this.#history.changes;
     const numbers = this.#history.numbers();
     const { length } = this.#history;
     const span = numbers.length * length;
@@ -69,6 +68,7 @@ export class Plots {
       else this.#create(one);
       this.#read(one);
     }
+    this.#drawn = this.#history.changes; // not when a plot cannot be drawn
     if (this.#chosen !== null) this.#choose(this.#chosen);
   }
 

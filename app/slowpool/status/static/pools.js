@@ -1,6 +1,6 @@
 // The figures of both pools, over the last minute.
 
-import { actButton } from "./act.js";
+import { NO_LOSS, actButton } from "./act.js";
 import { $, fill } from "./dom.js";
 import { count, seconds, short } from "./format.js";
 
@@ -37,8 +37,8 @@ export function begin() {
   for (const pool of POOLS) {
     $(pool).querySelector(".head").append(actButton("roll", `roll the ${pool} pool`, () => ({
       title: `Roll the ${pool} pool?`,
-      effect: "Its instances are drained and restarted one after the other, in every replica. Requests go on: the others "
-        + "take them. Accepted and running work is finished first.",
+      effect: `Its instances are drained and restarted one after the other, in every replica. Accepted and running work is `
+        + `finished first. ${NO_LOSS}`,
       verb: "Roll it",
       body: { action: "roll", pool },
     })));

@@ -9,7 +9,7 @@ const column = (title, name, show, className) => ({
 });
 
 const COLUMNS = [
-  column("route", "route", (name) => name || "other"),
+  column("route", "route", String),
   column("pool", "pool", String, "start"),
   { title: "requests/s", text: (route) => short(route.requests / 60), sort: (route) => route.requests },
   column("failed", "errors", count),
@@ -21,6 +21,7 @@ const COLUMNS = [
 ];
 
 let table;
+let drawn = null;
 
 export function begin() {
   table = new Table($("routes"), COLUMNS, {
@@ -33,7 +34,8 @@ export function begin() {
 // routes is null while the server has sent none.
 export function drawRoutes(routes) {
   $("routes-section").hidden = !routes;
-  if (!routes) return;
+  if (!routes || routes === drawn) return; // they come once in some seconds
+  drawn = routes;
   $("routes").hidden = routes.length === 0;
   $("no-routes").hidden = routes.length > 0;
   table.draw(routes);

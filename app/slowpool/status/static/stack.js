@@ -1,6 +1,6 @@
 // The Python stack of a running job, in a dialog.
 
-import { request, returnFocus } from "./act.js";
+import { ifFresh, request, returnFocus } from "./act.js";
 import { copyButton } from "./copy.js";
 import { $, put } from "./dom.js";
 import { seconds, toSecond } from "./format.js";
@@ -9,7 +9,7 @@ import { beside } from "./live.js";
 let shown = ""; // the id of the job
 
 export function begin() {
-  $("stack-again").addEventListener("click", look);
+  $("stack-again").addEventListener("click", ifFresh(look));
   $("stack-close").addEventListener("click", () => $("stack").close());
   $("stack-again").after(copyButton("the stack", () => $("stack-frames").textContent));
   returnFocus($("stack"));

@@ -1,7 +1,7 @@
 // Shows the figures that status/live sends each second.
 
 import * as act from "./act.js";
-import { advise } from "./advice.js";
+import { advise, trust } from "./advice.js";
 import { $, announce, put } from "./dom.js";
 import * as edge from "./edge.js";
 import * as events from "./events.js";
@@ -17,31 +17,33 @@ import * as stack from "./stack.js";
 
 const history = new History();
 const plots = new Plots(history);
-let newest = null;
+let newest = null; // the last that could be drawn
 let newestRoutes = null; // these are sent only when they have changed
 let state = "connecting";
 
 for (const part of [act, stack, pools, instances, jobs, routes, edge]) part.begin();
 
 function take(content) {
-  newest = content;
   newestRoutes = content.routes ?? newestRoutes;
   history.add(content);
   for (const part of [instances, jobs, events]) part.remember(content);
-  draw();
+  draw(content);
+  newest = content;
 }
 
-function draw() {
-  if (document.hidden || !newest) return; // nobody sees it
-  advise(newest.hints);
-  put($("served"), newest.served_by ? `from ${newest.served_by}` : "");
-  pools.drawPools(newest.pools);
-  plots.draw();
+function draw(content) {
+  if (document.hidden) return; // nobody sees it
+  advise(hints(content));
+  put($("served"), content.served_by ? `from ${content.served_by}` : "");
+  pools.drawPools(content.pools);
   events.drawEvents();
   routes.drawRoutes(newestRoutes);
-  instances.drawInstances(newest.instances);
-  jobs.drawJobs(newest);
+  instances.drawInstances(content.instances);
+  jobs.drawJobs(content);
+  plots.draw(); // last, since it needs a library that may not have come
 }
+
+const hints = (content) => [...content.hints, ...edge.hints()];
 
 // age is that of the figures in seconds, null when there are none.
 function say(next, age) {
@@ -51,11 +53,11 @@ function say(next, age) {
     live: "● live",
     connecting: age === null || age < 1 ? "◌ connecting…" : `◌ ${old}, connecting…`,
     old: `✕ ${old}, connecting again…`,
-    paused: "paused",
+    paused: `paused, ${old}`,
   }[next]);
   const title = `slowpool status`;
-  const wrong = newest?.hints.length ? `(${newest.hints.length}) ` : "";
-  const name = next === "old" ? `✕ old: ${title}` : `${wrong}${title}`;
+  const wrong = newest ? hints(newest).length : 0;
+  const name = next === "old" ? `✕ old: ${title}` : `${wrong ? `(${wrong}) ` : ""}${title}`;
   if (document.title !== name) document.title = name;
   if (next === state) return;
   if (next === "old") announce(`No connection. The figures are old${when}.`);
@@ -64,6 +66,7 @@ function say(next, age) {
   document.body.dataset.state = next;
   $("connection").className = { live: "good", old: "bad" }[next] ?? "warn";
   act.allow(next === "live");
+  trust(next !== "old" && next !== "paused");
 }
 
 const live = new Live(take, say, instances.forget);
@@ -71,6 +74,6 @@ const live = new Live(take, say, instances.forget);
 $("pause").addEventListener("click", () => {
   live.paused = !live.paused;
   $("pause").ariaPressed = String(live.paused);
-  put($("pause"), live.paused ? "Go on" : "Pause");
+  put($("pause"), live.paused ? "Resume" : "Pause");
 });
-document.addEventListener("visibilitychange", draw);
+document.addEventListener("visibilitychange", () => newest && draw(newest));

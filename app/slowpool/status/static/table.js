@@ -27,9 +27,12 @@ export class Table {
   draw(rows = this.#rows) {
     this.#rows = rows;
     const body = this.#table.tBodies[0];
+    const values = this.#sorted().map((value) => [String(this.#keyOf(value)), value]);
+    const kept = new Set(values.map(([key]) => key));
+    // First, since a row that is inserted anew loses the focus: those that stay keep their places.
+    for (const row of [...body.rows]) if (!kept.has(row.dataset.key)) row.remove();
     const old = new Map([...body.rows].map((row) => [row.dataset.key, row]));
-    for (const [index, value] of this.#sorted().entries()) {
-      const key = String(this.#keyOf(value));
+    for (const [index, [key, value]] of values.entries()) {
       const row = old.get(key) ?? this.#makeRow(key);
       old.delete(key);
       if (body.rows[index] !== row) body.insertBefore(row, body.rows[index] ?? null);
@@ -40,7 +43,7 @@ export class Table {
         else put(row.cells[place], text(value));
       });
     }
-    for (const row of old.values()) row.remove();
+    while (body.rows.length > values.length) body.lastChild.remove(); // of several with the same key
   }
 
   // On a narrow screen the table is laid out as cards, and a browser would no longer call it a table without roles.
@@ -99,7 +102,7 @@ export class Table {
     const { column, isDown } = this.#sort;
     if (!column) return this.#rows;
     const sign = isDown ? -1 : 1;
-    return this.#rows.toSorted((one, other) => {
+    return [...this.#rows].sort((one, other) => {
       const [a, b] = [column.sort(one), column.sort(other)];
       if (a == null || b == null) return (a == null) - (b == null); // unknown ones are last, either way
       return sign * (typeof a === "number" ? a - b : a.localeCompare(b));
