@@ -228,6 +228,21 @@ def test_an_open_websocket_is_closed_with_going_away(path: str) -> None:
         assert instance.wait() == 0
 
 
+@pytest.mark.parametrize("server", ["slowpool", "tornado"])
+def test_websockets_whose_clients_went_before_they_opened_are_no_error(server: str) -> None:
+    head = (
+        "GET /-/status/live HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    with Instance(HTTP_SERVER=server) as instance:
+        instance.signal(signal.SIGSTOP)
+        for _ in range(30):
+            with socket.create_connection(("127.0.0.1", instance.port)) as connection:
+                connection.sendall(head.encode())
+        instance.signal(signal.SIGCONT)
+        assert instance.get("/-/livez").text == "ok"
+
+
 def test_a_port_that_is_taken_is_one_line_and_exit_status_2() -> None:
     with Instance() as instance:
         status, error = outcome(["--pool=fast", f"--port={instance.port}"])

@@ -13,12 +13,12 @@ from typing import Any
 
 from tornado import httputil
 from tornado.httputil import HTTPHeaders
-from tornado.iostream import IOStream
+from tornado.iostream import IOStream, StreamClosedError
 from tornado.web import RequestHandler
 from tornado.websocket import WebSocketHandler
 
 from slowpool.config import Pool
-from slowpool.errors import CannotHandOver, PoolFull, RequestError
+from slowpool.errors import CannotHandOver, ClientGone, PoolFull, RequestError
 from slowpool.http.answer import done
 from slowpool.http.request import request_id
 from slowpool.instance import Runtime, State
@@ -142,8 +142,11 @@ class Exchange(httputil.HTTPConnection):
         self._end(self._status)
 
     def detach(self) -> IOStream:
-        """Give the stream to the caller, who speaks another protocol from now on."""
-        stream: IOStream = self._inner.detach()
+        """Give the stream to the caller, who speaks another protocol from now on. Raises ClientGone."""
+        try:
+            stream: IOStream = self._inner.detach()
+        except StreamClosedError as error:
+            raise ClientGone("the client closed the connection") from error
         handler = self.handler
         self._end(self._status or 101)
         if isinstance(handler, WebSocketHandler):
