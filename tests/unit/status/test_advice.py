@@ -71,6 +71,7 @@ def test_a_full_pool_is_to_be_scaled_with_a_command_of_the_deployment(config: Co
     assert hint.startswith("The slow pool is full: 7 requests were refused")
     assert command in hint
     assert "up -d" not in hint or config is COMPOSE
+    assert ("maxReplicas" in hint) is (config is KUBERNETES)
 
 
 @pytest.mark.usefixtures("nothing_set", "no_runs")
@@ -158,6 +159,15 @@ def test_a_route_that_blocks_belongs_in_the_slow_pool() -> None:
     (hint,) = hints(LOCAL, {"fast": POOL, "slow": POOL}, [], {"/report": 1.234}, {})
     assert hint.startswith("/report blocked its fast instance for 1.23 s")
     assert "slow pool" in hint
+
+
+def test_what_an_instance_says_is_never_a_command() -> None:
+    text = "`sh evil`"
+    instances = [instance(state=state, error=text) for state in ("no answer", "unreadable")]
+    learned = LearnedRoute(route=text, line=text, blocked_seconds=1.2, left_seconds=540.0)
+    found = hints(LOCAL, {"fast": POOL, "slow": POOL}, instances, {text: 1.2}, {text: learned})
+    assert ["'sh evil'" in hint for hint in found] == [True] * 3
+    assert not any("`" in hint for hint in found)
 
 
 def test_a_learned_route_is_named_with_its_line_and_what_to_write() -> None:
