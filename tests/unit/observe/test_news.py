@@ -75,7 +75,7 @@ def with_peers(scenario: Scenario, count: int = 2) -> None:
 
 
 def history() -> Inherited:
-    return Inherited(processes=["0" * 16], steps={step_number(): Step(requests=7)})
+    return Inherited(processes={"0" * 16: step_number()}, steps={step_number(): Step(requests=7)})
 
 
 def test_an_event_goes_to_all_and_many_go_together() -> None:
