@@ -4,8 +4,8 @@
 # A line is "PORT|STATUS|ANSWERED_BY|POOL|ASKED|ASK_TRIES|FAST_TRIES|TRIES". PORT is empty where nginx has asked itself
 # (templates/counted.conf). TRIES are the statuses of all tries, such as "502, 200 : 200"; FAST_TRIES are those before a
 # hand over, ASK_TRIES, each after a slash, those until an ask had ended.
-# A line "write" is the clock: when a line comes, it is asked for, and comes a second later through the same pipe. So
-# nothing runs while there are no events.
+# A line "write" is the clock: when a line comes, it is asked for, and comes a second later through the same pipe. One that
+# is late is asked for again. So nothing runs while there are no events.
 # Environment: EVENTS, the pipe; COUNTS, the file to write; NGINX_PID, the process of nginx.
 
 BEGIN {
@@ -36,14 +36,17 @@ $0 == "write" {
     for (line in lines) count(line, lines[line])
     split("", lines)
     write()
-    is_waiting = 0
+    asked_at = 0
     next
 }
 
 # A flood has few different lines, which are looked at once a second.
 {
     lines[$0]++
-    if (!is_waiting) is_waiting = system(clock) == 0
+    if (asked_at && ++passed % 100) next  # the time costs more than a line
+    srand()
+    now = srand()  # the seed, which is the time in seconds
+    if (now - asked_at > 3 && system(clock) == 0) asked_at = now
 }
 
 function errors(pool, status) {
@@ -94,9 +97,8 @@ function without_asks(statuses, asked,    group, groups, until, n, i, rest) {
 }
 function is_second(statuses) { return statuses ~ /50[24](,| :) / }
 
-function write(    file, i) {
-    file = ENVIRON["COUNTS"] ".new"
-    for (i = 1; i <= size; i++) printf "%s%s %.0f\n", before[i], order[i], counts[order[i]] > file
-    close(file)
-    system("mv -f \"$COUNTS.new\" \"$COUNTS\"")
+# Where a file cannot be written, as on a full disk, the last one stays; awk itself would end.
+function write(    text, i) {
+    for (i = 1; i <= size; i++) text = text sprintf("%s%s %.0f\n", before[i], order[i], counts[order[i]])
+    system("{ printf %s '" text "' > \"$COUNTS.new\" && mv -f \"$COUNTS.new\" \"$COUNTS\"; } 2> /dev/null")
 }

@@ -163,7 +163,7 @@ class PoolFull(CannotAccept):
 
 
 class Draining(RequestError):
-    """The instance stopped, or an operator cancelled the job, before it could start."""
+    """The instance stopped before the job could start."""
 
     status = 503
 
@@ -208,7 +208,7 @@ class WorkerDied(RequestError):
 
 
 class CutOff(RequestError):
-    """The job was ended while it ran: by an operator, or by the drain timeout of its instance."""
+    """The job was ended by an operator or, while it ran, by the drain timeout of its instance."""
 
     status = 502
 

@@ -30,6 +30,7 @@ from slowpool.jobs.stores import make_store
 from slowpool.linux.processes import adopt_orphans
 from slowpool.linux.scheduling import SHORT_SLICE_SECONDS, request_slice
 from slowpool.observe import logs
+from slowpool.observe.history import step_number
 from slowpool.observe.inherited import Inherited
 from slowpool.observe.loop_watch import LoopWatch
 from slowpool.observe.news import Messenger
@@ -150,7 +151,7 @@ def _how_ready(runtime: Runtime) -> str:
 
 def _history(runtime: Runtime) -> Inherited:
     """What an instance that ends leaves to another one: its own steps, and those that it has inherited."""
-    own = Inherited(processes=[runtime.process_id], steps=runtime.metrics.history.steps())
+    own = Inherited(processes={runtime.process_id: step_number()}, steps=runtime.metrics.history.steps())
     return runtime.inherited.plus(own)
 
 

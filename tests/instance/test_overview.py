@@ -243,7 +243,7 @@ def test_the_page_of_another_instance_has_the_history_that_was_left(monkeypatch:
         at = step_number() - 30
         page = seen.watch()
         await anext(page)
-        left = Inherited(processes=["0" * 16], steps={at: Step(requests=7)})
+        left = Inherited(processes={"0" * 16: at}, steps={at: Step(requests=7)})
         runtime.inherited = runtime.inherited.plus(left)
         async with asyncio.timeout(30):
             while str(at) not in (steps := json.loads(await anext(page))["steps"]["fast"]):

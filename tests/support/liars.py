@@ -36,7 +36,7 @@ def said(**values: Any) -> dict[str, Any]:
         "failures": [failure()],
         "steps": {str(step_number()): step()},
         "process_id": "0123456789abcdef",
-        "inherited": {"processes": [], "steps": {}},
+        "inherited": {"processes": {}, "steps": {}},
         **values,
     }
 

@@ -99,7 +99,7 @@ def awks_of(server: Nginx, program: str) -> list[psutil.Process]:
         process
         for process in psutil.process_iter(["name", "environ", "cmdline"])
         if "awk" in process.info["name"]
-        and str(ROOT / "nginx" / program) in (process.info["cmdline"] or [])
+        and any(Path(argument).name == program for argument in process.info["cmdline"] or [])
         and (process.info["environ"] or {}).get("HTTP_PORT") == str(server.port)
     ]
 

@@ -1,24 +1,19 @@
 """``/status/edge``: what nginx answers itself, tries again, hands over and asks for, each counted once."""
 
-import os
 import re
-import shutil
-import signal
 import socket
-import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
 
-import psutil
 import pytest
 
 from slowpool.config import Pool
 from tests.support.basics import ROOT, wait_until
 from tests.support.client import exchange, request, unanswered
 from tests.support.edge_counts import counting, edge_counts, wait_until_counted
-from tests.support.nginx import Nginx, awks_of, nginx
+from tests.support.nginx import LOCAL, nginx
 from tests.support.upstream import HAND_OVER, Answer, Edge, Seen, answer, who
 
 
@@ -182,6 +177,20 @@ def test_prometheus_reads_the_counts_by_the_address_of_nginx_and_nothing_else(ed
     assert request(edge.nginx.admin_port, "/-/counts").status == 404
 
 
+def test_where_prometheus_has_an_address_of_its_own_it_reaches_nothing_else_of_the_admin_port(
+    tmp_path: Path,
+) -> None:
+    with nginx(tmp_path, where={**LOCAL, "SCRAPE_ADDRESS": "0.0.0.0"}) as server:
+
+        def ask(path: str, method: str = "GET", **headers: str) -> int:
+            return request(server.admin_port, path, method, headers=headers, address="127.0.0.2").status
+
+        assert ask("/status/edge") == 200
+        assert [ask("/status"), ask("/status/act", "POST"), ask("/livez"), ask("/")] == [421] * 4
+        assert [ask("/status/edge", Host=name) for name in ("localhost", "evil.example")] == [421, 421]
+        assert [request(server.admin_port, path).status for path in ("/livez", "/status")] == [200, 503]
+
+
 def test_the_counts_are_behind_the_password(tmp_path: Path) -> None:
     (tmp_path / "password").write_text("correct horse")
     with nginx(tmp_path / "nginx", {"ADMIN_PASSWORD_FILE": tmp_path / "password"}) as server:
@@ -245,87 +254,3 @@ def test_a_request_for_which_nginx_asks_is_counted_by_what_it_asks_for(edge: Edg
     hand_overs = {"hand_overs": 1} if target == "/x" else {}
     with counting(edge.nginx, {"asks idle": 1, "asks place": 1} | hand_overs):
         assert edge.get(target).text == "done"
-
-
-def test_the_counts_survive_a_reload_and_the_end_of_their_program(tmp_path: Path) -> None:
-    with nginx(tmp_path) as server:
-        with counting(server, {"errors 404": 1}):
-            assert request(server.port, "/-/x").status == 404
-        workers = psutil.Process(server.pid).children()
-        server.signal(signal.SIGHUP)
-        wait_until(lambda: not set(workers) & set(psutil.Process(server.pid).children()))
-        with counting(server, {"errors 404": 1}):
-            assert request(server.port, "/-/x").status == 404
-        counter = counter_of(server)
-        counter.kill()
-        for _ in range(3000):  # more than a pipe holds
-            assert exchange(server.port, b"nonsense\r\n\r\n").status == 400
-        wait_until_counted(server, {"errors 404": 4, "errors 400": 3000})
-        assert counter_of(server).pid != counter.pid
-
-
-@pytest.mark.parametrize("number", [signal.SIGQUIT, signal.SIGKILL])
-def test_the_program_ends_with_nginx(tmp_path: Path, number: signal.Signals) -> None:
-    with nginx(tmp_path) as server:
-        counter, workers = counter_of(server), psutil.Process(server.pid).children()
-        assert counter.ppid() != server.pid
-        server.signal(number)
-        server.wait()
-        for worker in workers if number == signal.SIGKILL else []:
-            worker.kill()
-        wait_until(lambda: not counter.is_running() or counter.status() == psutil.STATUS_ZOMBIE)
-
-
-def test_nginx_goes_on_without_the_program_and_its_shell(tmp_path: Path) -> None:
-    with nginx(tmp_path) as server:
-        counter = counter_of(server)
-        for process in (counter.parent(), counter):
-            assert process
-            process.kill()
-        for _ in range(3000):
-            assert exchange(server.port, b"nonsense\r\n\r\n").status == 400
-
-
-def counter_of(server: Nginx) -> psutil.Process:
-    """The process that counts."""
-    (found,) = wait_until(lambda: awks_of(server, "events.awk"))
-    return found
-
-
-@pytest.mark.parametrize("awk", ["mawk", "gawk", "busybox awk", "original-awk"])
-def test_every_awk_counts_a_line_by_its_tries(tmp_path: Path, awk: str) -> None:
-    command = awk.split()
-    if not shutil.which(command[0]):
-        pytest.skip(f"there is no {command[0]}")
-    lines = [
-        "8080|429|nginx|fast||||",
-        "8080|429|nginx|fast||||",
-        # Handed over after a second try, and asked for in vain: an ask that fails is none.
-        "8080|200||slow| idle place|/502, 200 : 200 : 502, 404/502, 200 : 200 : 502, 404 : 200 : 504|502, 200"
-        "|502, 200 : 200 : 502, 404 : 200 : 504 : 200",
-        "8080|503|nginx|slow|||200|200 : 502, 502 : 502",
-        "|499||slow||||-",  # its client, nginx, has gone
-        "8080|499||fast||||-",
-        "8080|499||fast||||502, 499",  # an instance's
-        "nonsense",
-        "write",
-    ]
-    env = {name: str(tmp_path / name) for name in ("EVENTS", "COUNTS")} | {"NGINX_PID": str(os.getpid())}
-    subprocess.run(
-        [*command, "-f", ROOT / "nginx" / "events.awk"],
-        input="\n".join(lines),
-        env={**os.environ, **env, "LC_ALL": "C"},
-        text=True,
-        check=True,
-    )
-    found = [line for line in (tmp_path / "COUNTS").read_text().splitlines() if not line.endswith(" 0")]
-    assert [line for line in found if not line.startswith("#")] == [
-        'nginx_errors_total{pool="fast",status="429"} 2',
-        'nginx_errors_total{pool="fast",status="499"} 1',
-        'nginx_errors_total{pool="slow",status="503"} 1',
-        'nginx_second_tries_total{pool="fast"} 2',
-        'nginx_second_tries_total{pool="slow"} 1',
-        "nginx_hand_overs_total 2",
-        'nginx_asks_total{ask="idle"} 1',
-        'nginx_asks_total{ask="place"} 1',
-    ]

@@ -16,7 +16,7 @@ INCLUDED = [file for file in FILES if file.suffix == ".conf" and file.parent != 
 INCLUDE = re.compile(r"^[^#\n]*\binclude (\S+\.conf);", re.MULTILINE)
 CODE = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```$", "", README, flags=re.MULTILINE | re.DOTALL))
 
-BY_HAND = {"ADMIN_ADDRESS", "RESOLVER", "ACCESS_LOG", "PUBLIC_HTTPS_PORT", "HTTP2"}
+BY_HAND = {"ADMIN_ADDRESS", "SCRAPE_ADDRESS", "RESOLVER", "ACCESS_LOG", "PUBLIC_HTTPS_PORT", "HTTP2"}
 """The variables of nginx/render that are not settings."""
 
 OTHER_NAMES = {"SO_REUSEPORT"}

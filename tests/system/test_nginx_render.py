@@ -37,6 +37,7 @@ BAD = [
     ("SLOW_HOST", "$slow"),
     ("SLOW_HOST", "[::1]"),
     ("ADMIN_ADDRESS", "127.0.0.1:1"),
+    ("SCRAPE_ADDRESS", "*"),
     ("RESOLVER", "127.0.0.11 valid=1s"),
     ("HTTPS_PORT", "443s"),
     ("PUBLIC_HTTPS_PORT", "0"),

@@ -16,6 +16,9 @@ STEPS = 600 // STEP_SECONDS
 
 MINUTE_STEPS = 60 // STEP_SECONDS
 
+MOST_BLOCKS = 10
+"""The longest blocks that a step keeps."""
+
 
 @dataclass(slots=True)
 class Step(Counts):
@@ -95,8 +98,8 @@ class History:
 
     def add_block(self, route: str, seconds: float) -> None:
         """Note that a handler of this route blocked the loop."""
-        blocks, route = self.now().blocks, route[:MAX_TEXT]
-        blocks[route] = max(seconds, blocks.get(route, 0))
+        step, route = self.now(), route[:MAX_TEXT]
+        step.blocks = longest({**step.blocks, route: max(seconds, step.blocks.get(route, 0))})
 
     def steps(self) -> dict[int, Step]:
         """All steps, by number."""
@@ -139,6 +142,11 @@ def _forget(steps: dict[int, Any], last: int) -> None:
 def step_number() -> int:
     """The number of the current step; equal on all machines with correct clocks."""
     return int(time.time()) // STEP_SECONDS
+
+
+def longest(blocks: Mapping[str, float]) -> dict[str, float]:
+    """The MOST_BLOCKS longest of these."""
+    return dict(sorted(blocks.items(), key=lambda block: -block[1])[:MOST_BLOCKS])
 
 
 def total(steps: Iterable[Step]) -> Step:

@@ -19,7 +19,7 @@ def hints(
     blocks: dict[str, float],
     learned: dict[str, LearnedRoute],
 ) -> list[str]:
-    """A sentence for each problem and its remedy, the worst first. A command stands between backticks.
+    """A sentence for each problem and its remedy, the worst first. Commands are between backticks.
 
     ``blocks`` is the longest time, in seconds, for which a route has blocked a fast instance; ``learned`` has
     the routes that are handed over to the slow pool for that reason.
@@ -54,15 +54,15 @@ def _silent(deployment: Deployment, instances: list[Json]) -> list[str]:
     for instance in instances:
         name = f"{instance['name']} at {instance['address']}"
         log = deployment.log(instance["pool"])
-        lost = instance["lost_seconds"]
+        error, lost = _quoted(instance["error"]), instance["lost_seconds"]
         if instance["state"] == "no answer":
             found.append(
-                f"{name} has not answered for {instance['silent_seconds']:.0f} s ({instance['error']}). It "
+                f"{name} has not answered for {instance['silent_seconds']:.0f} s ({error}). It "
                 f"restarts automatically if it has died or hangs; see {log}."
             )
         elif instance["state"] == "unreadable":
             found.append(
-                f"{name} sends an unreadable report ({instance['error']}). If it runs another release, "
+                f"{name} sends an unreadable report ({error}). If it runs another release, "
                 f"update it to this one; otherwise see {log}."
             )
         elif lost is not None and lost < 60:
@@ -79,15 +79,17 @@ def _full(config: Config, deployment: Deployment, slow: Json) -> list[str]:
         workers = slow["workers"] // max(1, slow["answering"]) + 1
         command = deployment.start_local(SLOW_WORKERS=workers)
         remedy = (
-            "Where there are CPUs left, give it more workers: stop ./deploy/local with Ctrl-C, and start it "
-            f"in the same terminal with {command}"
+            "give it more workers: stop ./deploy/local with Ctrl-C, and start it in the same terminal with "
+            f"{command}"
         )
     else:
         command = deployment.scale("slow", slow["instances"] // config.slow_processes + 1)
-        remedy = f"Scale it{f' with {command}' if command else ''} where there are CPUs left"
+        remedy = f"scale it{f' with {command}' if command else '.'}"
+        if deployment.kind is Kind.KUBERNETES:
+            remedy += " (with an autoscaler, raise its maxReplicas)"
     return [
         f"The slow pool {'is' if is_full else 'was'} full: it refused {_requests(slow['refused'])} in "
-        f"the last minute. {remedy}; SLOW_QUEUE lets more of them wait."
+        "the last minute. SLOW_QUEUE lets more of them wait. Where there are CPUs left, " + remedy
     ]
 
 
@@ -95,10 +97,11 @@ def _blocking(blocks: dict[str, float], learned: dict[str, LearnedRoute]) -> lis
     worst = sorted(blocks.items(), key=lambda block: (-block[1], block[0]))
     found = []
     for route, seconds in worst[:MOST_BLOCKING]:
-        what = f"{route or 'Something other than a handler'} blocked its fast instance for {seconds:.2f} s"
+        name = _quoted(route) or "Something other than a handler"
+        what = f"{name} blocked its fast instance for {seconds:.2f} s"
         if route in learned:
             found.append(
-                f"{what}, at {learned[route].line}. It goes to the slow pool for the next "
+                f"{what}, at {_quoted(learned[route].line)}. It goes to the slow pool for the next "
                 f"{learned[route].left_seconds:.0f} s. To make it a job, move the work into a function and "
                 "write: await slowpool.run(function, ...)"
             )
@@ -123,3 +126,8 @@ def _failing(deployment: Deployment, pools: Json) -> list[str]:
 
 def _requests(count: int) -> str:
     return "1 request" if count == 1 else f"{count} requests"
+
+
+def _quoted(text: str) -> str:
+    """A text of an instance, which must not look like a command."""
+    return text.replace("`", "'")

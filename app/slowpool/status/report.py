@@ -11,13 +11,13 @@ from slowpool.instance import Runtime, State
 from slowpool.jobs.record import MOST_FAILED
 from slowpool.linux.memory import resident_bytes, resident_bytes_of
 from slowpool.observe.counts import MOST_ROUTES, RouteCounts
-from slowpool.observe.history import STEP_SECONDS, STEPS, Step, step_number
+from slowpool.observe.history import STEP_SECONDS, STEPS, Step
 from slowpool.observe.inherited import Inherited, ProcessId
 from slowpool.observe.untrusted import MAX_TEXT, Count, Seconds, Text
 from slowpool.workers.failures import MOST_FAILURES
 
-MAX_BYTES = 4 << 20
-"""The largest report. With ten busy minutes, 256 jobs, 100 routes and the longest names it is smaller."""
+MAX_BYTES = 16 << 20
+"""The largest report. With ten busy minutes, 256 jobs and 100 routes it is smaller, whatever the names."""
 
 MOST_LEARNED = 100
 """The most learned routes in a report."""
@@ -34,7 +34,8 @@ def report(runtime: Runtime, since: int, *, with_inherited: bool = False) -> dic
     """
     now = time.monotonic()
     history = runtime.metrics.history
-    is_first_of_step = since < step_number()
+    steps = history.since(since)
+    is_first_of_step = since < max(steps, default=0)  # the receiver asks from there on the next time
     jobs = sorted(runtime.workers.running_jobs, key=lambda job: -job.run_seconds)
     return {
         "state": (State.DRAINING if runtime.heartbeat.wants_restart else runtime.state).value,
@@ -90,7 +91,7 @@ def report(runtime: Runtime, since: int, *, with_inherited: bool = False) -> dic
         "resident_bytes": resident_bytes(),
         "routes": history.routes_since(since) if is_first_of_step else {},
         "failures": runtime.workers.failures.since(since * STEP_SECONDS) if is_first_of_step else [],
-        "steps": history.since(since),
+        "steps": steps,
         "process_id": runtime.process_id,
         "inherited": runtime.inherited.model_dump() if with_inherited else None,
     }

@@ -57,15 +57,14 @@ class Seen:
         Raises ValidationError, and changes nothing, when it is none.
         """
         report = Report.model_validate_json(answer)
-        restarted = self.report is not None and report.process_id != self.report.process_id
-        if restarted and not self.leaves:
+        if self.report and _is_another_process(report, self.report) and not self.leaves:
             self.lost_at = now
         self.leaves = False
         process = self.processes.setdefault(report.process_id, Process())
         process.steps.update(report.steps)
         if report.inherited:
             process.inherited = Steps(report.inherited.steps)
-            process.inherited_from = report.inherited.processes
+            process.inherited_from = list(report.inherited.processes)
         for old in list(self.processes)[:-MOST_PROCESSES]:
             del self.processes[old]
         for one in self.processes.values():  # those that have ended become older too
@@ -110,3 +109,10 @@ class Seen:
             "state": self.state,
             **figures(total(process.steps.minute() for process in self.processes.values())),
         }
+
+
+def _is_another_process(report: Report, before: Report) -> bool:
+    """Whether the instance was restarted in between; one of an older release tells its age only."""
+    if report.process_id:
+        return report.process_id != before.process_id
+    return report.uptime_seconds < before.uptime_seconds

@@ -120,7 +120,7 @@ class Job(Generic[T]):
         """Wait for the end of the job; give it up when cancelled.
 
         Raises what the task raises, with a WorkerTraceback as its cause, and DeadlinePassed, NotPicklable,
-        ResultTooLarge, WorkerDied and Draining.
+        ResultTooLarge, WorkerDied, CutOff and Draining.
         """
         try:
             reply = await self.outcome

@@ -175,10 +175,8 @@ class WorkerPool:
 
     def cancel(self, job: Job[Any]) -> None:
         """End a job for an operator: its worker is killed, or it leaves the queue; its request fails."""
-        if job in self.running_jobs:
-            job.fail(CutOff("an operator cancelled the job while it ran"))
-        else:
-            job.fail(Draining("an operator cancelled the job before it could start"))
+        when = "while it ran" if job in self.running_jobs else "before it could start"
+        job.fail(CutOff(f"an operator cancelled the job {when}"))
 
     async def stack(self, job: Job[Any]) -> tuple[list[str], bool]:
         """Where a running job is: see WorkerHandle.stack. Raises KeyError for one that does not run."""

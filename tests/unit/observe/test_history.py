@@ -8,6 +8,7 @@ from pydantic import TypeAdapter
 from slowpool.observe.counts import MOST_ROUTES, OTHER, RouteCounts
 from slowpool.observe.history import (
     MINUTE_STEPS,
+    MOST_BLOCKS,
     STEP_SECONDS,
     STEPS,
     History,
@@ -51,6 +52,14 @@ def test_steps_come_back_from_json_as_they_were(clock: list[float]) -> None:
     assert (step.requests, step.lag_seconds, step.waiting, step.running) == (1, 0.5, 3, 2)
     assert step.blocks == {"/report": 1.5}
     assert step.quantile(0.5) == pytest.approx(0.25, rel=0.25)
+
+
+def test_a_step_keeps_the_longest_blocks(clock: list[float]) -> None:
+    past = History()
+    for number in range(1, 2 * MOST_BLOCKS + 1):
+        for seconds in (float(number), 0.5):
+            past.add_block(f"/{number}", seconds)
+    assert past.now().blocks == {f"/{n}": float(n) for n in range(MOST_BLOCKS + 1, 2 * MOST_BLOCKS + 1)}
 
 
 def test_a_route_has_its_own_counts_in_the_step_in_which_its_requests_end(clock: list[float]) -> None:

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("nothing_set")
 READY = "/-/readyz"
 OK, REFUSED = "204 No Content", "503 Service Unavailable"
 
-LEFT = Inherited(processes=["0" * 16], steps={7: Step(requests=7)})
+LEFT = Inherited(processes={"0" * 16: 7}, steps={7: Step(requests=7)})
 
 
 @dataclass

@@ -65,7 +65,7 @@ def test_nothing_is_said_when_all_is_well() -> None:
         (KUBERNETES, "`kubectl scale deployment/slow --replicas=2 -n shop`"),
         (LOCAL, "`SLOW_WORKERS=2 ./deploy/local`"),
         (Config(fast_host="localhost"), "`FAST_HOST=localhost SLOW_WORKERS=2 ./deploy/local`"),
-        (Config(fast_host="fast.example"), "Scale it where there are CPUs left"),
+        (Config(fast_host="fast.example"), "Where there are CPUs left, scale it."),
     ],
 )
 @pytest.mark.usefixtures("nothing_set", "no_runs")
@@ -74,6 +74,7 @@ def test_a_full_pool_is_to_be_scaled_with_a_command_of_the_deployment(config: Co
     assert hint.startswith("The slow pool is full: it refused 7 requests in the last minute.")
     assert command in hint
     assert "up -d" not in hint or config is COMPOSE
+    assert ("maxReplicas" in hint) is (config is KUBERNETES)
 
 
 @pytest.mark.usefixtures("nothing_set", "no_runs")
@@ -175,6 +176,15 @@ def test_a_route_that_blocks_belongs_in_the_slow_pool() -> None:
     (hint,) = hints(LOCAL, {"fast": POOL, "slow": POOL}, [], {"/report": 1.234}, {})
     assert hint.startswith("/report blocked its fast instance for 1.23 s")
     assert "slow pool" in hint
+
+
+def test_what_an_instance_says_is_never_a_command() -> None:
+    text = "`sh evil`"
+    instances = [instance(state=state, error=text) for state in ("no answer", "unreadable")]
+    learned = LearnedRoute(route=text, line=text, blocked_seconds=1.2, left_seconds=540.0)
+    found = hints(LOCAL, {"fast": POOL, "slow": POOL}, instances, {text: 1.2}, {text: learned})
+    assert ["'sh evil'" in hint for hint in found] == [True] * 3
+    assert not any("`" in hint for hint in found)
 
 
 def test_a_learned_route_is_named_with_its_line_and_what_to_write() -> None:

@@ -29,7 +29,8 @@ def tell(overview: Overview, port: int, process: str, requests: int, **inherited
     values["steps"] = {str(step_number()): step(requests=requests, blocks={"/a": float(requests)})}
     if inherited:
         steps = {str(step_number() - 1): step(requests=sum(inherited.values()), blocks={"/b": 0.5})}
-        values["inherited"] = {"processes": [name.strip("p") for name in inherited], "steps": steps}
+        processes = {name.strip("p"): step_number() for name in inherited}
+        values["inherited"] = {"processes": processes, "steps": steps}
     overview._seen["127.0.0.1", port].update(json.dumps(said(**values)), 0)
 
 
@@ -73,6 +74,20 @@ def test_one_that_was_killed_has_left_nothing_and_is_still_counted(overview: Ove
     tell(overview, 8001, FIRST, 10)
     tell(overview, 8001, THIRD, 3)
     assert counted(overview) == 13
+
+
+def test_a_clock_that_is_set_back_is_no_restart() -> None:
+    seen = Seen(Pool.FAST, "127.0.0.1", 8001, 0)
+    for process, uptime, lost in ((FIRST, 12.0, False), (FIRST, -5.0, False), (SECOND, 60.0, True)):
+        seen.update(json.dumps(said(process_id=process, uptime_seconds=uptime)), 1)
+        assert bool(seen.lost_at) is lost
+
+
+def test_one_of_an_older_release_was_restarted_when_it_is_younger() -> None:
+    seen = Seen(Pool.FAST, "127.0.0.1", 8001, 0)
+    for uptime, lost in ((12.0, False), (13.0, False), (1.0, True)):
+        seen.update(json.dumps(said(process_id="", uptime_seconds=uptime)), 1)
+        assert bool(seen.lost_at) is lost
 
 
 def test_however_often_an_instance_ends_few_of_its_processes_are_kept(overview: Overview) -> None:

@@ -178,7 +178,7 @@ def test_an_operator_ends_a_job_that_runs_and_one_that_waits_and_the_others_go_o
         runs, waits, last = (pool.submit(task) for task in (zoo.sleeps_for_ever, zoo.own_pid, zoo.own_pid))
         await until(lambda: pool.running_jobs)
         pool.cancel(waits)
-        with pytest.raises(Draining, match="before it could start"):
+        with pytest.raises(CutOff, match="before it could start"):
             await waits.result()
         await until(lambda: list(pool.waiting_jobs) == [last])
         pool.cancel(runs)
