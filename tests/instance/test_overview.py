@@ -261,7 +261,7 @@ def test_who_asks_for_no_history_gets_the_instances_and_their_jobs_only() -> Non
             history = server.runtime.metrics.history
             history._steps |= {step_number() - 1: Step(requests=1), step_number(): Step(requests=1)}
             left = {step_number() - 1: Step(requests=7)}
-            server.runtime.inherited = Inherited(processes=["0" * 16], steps=left)
+            server.runtime.inherited = Inherited(processes={"0" * 16: step_number() - 1}, steps=left)
         config = servers[Pool.FAST].runtime.config
         with contextlib.closing(Overview(config, since=step_number() + 100)) as short:
             await short.look()
