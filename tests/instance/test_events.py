@@ -185,7 +185,7 @@ def test_what_instances_send_each_other_may_be_larger_than_what_clients_send(
 ) -> None:
     with deployment.instance(Pool.FAST, MAX_BODY_BYTES=10, HTTP_SERVER=server) as instance:
         assert post(instance, "/-/events", [EVENT]).status == 204
-        history = {"processes": ["0123456789abcdef"], "steps": {}}
+        history = {"processes": {"0123456789abcdef": 1}, "steps": {}}
         assert post(instance, "/-/history", history).status == 204
         assert post(instance, "/fast", [EVENT]).status == 400
         published = {**JSON, "X-Slowpool-Public": "1"}
@@ -195,11 +195,11 @@ def test_what_instances_send_each_other_may_be_larger_than_what_clients_send(
 FALSE_HISTORIES: dict[str, Any] = {
     "not JSON": b"hello",
     "a list": [],
-    "no number": {"processes": [], "steps": {"x": {}}},
-    "no process": {"processes": ["x"], "steps": {}},
-    "a negative count": {"processes": [], "steps": {"1": {"requests": -1}}},
-    "too many steps": {"processes": [], "steps": {str(number): {} for number in range(1000)}},
-    "too many processes": {"processes": [f"{number:016x}" for number in range(1000)], "steps": {}},
+    "no number": {"processes": {}, "steps": {"x": {}}},
+    "no process": {"processes": {"x": 1}, "steps": {}},
+    "a negative count": {"processes": {}, "steps": {"1": {"requests": -1}}},
+    "too many steps": {"processes": {}, "steps": {str(number): {} for number in range(1000)}},
+    "too many processes": {"processes": {f"{number:016x}": 1 for number in range(1000)}, "steps": {}},
 }
 
 
