@@ -82,9 +82,9 @@ def exchange(
 
 
 @contextmanager
-def unanswered(port: int, target: str) -> Iterator[None]:
-    """A GET. On exit the client closes the connection without reading from it."""
-    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+def unanswered(port: int, target: str, client: str = "127.0.0.1") -> Iterator[None]:
+    """A GET. On exit the client, whose address this is, closes the connection without reading from it."""
+    with socket.create_connection(("127.0.0.1", port), timeout=30, source_address=(client, 0)) as connection:
         connection.sendall(f"GET {target} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         yield
 

@@ -104,7 +104,10 @@ GIXY_EXCEPTIONS = {
 def rendered(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """A rendered configuration: of the default settings, and with every optional part."""
     where, settings = request.param
-    done = render(tmp_path, render_environment(settings, where))
+    env = render_environment(settings, where)
+    while "443" in f"{env['HTTP_PORT']} {env['ADMIN_PORT']}":  # gixy takes such a port for one of TLS
+        env = render_environment(settings, where)
+    done = render(tmp_path, env)
     assert (done.returncode, done.stdout, errors(done)) == (0, "", [])
     return tmp_path
 

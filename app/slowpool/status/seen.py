@@ -93,6 +93,9 @@ class Seen:
         self.error, self.trouble = printable(error[:MAX_TEXT]), trouble
         if self.connection:
             self.connection.close()
+            stream = self.connection.protocol and self.connection.protocol.stream
+            if stream:
+                stream.close()  # without waiting for the other's close frame
             self.connection = None
 
     def content(self, now: float) -> Json:
