@@ -146,12 +146,13 @@ def test_a_request_whose_headers_do_not_come_is_counted(tmp_path: Path) -> None:
         assert connection.recv(1) == b""
 
 
-def test_what_an_instance_answers_is_not_counted(edge: Edge) -> None:
-    with counting(edge.nginx, {}):
+def test_what_an_instance_answers_is_not_counted(frail: Edge) -> None:
+    """With room for some slow requests: nginx may notice late that one that it sent itself is over."""
+    with counting(frail.nginx, {}):
         for path in ("/x", "/slow/x"):
             for status in (200, 400, 404, 408, 413, 421, 429, 499, 500, 502, 503, 504):
-                edge.reply = lambda _, status=status: answer("mine", status)  # type: ignore[misc]
-                response = edge.get(path)
+                frail.reply = lambda _, status=status: answer("mine", status)  # type: ignore[misc]
+                response = frail.get(path)
                 assert (response.status, response.text) == (status, "mine")
 
 
