@@ -14,7 +14,7 @@ from slowpool.observe.events import MOST
 from slowpool.observe.peers import MAX_BYTES
 from tests.support import watching
 from tests.support.basics import free_ports, wait_until
-from tests.support.client import Response, request
+from tests.support.client import Response, exchange, request
 from tests.support.process import Instance
 from tests.support.watching import answered, overview
 
@@ -187,9 +187,11 @@ def test_what_instances_send_each_other_may_be_larger_than_what_clients_send(
         assert post(instance, "/-/events", [EVENT]).status == 204
         history = {"processes": {"0123456789abcdef": 1}, "steps": {}}
         assert post(instance, "/-/history", history).status == 204
-        assert post(instance, "/fast", [EVENT]).status == 400
-        published = {**JSON, "X-Slowpool-Public": "1"}
-        assert post(instance, "/-/events", [EVENT], published).status == 400
+        # In one piece: Tornado's server resets a client that sends a body behind its answer.
+        body = json.dumps([EVENT])
+        rest = f"Host: a\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}"
+        for head in ("POST /fast HTTP/1.1\r\n", "POST /-/events HTTP/1.1\r\nX-Slowpool-Public: 1\r\n"):
+            assert exchange(instance.port, f"{head}{rest}".encode()).status == 400
 
 
 FALSE_HISTORIES: dict[str, Any] = {

@@ -1,6 +1,7 @@
 """Connection: one connection of a client, on which requests come one after the other."""
 
 import asyncio
+import contextlib
 import contextvars
 import functools
 from collections.abc import Awaitable, Callable
@@ -24,6 +25,9 @@ PART_BYTES = 65536
 
 READ_AHEAD_BYTES = 65536
 """Reading pauses when so much has arrived that is not for now."""
+
+LINGER_SECONDS = 5.0
+"""How long the rest of a request that nobody wants is taken, after its answer: nginx's lingering_timeout."""
 
 BAD_REQUEST = b"HTTP/1.1 400 Bad Request\r\n\r\n"
 HEAD_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\n\r\n"
@@ -106,6 +110,8 @@ class Connection(asyncio.Protocol):
         self._on_open(self)
 
     def data_received(self, data: bytes) -> None:
+        if self._state is State.CLOSED:
+            return
         self._data = self._data + data if self._data else data
         self._go_on()
 
@@ -118,7 +124,7 @@ class Connection(asyncio.Protocol):
         if self._request:
             self._loop.call_soon(self._check_gone, self._request)
         self._go_on()
-        return not self._transport.is_closing()
+        return not self.closed()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._leave()
@@ -152,11 +158,11 @@ class Connection(asyncio.Protocol):
 
     def closed(self) -> bool:
         """Whether nothing can be sent any more."""
-        return bool(self._transport.is_closing())
+        return self._state is State.CLOSED or bool(self._transport.is_closing())
 
     def write(self, data: bytes) -> "asyncio.Future[None]":
         """Send data; done when there is room for more. StreamClosedError when the connection is closed."""
-        if self._transport.is_closing():
+        if self.closed():
             return _fail(self._loop.create_future())
         self._transport.write(data)
         if not self._is_full:
@@ -318,9 +324,23 @@ class Connection(asyncio.Protocol):
         self._end()
 
     def _end(self) -> None:
-        """Close the connection when all has been sent."""
+        """Close the connection when all has been sent.
+
+        If the client still sends, a reset would take from it what it has not read yet, so its connection is
+        closed in stages: RFC 9112, section 9.6.
+        """
+        lingers = self._state is not State.ANSWER and not self._client_ended
         self._leave()
-        self._transport.close()
+        self._data = b""
+        if not lingers or self._transport.is_closing():
+            self._transport.close()
+            return
+        with contextlib.suppress(OSError):  # the client has reset it
+            self._transport.write_eof()
+        self._read(True)
+        self._idle_since = self._loop.time()
+        self._idle_timer.cancel()
+        self._check_idle()
 
     def _leave(self) -> None:
         """Read nothing any more, and tell the application if it does not know."""
@@ -338,16 +358,20 @@ class Connection(asyncio.Protocol):
             self.close()
 
     def _check_idle(self) -> None:
-        left_seconds = self._limits.idle_seconds
         unsent_bytes = self._transport.get_write_buffer_size()
         if unsent_bytes != self._unsent_bytes:  # the client reads
             self._unsent_bytes, self._idle_since = unsent_bytes, self._loop.time()
-        if self._state in (State.HEAD, State.CLOSED):
+        ends = self._state is State.CLOSED
+        left_seconds = self._limits.idle_seconds
+        if ends and not unsent_bytes:
+            left_seconds = min(left_seconds, LINGER_SECONDS)
+        if ends or self._state is State.HEAD:
             left_seconds -= self._loop.time() - self._idle_since
         if left_seconds <= 0:
             self.close()
         else:
-            self._idle_timer = self._loop.call_later(left_seconds, self._check_idle)
+            after_seconds = min(left_seconds, LINGER_SECONDS) if ends else left_seconds
+            self._idle_timer = self._loop.call_later(after_seconds, self._check_idle)
 
     def _on_late_body(self) -> None:
         gen_log.info("Timeout reading body from %s", self._address[0])

@@ -15,6 +15,7 @@ from tornado.iostream import StreamClosedError
 from tornado.web import Application, RequestHandler, stream_request_body
 from tornado.websocket import WebSocketHandler
 
+from slowpool.http import connection
 from slowpool.http.server import Server
 from tests.support import http_server
 from tests.support.http_server import GET, Run, until
@@ -89,6 +90,14 @@ class Drinks(RequestHandler):
         self.finish(str(sum(seen)))
 
 
+@stream_request_body
+class Refuses(RequestHandler):
+    """Answers before the body has come."""
+
+    def prepare(self) -> None:
+        self.finish("no" * MEGABYTE)
+
+
 class Talks(WebSocketHandler):
     def on_message(self, message: str | bytes) -> None:
         self.write_message(message)
@@ -102,6 +111,7 @@ APP = Application(
         ("/large/(.*)", Large),
         ("/pours", Pours),
         ("/drinks", Drinks),
+        ("/refuses", Refuses),
         ("/talk", Talks),
     ]
 )
@@ -316,6 +326,68 @@ def test_a_client_that_reads_an_answer_slowly_gets_all_of_it(run: Run) -> None:
                     if loop.time() < began_at + 2:
                         await asyncio.sleep(0.01)
                 assert received >= 1_000_000
+                writer.close()
+
+    run(main)
+
+
+TOO_LARGE = b"PUT /drinks HTTP/1.1\r\nHost: a\r\nContent-Length: 20000000\r\n\r\n"
+UNWANTED = b"PUT /refuses HTTP/1.1\r\nHost: a\r\nContent-Length: 20000000\r\n\r\n"
+LONG_HEAD = GET % b"/echo/a".ljust(2000, b"a")
+
+
+@pytest.mark.parametrize("sent", [TOO_LARGE, UNWANTED, LONG_HEAD], ids=["body", "early", "head"])
+def test_a_client_that_still_sends_when_it_is_answered_is_not_reset(run: Run, sent: bytes) -> None:
+    async def main() -> None:
+        async with serving(body_bytes=20_000_000 - (sent == TOO_LARGE), head_bytes=1000) as (server, port):
+            loop = asyncio.get_running_loop()
+            with socket.create_connection(("127.0.0.1", port)) as client:
+                client.setblocking(False)
+                await loop.sock_sendall(client, sent)
+                answer = b""
+                while part := await loop.sock_recv(client, MEGABYTE):
+                    answer += part
+                assert answer.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 431 ", b"HTTP/1.1 200 "))
+                assert answer.endswith(b"no" * MEGABYTE if sent == UNWANTED else b"\r\n\r\n")
+                for _ in range(20):
+                    await loop.sock_sendall(client, b"x" * MEGABYTE)
+            await until(lambda: not server.connections)
+
+    run(main)
+
+
+def test_a_client_that_never_stops_sending_is_closed_in_the_end(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "LINGER_SECONDS", 0.2)
+
+    async def main() -> None:
+        async with serving(body_bytes=1) as (server, port):
+            loop = asyncio.get_running_loop()
+            with socket.create_connection(("127.0.0.1", port)) as client:
+                client.setblocking(False)
+                await loop.sock_sendall(client, TOO_LARGE)
+                async with asyncio.timeout(30):
+                    with contextlib.suppress(ConnectionError):  # the end of the loop
+                        while True:
+                            await loop.sock_sendall(client, b"x" * 1000)
+                            await asyncio.sleep(0.001)
+            await until(lambda: not server.connections)
+
+    run(main)
+
+
+def test_an_early_answer_that_is_read_slowly_arrives_whole(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "LINGER_SECONDS", 0.05)
+
+    async def main() -> None:
+        async with serving(keeps_unsent=True) as (_, port):
+            with slow_client(port) as client:
+                reader, writer = await asyncio.open_connection(sock=client, limit=1000)
+                writer.write(UNWANTED)
+                await asyncio.sleep(0.5)
+                async with asyncio.timeout(30):
+                    assert (await reader.read()).endswith(b"no" * MEGABYTE)
                 writer.close()
 
     run(main)
