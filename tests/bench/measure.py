@@ -28,7 +28,7 @@ from tests.bench.loads import (
 )
 from tests.bench.openloop import percentile
 from tests.bench.options import Figures, Options
-from tests.bench.running import ROOT, UPSTREAM_HEADERS, Running
+from tests.bench.running import ROOT, UPSTREAM_HEADERS, Running, own_bytes
 from tests.bench.systems import System
 from tests.bench.wrk import wrk
 
@@ -106,12 +106,12 @@ def cost(system: System, running: Running, options: Options, turn: int) -> Figur
     ``direct`` asks one instance without nginx, with the headers that nginx would add. So every system does
     the same work and writes no access line: at the edge that is nginx's, in the same format for all.
     """
-    processes = running.all()
+    sizes = own_bytes(running.all())
     figures: Figures = {
         "start_seconds": running.start_seconds,
-        "idle_bytes": sum(process.memory_full_info().uss for process in processes),
-        "instance_bytes": mean(process.memory_full_info().uss for process in running.instances()),
-        "processes": len(processes),
+        "idle_bytes": sum(sizes),
+        "instance_bytes": mean(own_bytes(running.instances())),
+        "processes": len(sizes),
     }
     for name, url, headers in (("edge", running.url, None), ("direct", running.direct, UPSTREAM_HEADERS)):
         before, supervision = cpu.of_the_machine(), cpu.by_process(running.supervision())

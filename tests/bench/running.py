@@ -159,6 +159,15 @@ def below(process: psutil.Popen) -> list[psutil.Process]:
         return []
 
 
+def own_bytes(processes: list[psutil.Process]) -> list[int]:
+    """The memory that each has for itself, of those that have not ended."""
+    sizes = []
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            sizes.append(process.memory_full_info().uss)
+    return sizes
+
+
 def matching(processes: list[psutil.Process], pattern: str) -> list[psutil.Process]:
     found = []
     for process in processes:

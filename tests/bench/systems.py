@@ -84,8 +84,12 @@ def slowpool_in_compose() -> Iterator[Running]:
         return subprocess.check_output(command, cwd=ROOT, env=variables, text=True).split("\n")[:-1]
 
     def everything() -> list[psutil.Process]:
-        containers = docker("compose", "ps", "--quiet")
-        return [psutil.Process(int(pid)) for c in containers for pid in docker("top", c, "-eo", "pid")[1:]]
+        found = []
+        for container in docker("compose", "ps", "--quiet"):
+            for pid in docker("top", container, "-eo", "pid")[1:]:
+                with contextlib.suppress(psutil.NoSuchProcess):  # a health check that has ended
+                    found.append(psutil.Process(int(pid)))
+        return found
 
     def address(service: str) -> str:
         """A container's own: what is published on this machine goes through a process of the engine."""
