@@ -44,9 +44,16 @@ $0 == "write" {
 {
     lines[$0]++
     if (asked_at && ++passed % 100) next  # the time costs more than a line
-    srand()
-    now = srand()  # the seed, which is the time in seconds
+    now = seconds()
     if (now - asked_at > 3 && system(clock) == 0) asked_at = now
+}
+
+# The seed is the time: in seconds, or, as in newer mawks, in nanoseconds.
+function seconds(    now) {
+    srand()
+    now = srand()
+    while (now > 1e11) now /= 1000
+    return now
 }
 
 function errors(pool, status) {

@@ -103,6 +103,9 @@ def slowpool_in_compose() -> Iterator[Running]:
         docker("compose", "--progress=quiet", "up", "--detach")
         first_answer(None, HTTP_PORT)
         start_seconds = time.perf_counter() - start
+        docker(
+            "compose", "--progress=quiet", "up", "--detach", "--no-build", "--wait"
+        )  # for the slow ones too
         yield Running(
             url=f"http://{address('nginx')}:8080",
             direct=f"http://{address('fast')}:{FAST_PORT}",

@@ -117,6 +117,17 @@ def test_nginx_counts_what_it_answers_itself_and_its_connections(stack: Compose)
         assert re.search(rf"^nginx_connections_{name} \d+$", text, re.MULTILINE)
 
 
+def test_many_events_at_once_are_counted_with_one_clock(stack: Compose) -> None:
+    """The awk of the image has a clock in nanoseconds."""
+    (container,) = stack.containers("nginx")
+    before = edge_counts(stack.admin_port)["errors 404"]
+    for _ in range(500):
+        assert stack.get("/-/readyz").status == 404
+    processes = docker("top", container["Id"], "-eo", "pid,args").splitlines()
+    assert sum("sleep 1" in line and "sh " not in line for line in processes) <= 1, processes
+    wait_until(lambda: edge_counts(stack.admin_port)["errors 404"] >= before + 500)
+
+
 def test_when_no_fast_instance_is_left_a_slow_one_serves_the_status_page(stack: Compose) -> None:
     scale(stack, fast=0, slow=1)
     wait_until(lambda: request(stack.admin_port, "/status").headers["X-Served-By"].startswith("slow:"))
