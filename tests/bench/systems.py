@@ -103,9 +103,8 @@ def slowpool_in_compose() -> Iterator[Running]:
         docker("compose", "--progress=quiet", "up", "--detach")
         first_answer(None, HTTP_PORT)
         start_seconds = time.perf_counter() - start
-        docker(
-            "compose", "--progress=quiet", "up", "--detach", "--no-build", "--wait"
-        )  # for the slow ones too
+        # The slow ones too: their start takes the CPUs that are measured.
+        docker("compose", "--progress=quiet", "up", "--detach", "--no-build", "--wait")
         yield Running(
             url=f"http://{address('nginx')}:8080",
             direct=f"http://{address('fast')}:{FAST_PORT}",
