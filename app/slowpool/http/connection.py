@@ -361,17 +361,16 @@ class Connection(asyncio.Protocol):
         unsent_bytes = self._transport.get_write_buffer_size()
         if unsent_bytes != self._unsent_bytes:  # the client reads
             self._unsent_bytes, self._idle_since = unsent_bytes, self._loop.time()
-        ends = self._state is State.CLOSED
-        left_seconds = self._limits.idle_seconds
-        if ends and not unsent_bytes:
-            left_seconds = min(left_seconds, LINGER_SECONDS)
-        if ends or self._state is State.HEAD:
+        idle_seconds = next_seconds = self._limits.idle_seconds
+        if self._state is State.CLOSED:
+            next_seconds = min(idle_seconds, LINGER_SECONDS)
+        left_seconds = idle_seconds if unsent_bytes else next_seconds
+        if self._state in (State.HEAD, State.CLOSED):
             left_seconds -= self._loop.time() - self._idle_since
         if left_seconds <= 0:
             self.close()
         else:
-            after_seconds = min(left_seconds, LINGER_SECONDS) if ends else left_seconds
-            self._idle_timer = self._loop.call_later(after_seconds, self._check_idle)
+            self._idle_timer = self._loop.call_later(min(next_seconds, left_seconds), self._check_idle)
 
     def _on_late_body(self) -> None:
         gen_log.info("Timeout reading body from %s", self._address[0])

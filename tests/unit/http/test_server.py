@@ -336,8 +336,14 @@ UNWANTED = b"PUT /refuses HTTP/1.1\r\nHost: a\r\nContent-Length: 20000000\r\n\r\
 LONG_HEAD = GET % b"/echo/a".ljust(2000, b"a")
 
 
-@pytest.mark.parametrize("sent", [TOO_LARGE, UNWANTED, LONG_HEAD], ids=["body", "early", "head"])
-def test_a_client_that_still_sends_when_it_is_answered_is_not_reset(run: Run, sent: bytes) -> None:
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [(TOO_LARGE, b"400"), (UNWANTED, b"200"), (LONG_HEAD, b"431")],
+    ids=["body", "early", "head"],
+)
+def test_a_client_that_still_sends_when_it_is_answered_is_not_reset(
+    run: Run, sent: bytes, status: bytes
+) -> None:
     async def main() -> None:
         async with serving(body_bytes=20_000_000 - (sent == TOO_LARGE), head_bytes=1000) as (server, port):
             loop = asyncio.get_running_loop()
@@ -347,7 +353,7 @@ def test_a_client_that_still_sends_when_it_is_answered_is_not_reset(run: Run, se
                 answer = b""
                 while part := await loop.sock_recv(client, MEGABYTE):
                     answer += part
-                assert answer.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 431 ", b"HTTP/1.1 200 "))
+                assert answer.startswith(b"HTTP/1.1 %b " % status)
                 assert answer.endswith(b"no" * MEGABYTE if sent == UNWANTED else b"\r\n\r\n")
                 for _ in range(20):
                     await loop.sock_sendall(client, b"x" * MEGABYTE)
@@ -385,7 +391,7 @@ def test_an_early_answer_that_is_read_slowly_arrives_whole(run: Run, monkeypatch
             with slow_client(port) as client:
                 reader, writer = await asyncio.open_connection(sock=client, limit=1000)
                 writer.write(UNWANTED)
-                await asyncio.sleep(0.5)
+                await asyncio.sleep(0.5)  # to be closed too early
                 async with asyncio.timeout(30):
                     assert (await reader.read()).endswith(b"no" * MEGABYTE)
                 writer.close()
