@@ -196,6 +196,7 @@ def test_under_another_host_name_there_is_no_link_that_cannot_work(
     expect(page.locator("#status code").first).to_have_text(f"ssh -N -L {port}:localhost:{port} {machine}")
     assert page.locator("#port").text_content() == ""
     assert page.locator("a[href*='/status']").count() == 0
+    page.unroute_all(behavior="wait")  # its icon may still be on the way
 
 
 @pytest.mark.parametrize("scheme", [pytest.param("light", marks=pytest.mark.long), "dark"])
