@@ -16,11 +16,11 @@ from slowpool.errors import ConfigError
 from slowpool.workers.pool import worker_count
 
 # Measured on the reference machine: "cost" in tests/bench/results.json. A test compares the two.
-LOOP_MS = 0.26
+LOOP_MS = 0.17
 """Time of a fast request on its instance's only thread: 1 / ``direct_per_second``, in containers."""
-INSTANCE_CPU_MS = 0.28
+INSTANCE_CPU_MS = 0.18
 """CPU time of a fast request in an instance and on the network: ``direct_cpu_seconds``, in containers."""
-NGINX_CPU_MS = 0.08
+NGINX_CPU_MS = 0.15
 """CPU time of a request in nginx: ``edge_cpu_seconds`` - ``direct_cpu_seconds``, without containers. In
 containers a direct request crosses Docker's bridge, which costs CPU too and would distort the difference."""
 
