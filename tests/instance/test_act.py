@@ -8,9 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from slowpool.config import Config, Pool
+from slowpool.errors import NotFound
 from slowpool.status.act import ACT, USER, Actions
 from tests.support.acting import HEADERS, SETTINGS, Deployment, own
 from tests.support.basics import free_ports, wait_until
@@ -164,6 +166,19 @@ def test_a_client_cannot_have_its_request_taken_for_a_job_by_giving_it_the_id_of
     assert state(two, victim) == "cancelled"
     gate.open()
     assert [answer.result().status for answer in answers] == [201, 201]
+
+
+def test_who_has_looked_at_the_instances_leaves_no_connection_open(two: Deployment) -> None:
+    config = Config(**{name.lower(): value for name, value in two.settings.items()})
+
+    async def left() -> set[int]:
+        """The ports that this process is connected to afterwards."""
+        with pytest.raises(NotFound):
+            await Actions(config, print).find("none")
+        ours = psutil.Process().net_connections()
+        return {connection.raddr.port for connection in ours if connection.raddr}
+
+    assert not asyncio.run(left()) & {two.fast.port, two.slow.port}
 
 
 def test_an_accepted_job_that_is_done_is_not_cancelled(two: Deployment, gate: Gate) -> None:

@@ -92,8 +92,8 @@ class Seen:
         """Store the error and close the connection; the next poll connects again."""
         self.error, self.trouble = printable(error[:MAX_TEXT]), trouble
         if self.connection:
+            stream = self.connection.protocol and self.connection.protocol.stream  # close() forgets it
             self.connection.close()
-            stream = self.connection.protocol and self.connection.protocol.stream
             if stream:
                 stream.close()  # without waiting for the other's close frame
             self.connection = None
