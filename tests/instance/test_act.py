@@ -36,6 +36,11 @@ def accepted(two: Deployment, target: str) -> str:
     return str(answer.headers["Location"].rpartition("/")[2])
 
 
+def actions(two: Deployment) -> Actions:
+    """Those of a terminal beside the two."""
+    return Actions(Config(**{name.lower(): value for name, value in two.settings.items()}), print)
+
+
 def state(two: Deployment, job: str) -> str:
     return str(two.slow.get(f"/slow/jobs/{job}").json()["state"])
 
@@ -156,8 +161,7 @@ def test_a_client_cannot_have_its_request_taken_for_a_job_by_giving_it_the_id_of
     for count in (1, 2):
         answers.append(background.submit(request, two.slow.port, gate("/slow/report"), headers=headers))
         wait_until(lambda: len(report_of(two.slow)["waiting_jobs"]) == count)  # noqa: B023  # waits here
-        config = Config(**{name.lower(): value for name, value in two.settings.items()})
-        found, name = asyncio.run(Actions(config, print).find(chosen))
+        found, name = asyncio.run(actions(two).find(chosen))
         assert found == chosen
         is_either = which == "accepted" and count == 1  # later several have this request id
         assert name.startswith("the accepted job " if is_either else "job ")
@@ -169,12 +173,10 @@ def test_a_client_cannot_have_its_request_taken_for_a_job_by_giving_it_the_id_of
 
 
 def test_who_has_looked_at_the_instances_leaves_no_connection_open(two: Deployment) -> None:
-    config = Config(**{name.lower(): value for name, value in two.settings.items()})
-
     async def left() -> set[int]:
         """The ports that this process is connected to afterwards."""
         with pytest.raises(NotFound):
-            await Actions(config, print).find("none")
+            await actions(two).find("none")
         ours = psutil.Process().net_connections()
         return {connection.raddr.port for connection in ours if connection.raddr}
 
