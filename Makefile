@@ -48,4 +48,4 @@ sbom:
 	./deploy/sbom > sbom.json
 
 $(VENV):
-	./tests/run --version
+	python3 -m tests.support.venv

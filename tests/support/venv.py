@@ -1,10 +1,24 @@
-"""A virtual environment with what a lock file names; standard library alone: nothing is there before."""
+"""Virtual environments with what lock files name; standard library alone: nothing is there before.
+
+``python3 -m tests.support.venv`` makes those of the tests.
+"""
 
 import hashlib
+import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def make_venvs() -> tuple[Path, Path]:
+    """Make ``.venv-dev``, and have ``deploy/local`` make its ``.venv``; returns both."""
+    with ThreadPoolExecutor() as executor:
+        local = executor.submit(_make_local_venv)
+        return make_venv(ROOT / ".venv-dev", ROOT / "deploy" / "requirements" / "dev.lock"), local.result()
 
 
 def make_venv(venv: Path, lock: Path) -> Path:
@@ -29,9 +43,28 @@ def make_venv(venv: Path, lock: Path) -> Path:
     return venv
 
 
+def _make_local_venv() -> Path:
+    """It installs before it refuses the port, with exit status 2."""
+    environment = {**os.environ, "HTTP_PORT": "none"}
+    done = subprocess.run(
+        [ROOT / "deploy" / "local"],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    if done.returncode != 2:
+        sys.exit(done.stderr)
+    return ROOT / ".venv"
+
+
 def _run(*command: str | Path, **options: Any) -> subprocess.CompletedProcess[bytes]:
     """Run a command that must succeed; what it has to say of an error is on stderr."""
     try:
         return subprocess.run(command, check=True, **options)
     except subprocess.CalledProcessError as error:
         sys.exit(f"exit status {error.returncode} from {' '.join(map(str, command))}")
+
+
+if __name__ == "__main__":
+    make_venvs()

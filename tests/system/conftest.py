@@ -11,14 +11,14 @@ from tests.support.system import System, wait_until_whole
 expect.set_options(timeout=30_000)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def system() -> Iterator[System]:
     """The system with the demo, as a newcomer has it; no test harms it."""
     with System() as system:
         yield system
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def controlled() -> Iterator[System]:
     with System(APP="tests.apps.controlled:make_app", SLOW_PER_CLIENT=0) as system:
         yield system
