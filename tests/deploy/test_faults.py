@@ -6,8 +6,6 @@ from tests.support.engine import needs_engine
 from tests.support.fault_schedule import ACCEPTED, BETWEEN, run
 from tests.support.targets import ENVIRONMENTS
 
-pytestmark = pytest.mark.alone
-
 # In seconds; each event happens once, however long that takes.
 SECONDS = {"local": 10, "docker": 10}
 
@@ -16,7 +14,7 @@ REQUESTS_PER_SECOND = 100
 
 EVENTS = {
     "local": {"reload nginx", "kill -9 instance", "kill -9 worker"},
-    "docker": {"scale up", "docker kill", "roll"},
+    "docker": {"docker kill", "roll"},
 }
 """The others have tests of their own."""
 

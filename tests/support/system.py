@@ -19,6 +19,9 @@ from tests.support.basics import ROOT, environment, free_ports, wait_until
 from tests.support.client import Response, request
 from tests.support.process import Process
 
+ONE_EACH: dict[str, Any] = {"FAST_PROCESSES": 1, "SLOW_PROCESSES": 1}
+"""The smallest system, which is up the soonest."""
+
 
 class System(Process):
     """``./deploy/local`` on ports of its own; up once entered, drained and gone once left.

@@ -11,7 +11,7 @@ from typing import Any
 from tests.support.basics import ROOT, environment
 from tests.support.gate import Gate
 from tests.support.process import Process
-from tests.support.system import Family, System
+from tests.support.system import ONE_EACH, Family, System
 
 
 class Pasted(System):
@@ -30,7 +30,7 @@ def test_a_stopped_system_starts_again_on_its_ports_with_more_workers(
     gate: Gate, background: ThreadPoolExecutor
 ) -> None:
     settings: dict[str, Any] = {"APP": "tests.apps.controlled:make_app", "SLOW_QUEUE": 0, "SLOW_WORKERS": 1}
-    with System(FAST_PROCESSES=1, SLOW_PROCESSES=1, **settings) as system:
+    with System(**ONE_EACH, **settings) as system:
         answer = background.submit(system.get, gate("/slow/task"))
         gate.wait_for(1)
         (hint,) = (hint for hint in status(system)["hints"] if hint.startswith("The slow pool is full"))

@@ -177,8 +177,9 @@ def test_a_body_that_waits_for_100_continue_is_asked_for(whole: Nginx, prefix: s
 @pytest.mark.parametrize("pool", POOLS)
 @pytest.mark.parametrize(
     ("method", "body"),
-    [("GET", "length"), ("GET", "chunked"), ("HEAD", "length"), ("PUT", "length"), ("DELETE", "chunked"),
-     ("OPTIONS", "length"), ("POST", "length"), ("POST", "empty")],
+    [("GET", "length"), ("GET", "chunked"), ("PUT", "length"), ("POST", "empty"),
+     *(pytest.param(*other, marks=pytest.mark.long) for other in
+       [("HEAD", "length"), ("DELETE", "chunked"), ("OPTIONS", "length"), ("POST", "length")])],
 )  # fmt: skip
 def test_a_request_with_a_body_ends_one_instance_at_most(
     frail: Nginx, tmp_path: Path, pool: Pool, method: str, body: str

@@ -11,7 +11,7 @@ from demo.strategies import PoolTestHandler, routes
 from tests.support.basics import ROOT, free_ports
 from tests.support.certificate import make_certificate, needs_openssl
 from tests.support.process import Instance
-from tests.support.system import System
+from tests.support.system import ONE_EACH, System
 
 STRATEGIES = [path.lstrip("/") for path, handler in routes if handler is not PoolTestHandler]
 STRATEGIES.remove("stall")  # it blocks fast instances first
@@ -89,7 +89,7 @@ def test_the_tester_client_fails_when_one_request_does(system: System) -> None:
 def test_the_tester_client_speaks_tls(tmp_path: Path) -> None:
     certificate, key = tmp_path / "certificate", tmp_path / "key"
     make_certificate(certificate, key)
-    with System(TLS_CERTIFICATE=certificate, TLS_KEY=key) as secure:
+    with System(TLS_CERTIFICATE=certificate, TLS_KEY=key, **ONE_EACH) as secure:
         url = f"https://localhost:{secure.settings['HTTPS_PORT']}"
         done = call_multi(0, "slow_threaded", "--n", str(SIZE), "--insecure", url=url)
         assert done.returncode == 0, done.stdout

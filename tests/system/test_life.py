@@ -21,14 +21,14 @@ from tests.support.client import refuses
 from tests.support.gate import Gate
 from tests.support.load import Client, Load, Outcome
 from tests.support.process import APPS, Process, app_command, app_environment
-from tests.support.system import Family, System, remove_run, run_to_its_end, system_ports
+from tests.support.system import ONE_EACH, Family, System, remove_run, run_to_its_end, system_ports
 from tests.support.websocket import websocket
 
 CONTROLLED = "tests.apps.controlled:make_app"
 
 
 def test_two_copies_run_side_by_side_and_one_outlives_the_other(system: System) -> None:
-    with System(FAST_PROCESSES=1, SLOW_PROCESSES=1) as other:
+    with System(**ONE_EACH) as other:
         for copy in (system, other):
             for pool, target in (("fast", "/fast?id=7"), ("slow", "/slow_threaded?id=7&n=9")):
                 port = int(copy.get(target).headers["X-Served-By"].partition(":")[2])
@@ -39,14 +39,14 @@ def test_two_copies_run_side_by_side_and_one_outlives_the_other(system: System) 
 
 
 def test_an_accepted_job_is_there_after_a_restart_of_the_whole_system() -> None:
-    ports: dict[str, Any] = system_ports({})
-    with System(harmed=True, **ports) as first:
+    settings: dict[str, Any] = {**system_ports(ONE_EACH), **ONE_EACH}
+    with System(harmed=True, **settings) as first:
         accepted = first.get("/slow_threaded?id=7&n=9", headers={"Prefer": "respond-async"})
         assert accepted.status == 202
         job = accepted.headers["Location"]
         wait_until(lambda: first.get(job).json()["state"] == "done")
         assert first.stop() == 0
-        with System(**ports) as second:
+        with System(**settings) as second:
             assert second.get(job).json()["state"] == "done"
             assert second.get(f"{job}/result").text.startswith("slow result 7 <")
 
@@ -55,7 +55,7 @@ def test_an_accepted_job_is_there_after_a_restart_of_the_whole_system() -> None:
 def test_what_has_been_accepted_is_answered_while_it_stops(
     gate: Gate, background: ThreadPoolExecutor, number: signal.Signals
 ) -> None:
-    with System(APP=CONTROLLED) as system:
+    with System(APP=CONTROLLED, **ONE_EACH) as system:
         answers = [
             background.submit(system.get, gate(path)) for path in ("/wait", "/slow/task", "/slow/block")
         ]
@@ -80,7 +80,7 @@ def test_what_has_been_accepted_is_answered_while_it_stops(
 def test_it_says_what_it_waits_for_and_a_second_signal_ends_everything_at_once(
     gate: Gate, background: ThreadPoolExecutor, number: signal.Signals, path: str
 ) -> None:
-    system = System(harmed=True, APP=CONTROLLED)
+    system = System(harmed=True, APP=CONTROLLED, **ONE_EACH)
     with system:
         answer = background.submit(system.get, gate(path))
         gate.wait_for(1)
@@ -100,7 +100,7 @@ def test_it_says_what_it_waits_for_and_a_second_signal_ends_everything_at_once(
 
 
 def test_a_stop_with_nothing_to_wait_for_waits_for_no_request() -> None:
-    with System(APP=CONTROLLED) as system:
+    with System(APP=CONTROLLED, **ONE_EACH) as system:
         assert system.get("/echo").status == 200
         assert system.stop() == 0
         assert "open requests" not in system.output
@@ -137,13 +137,13 @@ def test_an_open_websocket_does_not_hold_up_the_stop_and_is_closed_with_going_aw
             assert await connection.read_message() is None
             return connection.close_code
 
-    with System(APP=CONTROLLED) as system:
+    with System(APP=CONTROLLED, **ONE_EACH) as system:
         assert asyncio.run(talk(system)) == 1001
         assert system.wait() == 0
 
 
 def test_open_streams_of_the_fast_pool_are_cut_when_the_system_stops(gate: Gate) -> None:
-    with System(APP="tests.apps.streams:make_app", STREAM_DRAIN_SECONDS=0.5) as system:
+    with System(APP="tests.apps.streams:make_app", STREAM_DRAIN_SECONDS=0.5, **ONE_EACH) as system:
         client = http.client.HTTPConnection("127.0.0.1", system.port, timeout=30)
         client.request("GET", gate("/events"))
         events = client.getresponse()
@@ -177,7 +177,7 @@ def test_ctrl_c_while_it_starts_leaves_nothing(tmp_path: Path, monkeypatch: pyte
         "import sys, time\nif 'serve' in sys.orig_argv: time.sleep(1000)  # before it can handle a signal\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    system = System(harmed=True)
+    system = System(harmed=True, **ONE_EACH)
     try:
         socket_of_supervisor = ROOT / ".run" / str(system.port) / "supervisor.sock"
         wait_until(socket_of_supervisor.exists, 110)
@@ -189,13 +189,13 @@ def test_ctrl_c_while_it_starts_leaves_nothing(tmp_path: Path, monkeypatch: pyte
 
 
 def test_a_stop_without_the_socket_of_supervisor_leaves_nothing() -> None:
-    with System(APP=CONTROLLED) as system:
+    with System(APP=CONTROLLED, **ONE_EACH) as system:
         (ROOT / ".run" / str(system.port) / "supervisor.sock").unlink()
         assert system.stop() == 0
 
 
 def test_a_terminal_that_is_closed_ends_everything() -> None:
-    with System(harmed=True) as system:
+    with System(harmed=True, **ONE_EACH) as system:
         system.signal(signal.SIGHUP)
         system.wait()
 
@@ -286,7 +286,7 @@ def test_a_worker_of_nginx_that_is_killed_costs_no_later_request(sturdy: System)
 
 
 def test_nginx_that_is_killed_comes_back_and_leaves_nothing() -> None:
-    with System() as system:
+    with System(**ONE_EACH) as system:
         killed = psutil.Process(int(system.program("nginx")["pid"]))
         orphans = killed.children()
         killed.kill()

@@ -11,7 +11,7 @@ import pytest
 from deploy.supervise.rpc import CONTAINER_RUN_DIR
 from tests.support.basics import ROOT, environment
 from tests.support.certificate import make_certificate, needs_openssl
-from tests.support.system import System, run_to_its_end
+from tests.support.system import ONE_EACH, System, run_to_its_end
 
 CONTROLLED = "tests.apps.controlled:make_app"
 
@@ -95,7 +95,7 @@ def test_a_mistyped_variable_is_named_with_the_setting_that_was_meant(
     [("shop.example, *.shop.example", "shop.example"), ("*.shop.example", "www.shop.example")],
 )
 def test_it_is_up_at_a_name_that_is_answered(names: str, host: str) -> None:
-    with System(APP=CONTROLLED, SERVER_NAMES=names, FAST_PROCESSES=1, SLOW_PROCESSES=1) as system:
+    with System(APP=CONTROLLED, SERVER_NAMES=names, **ONE_EACH) as system:
         url = f"http://{host}:{system.port}/"
         assert f"slowpool: is up, at {url}\n" in system.output
         assert system.get("/echo", headers={"Host": f"{host}:{system.port}"}).status == 200

@@ -31,7 +31,7 @@ from tests.support.parser_cases import (
     message,
 )
 from tests.support.process import Instance
-from tests.support.system import System
+from tests.support.system import ONE_EACH, System
 
 FRAMING = {
     **{name: (data, "refused", "refused") for name, data in REFUSED_BY_BOTH},
@@ -125,7 +125,7 @@ def behind_nginx(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.
         cases[name, Pool.FAST] = Exchange(message(target=target) + NEXT, nginx)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WITNESS", str(witness))
-        with System(APP="tests.apps.witness:make_app", FAST_PROCESSES=1, SLOW_PROCESSES=1) as system:
+        with System(APP="tests.apps.witness:make_app", **ONE_EACH) as system:
             answers = send_all(system.port, cases)
             send_mutants(system.port, cases.values(), int(pytestconfig.getoption("--parser-mutants")))
             assert system.stop() == 0

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.support.plain import Plain
-from tests.support.system import System
+from tests.support.system import ONE_EACH, System
 from tests.support.team import CHECKS, SETTINGS
 from tests.support.web_session import WebSession
 from tests.support.websocket import websocket
@@ -44,7 +44,7 @@ def test_the_application_does_what_it_promises(
 
 
 def test_a_quiet_websocket_stays_open() -> None:
-    with System(APP="tests.apps.controlled:make_app", FAST_TIMEOUT_SECONDS=1) as system:
+    with System(APP="tests.apps.controlled:make_app", FAST_TIMEOUT_SECONDS=1, **ONE_EACH) as system:
         asyncio.run(exchange_after_silence(f"ws://127.0.0.1:{system.port}/talk", seconds=2.5))
 
 

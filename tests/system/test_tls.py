@@ -20,7 +20,7 @@ from tests.support.client import Response, exchange, received
 from tests.support.gate import Gate
 from tests.support.http2 import Http2
 from tests.support.nginx import nginx_faults
-from tests.support.system import System, is_ready
+from tests.support.system import ONE_EACH, System, is_ready
 
 pytestmark = needs_openssl
 
@@ -213,7 +213,7 @@ def test_an_nginx_with_known_faults_is_named_and_does_without_http_2(
     certificate: Certificate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("HTTP2", raising=False)
-    with System(TLS_CERTIFICATE=certificate.file, TLS_KEY=certificate.key) as system:
+    with System(TLS_CERTIFICATE=certificate.file, TLS_KEY=certificate.key, **ONE_EACH) as system:
         context = certificate.trusting()
         context.set_alpn_protocols(["h2", "http/1.1"])
         with (

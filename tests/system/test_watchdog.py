@@ -387,5 +387,6 @@ def test_requests_that_end_an_instance_again_and_again_never_end_everything(
             assert watched.process.running, watched.process.output
             with suppress(OSError):
                 request(port, die)
+            time.sleep(0.02)
         assert "shutting everything down" not in watched.process.output
         wait_until(lambda: is_ready(port))
