@@ -28,6 +28,7 @@ from slowpool.linux.processes import adopt_orphans, children
 from slowpool.workers.job import Job
 from tests.apps import forks, zoo
 from tests.support.pool import Pool
+from tests.support.process import runs
 
 CLIENTS = 12
 HANG_SECONDS = 60.0
@@ -263,7 +264,7 @@ async def _killer(end: float, outcomes: Counter[str]) -> None:
             with contextlib.suppress(psutil.NoSuchProcess):
                 victim.kill()
             outcomes[f"kill -9 of a {wanted.removeprefix('slow-')}"] += 1
-            while _runs(victim):  # a signal takes its time, and the last one must not hit the final jobs
+            while runs(victim):  # a signal takes its time, and the last one must not hit the final jobs
                 await asyncio.sleep(0.001)
 
 
@@ -280,13 +281,6 @@ def _name(process: psutil.Process) -> str:
     with contextlib.suppress(psutil.NoSuchProcess):
         return process.name()
     return ""
-
-
-def _runs(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 def _command_line(pid: int) -> bytes:

@@ -14,14 +14,16 @@ REQUESTS_PER_SECOND = 100
 
 EVENTS = {
     "local": {"reload nginx", "kill -9 instance", "kill -9 worker"},
-    "docker": {"docker kill", "roll"},
+    "docker": {"scale up", "docker kill", "roll"},
 }
 """The others have tests of their own."""
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("environment", ["local", pytest.param("docker", marks=needs_engine)])
+@pytest.mark.parametrize(
+    "environment", ["local", pytest.param("docker", marks=[needs_engine, pytest.mark.alone])]
+)
 def test_no_request_fails_that_need_not(environment: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ENVIRONMENTS[environment], "requests_per_second", REQUESTS_PER_SECOND)
     without = ENVIRONMENTS[environment].events.keys() - EVENTS[environment]

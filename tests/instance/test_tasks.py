@@ -15,7 +15,7 @@ import pytest
 from slowpool.config import Pool
 from tests.support.basics import wait_until
 from tests.support.client import Response, request, unanswered
-from tests.support.process import Instance
+from tests.support.process import Instance, runs
 
 LATE = "whose job is late"
 EXPECTED = (
@@ -141,7 +141,7 @@ def test_the_worker_of_a_client_that_went_away_is_killed_with_its_children(tmp_p
             # Reset rather than closed: the worst way to go.
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         for process in (worker, *children):
-            wait_until(lambda process=process: not _runs(process))  # type: ignore[misc]  # mypy: default
+            wait_until(lambda process=process: not runs(process))  # type: ignore[misc]  # mypy: default
         instance.wait_for_output(" 499 GET /slow/children")
         assert instance.get("/slow/zoo/own_pid").status == 200
 
@@ -157,7 +157,7 @@ def test_an_instance_that_is_killed_leaves_no_process_of_its_own_nor_of_its_task
             processes += [psutil.Process(int(pid)) for pid in (tmp_path / "pids").read_text().split()]
             assert len(processes) == 5
             os.kill(instance.pid, signal.SIGKILL)
-            wait_until(lambda: not any(map(_runs, processes)))
+            wait_until(lambda: not any(map(runs, processes)))
 
 
 def test_what_a_task_prints_has_the_request_id_in_the_log(zoo: Instance) -> None:
@@ -173,10 +173,3 @@ def sleeping(instance: Instance, background: ThreadPoolExecutor, *preferences: s
         for preference in preferences
     ]
     return [future.result() for future in sent]
-
-
-def _runs(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False

@@ -13,7 +13,7 @@ from slowpool.config import Config
 from slowpool.linux.processes import adopt_orphans
 from tests.support.basics import ROOT, environment, wait_until
 from tests.support.pool import Pool
-from tests.support.process import Process
+from tests.support.process import Process, runs
 
 Scenario = Callable[[Pool], Awaitable[None]]
 
@@ -49,12 +49,7 @@ def wait_until_dead(processes: list[psutil.Process]) -> None:
 
 def living(processes: list[psutil.Process]) -> Iterator[psutil.Process]:
     """Those that are there and no zombies."""
-    for process in processes:
-        try:
-            if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
-                yield process
-        except psutil.NoSuchProcess:
-            continue
+    return filter(runs, processes)
 
 
 def template_of(pool: Pool) -> int:

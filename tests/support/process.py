@@ -202,6 +202,14 @@ def below(pid: int, name: str) -> list[psutil.Process]:
     return found
 
 
+def runs(process: psutil.Process) -> bool:
+    """Whether it has not ended; a zombie has."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def app_command(pool: Pool | str, port: int, *options: str) -> list[str]:
     """The command line of an instance."""
     return [sys.executable, "-m", "slowpool", "serve", f"--pool={pool}", f"--port={port}", *options]

@@ -13,6 +13,7 @@ from tests.support.basics import ROOT, wait_until
 from tests.support.client import exchange, request
 from tests.support.edge_counts import counting, edge_counts, wait_until_counted
 from tests.support.nginx import Nginx, awks_of, nginx
+from tests.support.process import runs
 
 LINES = 6000
 """More than a pipe holds: a line of the log of events has 20 bytes and more, a pipe 65,536."""
@@ -44,7 +45,7 @@ def test_the_program_ends_with_nginx(tmp_path: Path, number: signal.Signals) -> 
         server.wait()
         for worker in workers if number == signal.SIGKILL else []:
             worker.kill()
-        wait_until(lambda: not counter.is_running() or counter.status() == psutil.STATUS_ZOMBIE)
+        wait_until(lambda: not runs(counter))
 
 
 def test_nginx_goes_on_without_the_program_and_its_shell(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from tests.support.basics import ROOT, free_ports, wait_until
 from tests.support.client import exchange, refuses, request
 from tests.support.nginx import LOCAL, Nginx, awks_of, errors, nginx, render_environment
+from tests.support.process import runs
 
 TOO_LARGE = b"POST /?s3cr3t HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999\r\n\r\n"
 
@@ -33,7 +34,7 @@ def test_the_filter_ends_with_nginx(server: Nginx, number: signal.Signals) -> No
     reader = filter_of(server)
     server.signal(number)
     assert server.wait() == 0
-    wait_until(lambda: not is_running(reader))
+    wait_until(lambda: not runs(reader))
 
 
 def test_the_filter_lives_as_long_as_the_workers_of_a_killed_nginx(server: Nginx) -> None:
@@ -45,7 +46,7 @@ def test_the_filter_lives_as_long_as_the_workers_of_a_killed_nginx(server: Nginx
     server_line(server)
     for worker in workers:
         worker.kill()
-    wait_until(lambda: not is_running(reader))
+    wait_until(lambda: not runs(reader))
 
 
 def test_nginx_goes_on_without_the_filter(server: Nginx) -> None:
@@ -125,11 +126,6 @@ def filter_of(server: Nginx) -> psutil.Process:
     """The process that reads nginx's stderr."""
     (found,) = awks_of(server, "error_lines.awk")
     return found
-
-
-def is_running(process: psutil.Process) -> bool:
-    """Whether it has not ended; a zombie has."""
-    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
 
 def server_line(server: Nginx) -> None:
