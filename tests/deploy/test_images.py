@@ -62,4 +62,4 @@ def test_an_application_goes_into_the_image_and_a_key_that_lies_beside_it_does_n
     done = subprocess.run(build, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     found = [str(file.relative_to(image)) for file in image.rglob("*") if file.is_file()]
-    assert sorted(found) == KEPT
+    assert sorted(found) == KEPT, done.stderr

@@ -59,7 +59,8 @@ def test_no_dependency_has_a_known_vulnerability(source: str) -> None:
     if re.search(r"ConnectionError|ServiceError|Timeout|HTTPError", done.stderr):
         pytest.skip(f"the advisories of {source} cannot be reached")
     dependencies = json.loads(done.stdout)["dependencies"]
-    assert {dependency["name"] for dependency in dependencies} == locked().keys()
+    # One that only an older Python needs is not among the pinned ones, and audited where that Python runs.
+    assert {dependency["name"] for dependency in dependencies} >= locked().keys()
     if any("skip_reason" in dependency for dependency in dependencies):
         pytest.skip(f"{source} is a mirror that has no advisories")
     assert not [dependency for dependency in dependencies if dependency["vulns"]]
