@@ -47,7 +47,7 @@ def _make_local_venv() -> Path:
     """It installs before it refuses the port, with exit status 2."""
     environment = {**os.environ, "HTTP_PORT": "none"}
     done = subprocess.run(
-        [ROOT / "deploy" / "local"],
+        [sys.executable, ROOT / "deploy" / "local"],
         env=environment,
         stdin=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
