@@ -4,8 +4,9 @@ import re
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from selectors import EVENT_READ, DefaultSelector
 
 import pytest
 
@@ -103,15 +104,22 @@ def test_an_instance_that_is_reached_only_after_the_quick_tries_answers(
 
 
 def answer_one(listener: socket.socket) -> None:
-    """Accept connections until one has a request, and answer that."""
-    while True:
-        connection, _ = listener.accept()
-        with connection:
-            connection.settimeout(0.2)  # those that have filled the queue send nothing
-            with suppress(TimeoutError):
-                connection.recv(4096)
-                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-                return
+    """Accept connections until one has a request, and answer that.
+
+    All at once: nginx's packet comes again after a second, and must find room in the queue.
+    """
+    with DefaultSelector() as ready, ExitStack() as stack:
+        ready.register(listener, EVENT_READ)
+        while True:
+            for key, _ in ready.select():
+                if key.fileobj is listener:
+                    ready.register(stack.enter_context(listener.accept()[0]), EVENT_READ)
+                    continue
+                assert isinstance(key.fileobj, socket.socket)
+                if key.fileobj.recv(4096):
+                    key.fileobj.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+                    return
+                ready.unregister(key.fileobj)  # nginx has given it up
 
 
 @contextmanager
