@@ -197,7 +197,7 @@ def below(pid: int, name: str) -> list[psutil.Process]:
     found = []
     for process in psutil.Process(pid).children(recursive=True):
         with suppress(psutil.NoSuchProcess):
-            if process.status() != psutil.STATUS_ZOMBIE and process.name() == name:
+            if runs(process) and process.name() == name:
                 found.append(process)
     return found
 

@@ -44,7 +44,7 @@ def make_venv(venv: Path, lock: Path) -> Path:
 
 
 def _make_local_venv() -> Path:
-    """It installs before it refuses the port, with exit status 2."""
+    """``deploy/local`` makes it before it refuses the port, with exit status 2."""
     environment = {**os.environ, "HTTP_PORT": "none"}
     done = subprocess.run(
         [sys.executable, ROOT / "deploy" / "local"],

@@ -80,10 +80,13 @@ def test_requests_that_end_an_instance_again_and_again_never_end_everything(
     with WatchedInstances(APP="tests.apps.edge:make_app", start_seconds=start_seconds) as watched:
         port, _ = watched.ports
         die = Gate(tmp_path / "gate")("/die")
-        while watched.ends(port) < 8:
+
+        def has_ended_often() -> bool:
             assert watched.process.running, watched.process.output
             with suppress(OSError):
                 request(port, die)
-            time.sleep(0.02)
+            return watched.ends(port) >= 8
+
+        wait_until(has_ended_often, 110)
         assert "shutting everything down" not in watched.process.output
         wait_until(lambda: is_ready(port))

@@ -7,12 +7,12 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from tests.support.basics import wait_until
 from tests.support.client import exchange
-from tests.support.process import TEMPLATE, WORKER, below
+from tests.support.pool import is_dead
+from tests.support.process import TEMPLATE, WORKER, below, runs
 from tests.support.system import System
 
 
@@ -35,7 +35,7 @@ def test_a_client_that_goes_away_frees_the_worker_and_all_that_it_has_started(
     curl.kill()
     curl.wait()
     for pid in (int(before), *children):
-        wait_until(lambda pid=pid: not runs(pid))  # type: ignore[misc]  # mypy: the default's type
+        wait_until(lambda pid=pid: is_dead(pid))  # type: ignore[misc]  # mypy: the default's type
     assert zoo.access_log("gone")["status"] == 499
     zoo.wait_for_output('whose job was given up".*"gone"')
     assert zoo.get("/slow/zoo/own_pid").text != before
@@ -62,7 +62,7 @@ def test_an_instance_that_is_killed_leaves_no_worker_and_comes_back(zoo: System)
     pid = zoo.pid_of("slow", port)
     processes = [*below(pid, WORKER), *below(pid, TEMPLATE)]
     os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: not any(runs(process.pid) for process in processes))
+    wait_until(lambda: not any(map(runs, processes)))
     wait_until(lambda: zoo.get("/slow/zoo/own_pid").status == 200)
     assert zoo.pid_of("slow", port) != pid
 
@@ -76,10 +76,3 @@ def ask(system: System, target: str) -> socket.socket:
     connection = socket.create_connection(("127.0.0.1", system.port))
     connection.sendall(f"GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
     return connection
-
-
-def runs(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
