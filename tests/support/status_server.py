@@ -104,12 +104,13 @@ class _Live(WebSocketHandler):
         server = self._server
         has_hung = False
         while True:
-            if not server.hangs:
+            hangs = server.hangs  # once: a test sets it meanwhile
+            if not hangs:
                 now = time.time() - server.delay_seconds
                 await self.write_message(json.dumps({**server.content, "time": now}))
-            elif server.hangs == "frozen" or not has_hung:
+            elif hangs == "frozen" or not has_hung:
                 await self.write_message(server.last)
-            has_hung = bool(server.hangs)
+            has_hung = bool(hangs)
             await asyncio.sleep(0.25)
 
 

@@ -55,7 +55,7 @@ def test_an_accepted_job_is_there_after_a_restart_of_the_whole_system() -> None:
 def test_what_has_been_accepted_is_answered_while_it_stops(
     gate: Gate, background: ThreadPoolExecutor, number: signal.Signals
 ) -> None:
-    with System(APP=CONTROLLED, **ONE_EACH) as system:
+    with System(APP=CONTROLLED, FAST_PROCESSES=1) as system:  # /slow/block holds up a slow instance
         answers = [
             background.submit(system.get, gate(path)) for path in ("/wait", "/slow/task", "/slow/block")
         ]
