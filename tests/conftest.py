@@ -1,5 +1,6 @@
 """Fixtures for all tests."""
 
+import gc
 import os
 import signal
 import socket
@@ -41,7 +42,7 @@ def pytest_configure(config: pytest.Config) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "slow: takes more than some 20 seconds")
     config.addinivalue_line("markers", "long: skipped with --short, as in CI; a shorter test covers the same")
-    config.addinivalue_line("markers", "alone: measures, or has an engine for itself; none runs beside it")
+    config.addinivalue_line("markers", "alone: measures, or has the engine in a swarm; none runs beside it")
 
 
 def pytest_unconfigure() -> None:
@@ -53,6 +54,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if item.get_closest_marker("long"):
                 item.add_marker(pytest.mark.skip(reason="long, and this is the short form"))
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()  # the tests stay until the end; a garbage collection need not look through them
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -21,9 +21,7 @@ EVENTS = {
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize(
-    "environment", ["local", pytest.param("docker", marks=[needs_engine, pytest.mark.alone])]
-)
+@pytest.mark.parametrize("environment", ["local", pytest.param("docker", marks=needs_engine)])
 def test_no_request_fails_that_need_not(environment: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ENVIRONMENTS[environment], "requests_per_second", REQUESTS_PER_SECOND)
     without = ENVIRONMENTS[environment].events.keys() - EVENTS[environment]
