@@ -115,10 +115,11 @@ class Process:
         return self._popen.wait(timeout)
 
     def wait_for_output(self, pattern: str, timeout: float = 30) -> str:
-        """The first line that the pattern is found in, once it is there."""
+        """The first line that the pattern is found in, once all of it is there."""
 
         def line() -> str | None:
-            found = [text for text in self.output.splitlines() if re.search(pattern, text)]
+            *whole, _ = self.output.split("\n")
+            found = [text for text in whole if re.search(pattern, text)]
             if not found:
                 assert self.running, f"ended with exit status {self.wait()} before {pattern!r}"
             return found[0] if found else None
