@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 from deploy.supervise.run import raise_open_files
 from slowpool.config import Config
@@ -19,6 +21,9 @@ pytest.register_assert_rewrite("tests.support")  # its failures show their value
 
 from tests.support.basics import DEFAULTS, new_state_dir, remove_state_dirs  # noqa: E402
 from tests.support.gate import Gate  # noqa: E402
+
+SHARED = "tests/system/shared/"
+"""The folder of the tests that share systems."""
 
 # Hypothesis uses the same examples in each run. With --hypothesis-profile=long it uses more of them, new ones
 # in each run, and prints those that fail.
@@ -50,6 +55,7 @@ def pytest_unconfigure() -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not item.nodeid.startswith(SHARED))  # the longest first
     if config.getoption("--short"):
         for item in items:
             if item.get_closest_marker("long"):
@@ -58,6 +64,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_collection_finish() -> None:
     gc.freeze()  # the tests stay until the end; a garbage collection need not look through them
+
+
+class ByFile(LoadFileScheduling):  # type: ignore[misc]  # xdist has no types
+    """As ``--dist=loadfile``, but one process runs all the tests that share systems."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return SHARED if nodeid.startswith(SHARED) else str(super()._split_scope(nodeid))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile | None:
+    return ByFile(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -9,7 +9,7 @@ from tests.support.targets import ENVIRONMENTS
 # In seconds; each event happens once, however long that takes.
 SECONDS = {"local": 10, "docker": 10}
 
-REQUESTS_PER_SECOND = 100
+REQUESTS_PER_SECOND = 50
 """Far fewer than two cores can serve."""
 
 EVENTS = {

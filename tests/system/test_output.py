@@ -68,16 +68,6 @@ def test_a_system_stops_in_order_while_nothing_reads_its_stdout(tmp_path: Path) 
         assert system.stop() == 0
 
 
-def test_a_request_is_logged_while_supervisor_does_nothing(system: System) -> None:
-    supervisor = int(system.supervisor("getPID"))
-    os.kill(supervisor, signal.SIGSTOP)
-    try:
-        system.get("/fast?id=7", headers={"X-Request-ID": "without-supervisor"})
-        system.access_log("without-supervisor")
-    finally:
-        os.kill(supervisor, signal.SIGCONT)
-
-
 OUTPUT = """
 import array, fcntl, os, sys, termios, time
 from pathlib import Path

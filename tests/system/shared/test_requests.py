@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import os
 import re
+import signal
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -62,6 +64,16 @@ def test_a_request_has_one_line_in_the_log_with_what_nginx_and_the_instance_know
     assert logged == ([pytest.approx(float(ms) / 1000, abs=0.0002) for ms in times] if ran else [None, None])
     assert system.output.count(request_id) == 1
     assert "secret" not in system.output
+
+
+def test_a_request_is_logged_while_supervisor_does_nothing(system: System) -> None:
+    supervisor = int(system.supervisor("getPID"))
+    os.kill(supervisor, signal.SIGSTOP)
+    try:
+        system.get("/fast?id=7", headers={"X-Request-ID": "without-supervisor"})
+        system.access_log("without-supervisor")
+    finally:
+        os.kill(supervisor, signal.SIGCONT)
 
 
 def test_the_instance_sees_the_client_and_not_what_the_client_says_of_itself(sturdy: System) -> None:
