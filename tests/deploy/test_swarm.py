@@ -16,7 +16,7 @@ from tests.support.stack import POOLS, Stack
 from tests.support.swarm import Node, lacking
 from tests.support.targets import OnSwarm
 
-pytestmark = [pytest.mark.alone, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 SHORT = ["update"]
 SHORT_REQUESTS_PER_SECOND = 100
