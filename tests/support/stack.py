@@ -8,11 +8,14 @@ from typing import Any
 
 from tests.support.basics import DEFAULTS, ROOT, Entered, free_ports, wait_until
 from tests.support.client import Response, request
+from tests.support.compose import docker
 from tests.support.leftovers import new_name
 from tests.support.swarm import Node, Swarm
 
 NOWHERE = "127.0.0.1:9"
 """A registry that refuses at once; a node then takes the image that it has."""
+
+VALKEY = "valkey/valkey:9"
 
 POOLS = ("fast", "slow")
 REPLICAS = 2
@@ -45,6 +48,7 @@ class Stack(Entered):
             **settings,
             "JOBS_URL": "",  # that of the stack
             "STACK": self.name,
+            "VALKEY_IMAGE": VALKEY,
             "SLOWPOOL_NGINX_IMAGE": f"{self._image}-nginx:1",
             "FAST_REPLICAS": REPLICAS,
             "SLOW_REPLICAS": REPLICAS,
@@ -54,18 +58,20 @@ class Stack(Entered):
         self._file = record_folder.parent / f"{self.name}.env"
 
     def enter(self, parts: ExitStack) -> None:
-        """Build the images, have both nodes know them, and deploy."""
+        """Build the images with the engine of all tests, have both nodes know them, and deploy."""
         parts.callback(self._file.unlink, missing_ok=True)
         parts.enter_context(self.swarm)
         nginx = f"{self._image}-nginx:1"
         images = [nginx, *map(self.image, ("1", *DOCKERFILES))]
-        parts.callback(self.docker, "image", "rm", "--force", *images)
+        parts.callback(docker, "image", "rm", "--force", *images)
         self.build(nginx, "nginx")
         self.build(self.image("1"), "--file=deploy/Dockerfile", ".")
         for release, lines in DOCKERFILES.items():
             self.build(self.image(release), "-", text=f"FROM {self.image('1')}\n{lines}\n")
-        self.swarm.load_images(*images)
+        if not docker("image", "ls", "--quiet", VALKEY):
+            docker("pull", VALKEY)  # a node has no way to a registry
         for node in self.nodes:
+            node.load(*images, VALKEY)
             self.docker("node", "update", f"--label-add={EDGE}", self.swarm.id(node))
         self.docker("node", "update", f"--label-add={JOBS}", self.swarm.id(self.swarm.manager))
         parts.callback(self._remove)
@@ -91,7 +97,7 @@ class Stack(Entered):
         return f"{self._image}:{release}"
 
     def build(self, image: str, *arguments: str, text: str | None = None) -> None:
-        """Build an image with the manager's engine; ``text`` is a Dockerfile."""
+        """Build an image; ``text`` is a Dockerfile."""
         done = subprocess.run(
             ["docker", "build", f"--tag={image}", *arguments],
             cwd=ROOT,
@@ -220,4 +226,3 @@ class Stack(Entered):
             return not found
 
         wait_until(is_gone, 60, "the stack to be gone")
-        self.docker("volume", "rm", "--force", f"{self.name}_jobs")

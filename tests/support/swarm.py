@@ -1,4 +1,8 @@
-"""A swarm of two engines on one machine: that of all the tests, and one in a network of its own."""
+"""A swarm of two engines on this machine, each in a network namespace of its own.
+
+The engine of all other tests is no part of it: while an engine joins or leaves a swarm, the containers that it
+has already do not find each other.
+"""
 
 import os
 import secrets
@@ -17,9 +21,10 @@ from tests.support.engine import ENGINE
 from tests.support.skipped import WITHOUT_ENGINE
 
 NETWORK = f"198.18.{secrets.randbelow(256)}"
-"""Of the link between the nodes, a network for tests (RFC 2544); another one in each run."""
+"""Of all links, a network for tests (RFC 2544); another one in each run."""
 
-ADDRESSES = f"{NETWORK}.1", f"{NETWORK}.2"
+LINK = "between"
+"""The name that the link between the nodes has for both of them."""
 
 
 def lacking() -> str:
@@ -27,12 +32,10 @@ def lacking() -> str:
     if not ENGINE:
         return WITHOUT_ENGINE
     if os.geteuid() != 0:
-        return "a second engine needs root"
+        return "engines of its own need root"
     missing = [name for name in ("dockerd", "ip", "nsenter") if shutil.which(name, path=_path()) is None]
     if missing:
         return f"there is no {missing[0]} here"
-    if Node(ADDRESSES[0]).docker("info", "--format={{.Swarm.LocalNodeState}}").strip() != "inactive":
-        return "this engine is part of a swarm already (of an earlier test? docker swarm leave --force)"
     name = f"sp{secrets.token_hex(4)}"
     for kind in (["vxlan", "id", "77", "dstport", "0"], ["veth"]):
         if _ip("link", "add", name, "type", *kind, check=False).returncode:
@@ -41,12 +44,34 @@ def lacking() -> str:
     return ""
 
 
-class Node:
-    """An engine that is part of the swarm: ``host`` is what DOCKER_HOST is for it, None for the usual one."""
+class Node(Entered):
+    """An engine, from when it is entered; ``number`` is 0 or 1.
 
-    def __init__(self, address: str, host: str | None = None) -> None:
-        self.address = address
-        self.env = {**os.environ} if host is None else {**os.environ, "DOCKER_HOST": host}
+    This machine reaches it at ``address``, the other node at ``inner``.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.name = f"sp{secrets.token_hex(4)}"
+        self.address, self._gateway = (f"{NETWORK}.{4 * number + last}" for last in (2, 1))
+        self.inner = f"{NETWORK}.{9 + number}"
+        self._folder = Path()
+        self.env = {**os.environ}
+
+    def enter(self, parts: ExitStack) -> None:
+        """Start the engine."""
+        # Not below pytest's folder: the paths of sockets end at 107 bytes.
+        self._folder = Path(tempfile.mkdtemp(prefix="slowpool-node-", dir="/var/tmp"))
+        parts.callback(self._remove_folder)
+        _ip("netns", "add", self.name)
+        parts.callback(_ip, "netns", "del", self.name, check=False)
+        _ip("link", "add", self.name, "type", "veth", "peer", "name", "eth0", "netns", self.name)
+        parts.callback(_ip, "link", "del", self.name, check=False)
+        _ip("address", "add", f"{self._gateway}/30", "dev", self.name)
+        _ip("link", "set", self.name, "up")
+        _ip("-netns", self.name, "address", "add", f"{self.address}/30", "dev", "eth0")
+        for device in ("lo", "eth0"):
+            _ip("-netns", self.name, "link", "set", device, "up")
+        self._start_engine(parts)
 
     def docker(self, *arguments: str, check: bool = True, timeout: float = 120) -> str:
         """Run ``docker`` with this engine; what it prints."""
@@ -56,39 +81,12 @@ class Node:
         assert not check or done.returncode == 0, f"docker {arguments}: {done.stdout}{done.stderr}"
         return done.stdout
 
-    def containers(self, service: str) -> list[str]:
-        """The containers of a service that run on this node."""
-        label = f"label=com.docker.swarm.service.name={service}"
-        return self.docker("ps", "--quiet", "--filter", label).split()
-
-
-class Swarm(Entered):
-    """Two nodes, from when it is entered: a manager and a worker, which another network namespace is for."""
-
-    def __init__(self) -> None:
-        self._name = f"sp{secrets.token_hex(4)}"
-        self._ids: dict[Node, str] = {}
-        self._folder = Path()
-        self.manager = Node(ADDRESSES[0])
-        self.worker = Node(ADDRESSES[1])
-
-    def enter(self, parts: ExitStack) -> None:
-        """Start the second engine and have both join."""
-        assert not (reason := lacking()), reason
-        # Not below pytest's folder: the paths of sockets end at 107 bytes.
-        self._folder = Path(tempfile.mkdtemp(prefix="slowpool-node-", dir="/var/tmp"))
-        parts.callback(self._remove_folder)
-        self._make_network(parts)
-        self._start_engine(parts)
-        self._join(parts)
-
-    def load_images(self, *images: str) -> None:
-        """Have the worker's engine know images of the manager's."""
-        save = subprocess.Popen(["docker", "save", *images], env=self.manager.env, stdout=subprocess.PIPE)
-        with save:
+    def load(self, *images: str) -> None:
+        """Have it know images of the engine of all tests."""
+        with subprocess.Popen(["docker", "save", *images], stdout=subprocess.PIPE) as save:
             subprocess.run(
                 ["docker", "load", "--quiet"],
-                env=self.worker.env,
+                env=self.env,
                 stdin=save.stdout,
                 stdout=subprocess.DEVNULL,
                 check=True,
@@ -96,14 +94,90 @@ class Swarm(Entered):
             )
         assert save.returncode == 0
 
+    def containers(self, service: str) -> list[str]:
+        """The containers of a service that run on this node."""
+        label = f"label=com.docker.swarm.service.name={service}"
+        return self.docker("ps", "--quiet", "--filter", label).split()
+
+    def _start_engine(self, parts: ExitStack) -> None:
+        host = f"unix://{self._folder}/docker.sock"
+        self.env["DOCKER_HOST"] = host
+        (self._folder / "daemon.json").write_text("{}")  # the machine's own would contradict these
+        command = [
+            *("nsenter", f"--net=/run/netns/{self.name}", "dockerd"),
+            *("--config-file", f"{self._folder}/daemon.json", "--host", host),
+            *("--data-root", f"{self._folder}/data", "--exec-root", f"{self._folder}/exec"),
+            *("--pidfile", f"{self._folder}/pid"),
+        ]
+        log = parts.enter_context((self._folder / "log").open("w"))
+        environment = {**os.environ, "PATH": _path()}
+        engine = subprocess.Popen(
+            command, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
+        )
+        parts.callback(self._end, engine)
+
+        def is_up() -> bool:
+            assert engine.poll() is None, (self._folder / "log").read_text()[-2000:]
+            return bool(self.docker("version", "--format={{.Server.Version}}", check=False).strip())
+
+        wait_until(is_up, 60, "an engine of the swarm to be up")
+
+    def _end(self, engine: subprocess.Popen[bytes]) -> None:
+        """End the engine, which ends its containers; what is left of them is killed."""
+        engine.terminate()
+        try:
+            engine.wait(60)
+        except subprocess.TimeoutExpired:
+            engine.kill()
+            engine.wait()
+        for process in psutil.process_iter(["cmdline"]):
+            if any(str(self._folder) in word for word in process.info["cmdline"] or ()):
+                with suppress(psutil.NoSuchProcess):
+                    process.send_signal(signal.SIGKILL)
+
+    def _remove_folder(self) -> None:
+        mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+        for mount in reversed(mounts):
+            if mount.startswith(f"{self._folder}/"):
+                subprocess.run(["umount", "--lazy", mount], capture_output=True, timeout=30)
+        shutil.rmtree(self._folder)
+
+
+class Swarm(Entered):
+    """A manager and a worker, from when it is entered."""
+
+    def __init__(self) -> None:
+        self.manager, self.worker = Node(0), Node(1)
+        self._ids: dict[Node, str] = {}
+
+    def enter(self, parts: ExitStack) -> None:
+        """Start the engines and have both join."""
+        assert not (reason := lacking()), reason
+        for node in (self.manager, self.worker):
+            parts.enter_context(node)
+        ends = ("netns", self.manager.name, "type", "veth", "peer", "name", LINK, "netns", self.worker.name)
+        _ip("link", "add", "name", LINK, *ends)
+        for node in (self.manager, self.worker):
+            _ip("-netns", node.name, "address", "add", f"{node.inner}/30", "dev", LINK)
+            _ip("-netns", node.name, "link", "set", LINK, "up")
+        address, other = self.manager.inner, self.worker.inner
+        self.manager.docker("swarm", "init", f"--advertise-addr={address}", f"--listen-addr={address}:2377")
+        token = self.manager.docker("swarm", "join-token", "--quiet", "worker").strip()
+        listen = f"--listen-addr={other}:2377"
+        self.worker.docker(
+            "swarm", "join", f"--token={token}", f"--advertise-addr={other}", listen, f"{address}:2377"
+        )
+        wait_until(lambda: self.state(self.worker) == "ready", 30, "the worker to be ready")
+
     @contextmanager
     def cut(self) -> Iterator[None]:
         """Cut the link: meanwhile each node has vanished for the other one."""
-        _ip("link", "set", self._name, "down")
+        link = ("-netns", self.manager.name, "link", "set", LINK)
+        _ip(*link, "down")
         try:
             yield
         finally:
-            _ip("link", "set", self._name, "up")
+            _ip(*link, "up")
 
     @contextmanager
     def drained(self, node: Node) -> Iterator[None]:
@@ -124,73 +198,6 @@ class Swarm(Entered):
         if node not in self._ids:
             self._ids[node] = node.docker("info", "--format={{.Swarm.NodeID}}").strip()
         return self._ids[node]
-
-    def _make_network(self, parts: ExitStack) -> None:
-        _ip("netns", "add", self._name)
-        parts.callback(_ip, "netns", "del", self._name, check=False)
-        _ip("link", "add", self._name, "type", "veth", "peer", "name", "eth0", "netns", self._name)
-        parts.callback(_ip, "link", "del", self._name, check=False)
-        _ip("address", "add", f"{ADDRESSES[0]}/30", "dev", self._name)
-        _ip("-netns", self._name, "address", "add", f"{ADDRESSES[1]}/30", "dev", "eth0")
-        _ip("-netns", self._name, "link", "set", "lo", "up")
-        _ip("-netns", self._name, "link", "set", "eth0", "up")
-        _ip("link", "set", self._name, "up")
-
-    def _start_engine(self, parts: ExitStack) -> None:
-        host = f"unix://{self._folder}/docker.sock"
-        self.worker = Node(ADDRESSES[1], host)
-        (self._folder / "daemon.json").write_text("{}")  # the machine's own would contradict these
-        command = [
-            *("nsenter", f"--net=/run/netns/{self._name}", "dockerd"),
-            *("--config-file", f"{self._folder}/daemon.json", "--host", host),
-            *("--data-root", f"{self._folder}/data", "--exec-root", f"{self._folder}/exec"),
-            *("--pidfile", f"{self._folder}/pid"),
-        ]
-        log = parts.enter_context((self._folder / "log").open("w"))
-        environment = {**os.environ, "PATH": _path()}
-        engine = subprocess.Popen(
-            command, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
-        )
-        parts.callback(self._end, engine)
-
-        def is_up() -> bool:
-            assert engine.poll() is None, (self._folder / "log").read_text()[-2000:]
-            return bool(self.worker.docker("version", "--format={{.Server.Version}}", check=False).strip())
-
-        wait_until(is_up, 60, "the second engine to be up")
-
-    def _join(self, parts: ExitStack) -> None:
-        address, other = ADDRESSES
-        listen = f"--listen-addr={address}:2377"
-        self.manager.docker("swarm", "init", f"--advertise-addr={address}", listen)
-        parts.callback(self.manager.docker, "network", "rm", "docker_gwbridge", check=False)
-        parts.callback(self.manager.docker, "swarm", "leave", "--force")
-        token = self.manager.docker("swarm", "join-token", "--quiet", "worker").strip()
-        listen = f"--listen-addr={other}:2377"
-        self.worker.docker(
-            "swarm", "join", f"--token={token}", f"--advertise-addr={other}", listen, f"{address}:2377"
-        )
-        wait_until(lambda: self.state(self.worker) == "ready", 30, "the worker to be ready")
-
-    def _end(self, engine: subprocess.Popen[bytes]) -> None:
-        """End the second engine, which ends its containers; what is left of them is killed."""
-        engine.terminate()
-        try:
-            engine.wait(60)
-        except subprocess.TimeoutExpired:
-            engine.kill()
-            engine.wait()
-        for process in psutil.process_iter(["cmdline"]):
-            if any(str(self._folder) in word for word in process.info["cmdline"] or ()):
-                with suppress(psutil.NoSuchProcess):
-                    process.send_signal(signal.SIGKILL)
-
-    def _remove_folder(self) -> None:
-        mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
-        for mount in reversed(mounts):
-            if mount.startswith(f"{self._folder}/"):
-                subprocess.run(["umount", "--lazy", mount], capture_output=True, timeout=30)
-        shutil.rmtree(self._folder)
 
 
 def _ip(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
