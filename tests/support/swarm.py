@@ -1,7 +1,7 @@
 """A swarm of two engines on this machine, each in a network namespace of its own.
 
-The engine of all other tests is no part of it: while an engine joins or leaves a swarm, the containers that it
-has already do not find each other.
+The engine of all other tests is no part of it: the containers of an engine that joins or leaves a swarm do
+not find each other meanwhile.
 """
 
 import os
