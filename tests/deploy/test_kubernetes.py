@@ -10,8 +10,6 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-import jsonschema
-import kubernetes_validate
 import pytest
 import yaml
 
@@ -50,8 +48,9 @@ every_pod = pytest.mark.parametrize("name", PODS)
 @pytest.fixture(scope="module", autouse=True)
 def schemas_read_once() -> Iterator[None]:
     """Cache the schemas: they are 2 MB and would be read for each object."""
+    from kubernetes_validate import utils  # here, since it takes a second
+
     with pytest.MonkeyPatch.context() as patch:
-        utils = kubernetes_validate.utils
         patch.setattr(utils, "schema_contents", functools.cache(utils.schema_contents))
         yield
 
@@ -86,7 +85,7 @@ def test_a_key_that_kubernetes_does_not_know_is_refused(
     functools.reduce(lambda value, key: value[int(key) if key.isdigit() else key], path.split("."), broken)[
         "nothingOfThisName"
     ] = True
-    with pytest.raises((kubernetes_validate.ValidationError, jsonschema.ValidationError)):
+    with pytest.raises(ValueError, match="nothingOfThisName"):
         validate(broken, VERSIONS[-1])
 
 

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jsonschema
-import kubernetes_validate
 import yaml
 
 from slowpool.config import Config
@@ -200,11 +198,17 @@ def files_of(folder: Path) -> Iterator[Path]:
 
 
 def validate(one: Json, version: str) -> None:
-    """Raises where an object is not what its kind may be in this version of Kubernetes."""
-    if one["apiVersion"] in CUSTOM:
-        jsonschema.validate(one, CUSTOM[one["apiVersion"]])
-    else:
-        kubernetes_validate.validate(one, version, strict=True)
+    """Raises ValueError where an object is not what its kind may be in this version of Kubernetes."""
+    import jsonschema  # here, since it takes a second: one of its libraries compiles a grammar
+    import kubernetes_validate  # imports it too
+
+    try:
+        if one["apiVersion"] in CUSTOM:
+            jsonschema.validate(one, CUSTOM[one["apiVersion"]])
+        else:
+            kubernetes_validate.validate(one, version, strict=True)
+    except (jsonschema.ValidationError, kubernetes_validate.ValidationError) as error:
+        raise ValueError(str(error)) from error
 
 
 def one_of(rendered: list[Json], kind: str) -> Json:

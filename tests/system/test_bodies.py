@@ -16,7 +16,7 @@ from tests.support.nginx import Nginx, nginx
 from tests.support.process import APPS, Process, app_command, app_environment
 
 APP = "tests.apps.edge:make_app"
-INSTANCES = 3
+INSTANCES = 2
 POOLS = {Pool.FAST: "", Pool.SLOW: "/slow"}
 """Each pool, and what its paths begin with."""
 
