@@ -36,6 +36,12 @@ def whole(steered: System) -> System:
     return steered
 
 
+@pytest.fixture(scope="module")
+def recording() -> Iterator[System]:
+    with System(APP="tests.apps.recording:make_app") as system:
+        yield system
+
+
 def act(system: System, headers: dict[str, str] | None = None, **wish: str) -> Response:
     """What the page asks for."""
     body = json.dumps(wish).encode()
@@ -108,47 +114,47 @@ def test_a_running_job_is_cancelled_through_the_admin_port_and_its_client_is_tol
     assert act(whole, action="cancel", job=job["job"]).status == 404
 
 
-def test_an_instance_is_restarted_and_no_request_beside_it_is_lost(tmp_path: Path) -> None:
-    with System(APP="tests.apps.recording:make_app") as system:
-        for pool in ("fast", "slow"):
-            port = system.instances(pool)[0]
-            before = pids(system, pool)
-            with Load(system.port, clients(tmp_path)) as load:
-                done = act(system, action="restart", instance=f"{pool}:{port}", address="127.0.0.1")
-                assert done.status == 200, done
-                again = act(system, action="restart", instance=f"{pool}:{port}", address="127.0.0.1")
-                assert again.status in (409, 502), again
-                wait_until_replaced(system, pool, {port: before[port]})
-                wait_until_whole(system, **targets(tmp_path))
-            assert {one.outcome for one in load.requests} == {Outcome.ANSWERED}
-            after = pids(system, pool)
-            assert {port for port in after if after[port] != before[port]} == {port}
-            assert system.wait_for_output(rf"{pool}:{port} restarts for an operator at fast:\d+")
-            assert system.wait_for_output(rf"{pool}:{pool}-{port} was asked to restart: restarting it")
+def test_an_instance_is_restarted_and_no_request_beside_it_is_lost(recording: System, tmp_path: Path) -> None:
+    for pool in ("fast", "slow"):
+        port = recording.instances(pool)[0]
+        before = pids(recording, pool)
+        with Load(recording.port, clients(tmp_path)) as load:
+            done = act(recording, action="restart", instance=f"{pool}:{port}", address="127.0.0.1")
+            assert done.status == 200, done
+            again = act(recording, action="restart", instance=f"{pool}:{port}", address="127.0.0.1")
+            assert again.status in (409, 502), again
+            wait_until_replaced(recording, pool, {port: before[port]})
+            wait_until_whole(recording, **targets(tmp_path))
+        assert {one.outcome for one in load.requests} == {Outcome.ANSWERED}
+        after = pids(recording, pool)
+        assert {port for port in after if after[port] != before[port]} == {port}
+        assert recording.wait_for_output(rf"{pool}:{port} restarts for an operator at fast:\d+")
+        assert recording.wait_for_output(rf"{pool}:{pool}-{port} was asked to restart: restarting it")
 
 
-def test_a_pool_is_rolled_without_a_lost_request_and_only_one_roll_at_a_time(tmp_path: Path) -> None:
-    with System(APP="tests.apps.recording:make_app") as system:
-        for pool in ("slow", "fast"):
-            other = "fast" if pool == "slow" else "slow"
-            before, untouched = pids(system, pool), pids(system, other)
-            with Load(system.port, clients(tmp_path)) as load:
-                done = act(system, action="roll", pool=pool)
-                assert done.status == 202, done
-                assert done.json() == {"text": f"restarts the 2 instances of the {pool} pool one at a time"}
-                second = act(system, action="roll", pool=pool)
-                assert second.status == 409
-                assert "a roll is under way here" in second.problem()["detail"]
-                wait_until_replaced(system, pool, before)
-                wait_until_whole(system, **targets(tmp_path))
-            assert {one.outcome for one in load.requests} == {Outcome.ANSWERED}
-            assert pids(system, other) == untouched
-            system.wait_for_output(
-                {
-                    "slow": r"slow:\d+ at 127.0.0.1 is ready again, 2 of 2",
-                    "fast": r"fast:\d+ at 127.0.0.1 restarts, the last of the fast pool",
-                }[pool]
-            )
+def test_a_pool_is_rolled_without_a_lost_request_and_only_one_roll_at_a_time(
+    recording: System, tmp_path: Path
+) -> None:
+    for pool in ("slow", "fast"):
+        other = "fast" if pool == "slow" else "slow"
+        before, untouched = pids(recording, pool), pids(recording, other)
+        with Load(recording.port, clients(tmp_path)) as load:
+            done = act(recording, action="roll", pool=pool)
+            assert done.status == 202, done
+            assert done.json() == {"text": f"restarts the 2 instances of the {pool} pool one at a time"}
+            second = act(recording, action="roll", pool=pool)
+            assert second.status == 409
+            assert "a roll is under way here" in second.problem()["detail"]
+            wait_until_replaced(recording, pool, before)
+            wait_until_whole(recording, **targets(tmp_path))
+        assert {one.outcome for one in load.requests} == {Outcome.ANSWERED}
+        assert pids(recording, other) == untouched
+        recording.wait_for_output(
+            {
+                "slow": r"slow:\d+ at 127.0.0.1 is ready again, 2 of 2",
+                "fast": r"fast:\d+ at 127.0.0.1 restarts, the last of the fast pool",
+            }[pool]
+        )
 
 
 def test_the_terminal_rolls_a_pool_and_restarts_an_instance(whole: System) -> None:
