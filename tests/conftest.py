@@ -47,7 +47,7 @@ def pytest_configure(config: pytest.Config) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "slow: takes more than some 20 seconds")
     config.addinivalue_line("markers", "long: skipped with --short, as in CI; a shorter test covers the same")
-    config.addinivalue_line("markers", "alone: needs both CPUs, or has a swarm; none runs beside it")
+    config.addinivalue_line("markers", "alone: needs both CPUs; none runs beside it")
 
 
 def pytest_unconfigure() -> None:
