@@ -1,6 +1,5 @@
 """Optional OpenTelemetry traces; without an endpoint nothing of OpenTelemetry is imported."""
 
-import asyncio
 import os
 import time
 from typing import Any
@@ -45,10 +44,10 @@ def set_up(config: Config, instance: Instance) -> None:
 
 
 def job(submitted_at: float, started_at: float, run_seconds: float, worker_pid: int) -> None:
-    """Add a job that has ended to the trace of its request; times are those of the event loop."""
+    """Add a job that has ended to the trace of its request; times are on the monotonic clock."""
     if _tracer is None:
         return
-    to_clock = time.time() - asyncio.get_running_loop().time()
+    to_clock = time.time() - time.monotonic()
     submitted_at, started_at = submitted_at + to_clock, started_at + to_clock
     times = {
         "slow.queue": (submitted_at, started_at),
