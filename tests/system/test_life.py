@@ -221,7 +221,7 @@ def test_a_wrong_setting_is_one_line_and_nothing_starts() -> None:
 
 
 def test_a_program_that_cannot_run_ends_everything_with_its_reason() -> None:
-    system = System(harmed=True, APP="tests.apps.late_failure:make_app")
+    system = System(harmed=True, APP="tests.apps.late_failure:make_app", **ONE_EACH)
     try:
         assert system.wait(timeout=110) == 1
         lines = system.output.splitlines()
