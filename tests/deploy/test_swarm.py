@@ -59,7 +59,7 @@ def test_each_nginx_asks_the_instances_of_both_nodes_and_status_has_them_all(sta
                 assert len({address for name, address, _ in after if name == pool}) == 2
                 return asked == {one for one in after if one[0] == pool}
 
-            wait_until(asks_all)  # nginx may not know the last of them yet
+            wait_until(asks_all, what=f"the nginx of {node.address} to ask all of the {pool} pool")
 
 
 def test_an_accepted_job_is_known_on_both_nodes(stack: Stack) -> None:

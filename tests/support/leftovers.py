@@ -5,7 +5,7 @@ These count as left behind:
 - processes that the run has started, directly or not, with the TCP ports on which they listen (Linux only).
   An orphan becomes a child of tests/run, so processes of other users or of an engine never count;
 - files and folders in ``TMPDIR``, which the run has for itself;
-- new folders in ``.run``, unless a local run of somebody else is in them, and those of a second engine;
+- new folders in ``.run``, unless a local run of somebody else is in them, and those of an engine of a swarm;
 - what an engine has that is named after the run: containers, networks, volumes and images.
 
 Two things are kept on purpose: ``.run/screenshots`` and pytest's own folders, in the usual TMPDIR.
@@ -35,7 +35,7 @@ GRACE_SECONDS = 10.0
 
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 LISTEN = "0A"  # linux/include/net/tcp_states.h
-SECOND_ENGINES = Path("/var/tmp"), "slowpool-node-*"
+SWARM_ENGINES = Path("/var/tmp"), "slowpool-node-*"
 LISTS = {
     "container": ["ps", "--all", "--format={{.Names}}"],
     "network": ["network", "ls", "--format={{.Name}}"],
@@ -115,7 +115,7 @@ class Leftovers:
         for folder in sorted(run.iterdir()) if run.exists() else []:
             if folder.name != "screenshots" and not _answers(folder / "supervisor.sock"):
                 yield folder
-        where, pattern = SECOND_ENGINES
+        where, pattern = SWARM_ENGINES
         yield from sorted(where.glob(pattern))
 
     def _in_engine(self) -> list[str]:

@@ -1,21 +1,23 @@
 """``deploy/swarm`` on a swarm of two engines."""
 
+import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from tests.support.basics import DEFAULTS, ROOT, Entered, free_ports, wait_until
 from tests.support.client import Response, request
 from tests.support.compose import docker
+from tests.support.compose_file import expand
 from tests.support.leftovers import new_name
 from tests.support.swarm import Node, Swarm
 
 NOWHERE = "127.0.0.1:9"
 """A registry that refuses at once; a node then takes the image that it has."""
-
-VALKEY = "valkey/valkey:9"
 
 POOLS = ("fast", "slow")
 REPLICAS = 2
@@ -29,6 +31,12 @@ DOCKERFILES = {
     BROKEN: "USER root\nRUN mv app gone\nUSER 10001:10001",
 }
 """How a release differs from the first."""
+
+
+def valkey_image() -> str:
+    """The image that the stack file names, or the variable of it."""
+    services = yaml.safe_load((ROOT / "deploy" / "swarm" / "stack.yml").read_text())["services"]
+    return expand(services["valkey"]["image"], os.environ)
 
 
 class Stack(Entered):
@@ -48,7 +56,6 @@ class Stack(Entered):
             **settings,
             "JOBS_URL": "",  # that of the stack
             "STACK": self.name,
-            "VALKEY_IMAGE": VALKEY,
             "SLOWPOOL_NGINX_IMAGE": f"{self._image}-nginx:1",
             "FAST_REPLICAS": REPLICAS,
             "SLOW_REPLICAS": REPLICAS,
@@ -68,10 +75,11 @@ class Stack(Entered):
         self.build(self.image("1"), "--file=deploy/Dockerfile", ".")
         for release, lines in DOCKERFILES.items():
             self.build(self.image(release), "-", text=f"FROM {self.image('1')}\n{lines}\n")
-        if not docker("image", "ls", "--quiet", VALKEY):
-            docker("pull", VALKEY)  # a node has no way to a registry
+        valkey = valkey_image()
+        if not docker("image", "ls", "--quiet", valkey):
+            docker("pull", valkey)  # a node has no way to a registry
         for node in self.nodes:
-            node.load(*images, VALKEY)
+            node.load(*images, valkey)
             self.docker("node", "update", f"--label-add={EDGE}", self.swarm.id(node))
         self.docker("node", "update", f"--label-add={JOBS}", self.swarm.id(self.swarm.manager))
         parts.callback(self._remove)
