@@ -3,7 +3,7 @@
 import re
 import socket
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from selectors import EVENT_READ, DefaultSelector
@@ -12,7 +12,7 @@ import pytest
 
 from slowpool.config import Pool
 from tests.support.basics import free_ports, wait_until
-from tests.support.client import request
+from tests.support.client import Response, request
 from tests.support.nginx import DOCKER, Nginx, nginx
 from tests.support.process import Instance
 
@@ -98,20 +98,18 @@ def test_an_instance_that_is_reached_only_after_the_quick_tries_answers(
         body = b"x" if method == "PUT" else None
         response = background.submit(request, edge.port, path, method, body=body)
         wait_until(lambda: tries(edge) == QUICK_TRIES[method])
-        background.submit(answer_one, listener)
+        background.submit(answer_one, listener, response)
         assert response.result().status == 200
         assert tries(edge) == QUICK_TRIES[method]
 
 
-def answer_one(listener: socket.socket) -> None:
-    """Accept connections until one has a request, and answer that.
-
-    All at once: nginx's packet comes again after a second, and must find room in the queue.
-    """
+def answer_one(listener: socket.socket, asked: Future[Response]) -> None:
+    """Accept connections until one has a request, and answer that; or until the request has ended without."""
+    listener.listen(SILENT)  # nginx's packet comes again after a second, and must find room in the queue
     with DefaultSelector() as ready, ExitStack() as stack:
         ready.register(listener, EVENT_READ)
-        while True:
-            for key, _ in ready.select():
+        while not asked.done():
+            for key, _ in ready.select(0.1):
                 if key.fileobj is listener:
                     ready.register(stack.enter_context(listener.accept()[0]), EVENT_READ)
                     continue
