@@ -30,11 +30,7 @@ from slowpool.mistyped import warn_of_mistyped
 from slowpool.observe.heartbeat import forget_beats
 
 ROOT = Path(__file__).resolve().parents[2]
-SUPERVISORD = [sys.executable, "-m", "supervisor.supervisord", "-c", "deploy/supervisord.conf"]
-SETTLE_SECONDS = 3.0
-"""supervisor is not asked to stop earlier than this after its start. A program that it has just forked would
-miss the signal, and supervisor would wait for all of ``stopwaitsecs``."""
-
+SUPERVISORD = [sys.executable, "-m", "deploy.supervise.supervisord", "-c", "deploy/supervisord.conf"]
 OPEN_FILES = 65536
 """The soft limit of open files, if the hard limit allows it. Each connection is one, and the usual soft limit
 of 1024 dates from select(2)."""
@@ -135,7 +131,6 @@ def _run_until_stopped(
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # inherited: stop() sends it to instances that still start
     # It would not survive the loss of a terminal: both are the pipe of Output.
     supervisor = subprocess.Popen(SUPERVISORD, env=environ, start_new_session=True, stderr=1)
-    settled_at = time.monotonic() + SETTLE_SECONDS
 
     probes = [(instance.port, "/-/readyz") for instance in instances]
     probes.append((config.admin_port, "/livez"))
@@ -148,7 +143,7 @@ def _run_until_stopped(
         time.sleep(0.1)
     if signals.stop:
         try:
-            return stop(supervisor, lambda: supervisor_api(run_dir(config)), config, signals, settled_at)
+            return stop(supervisor, lambda: supervisor_api(run_dir(config)), config, signals)
         finally:
             supervisor.terminate()  # if an exception has left it running
     return supervisor.returncode or 0

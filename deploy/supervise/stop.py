@@ -52,27 +52,18 @@ class Signals:
 
 
 def stop(
-    supervisor: subprocess.Popen[bytes],
-    api: Callable[[], Any],
-    config: Config,
-    signals: Signals,
-    settled_at: float,
+    supervisor: subprocess.Popen[bytes], api: Callable[[], Any], config: Config, signals: Signals
 ) -> int:
     """Make supervisor stop all programs, and return its exit status.
 
-    After ``STOP_GRACE_SECONDS``, or at a second signal, everything is stopped at once. supervisor is not
-    asked before ``settled_at``. ``api`` makes a new connection to it for each call, since one that has
-    failed cannot be used again.
+    After ``STOP_GRACE_SECONDS``, or at a second signal, everything is stopped at once. ``api`` makes a new
+    connection to supervisor for each call, since one that has failed cannot be used again.
     """
     say("slowpool: draining and stopping")
-    ends_at = max(time.monotonic(), settled_at) + config.stop_grace_seconds
+    ends_at = time.monotonic() + config.stop_grace_seconds
     programs = _programs(api)
     busy = _open_requests(supervisor, programs)
-    report_at = 0.0 if busy else max(time.monotonic(), settled_at) + QUIET_SECONDS
-    while time.monotonic() < settled_at and not signals.force:
-        report_at = _report(supervisor, programs, ends_at, report_at)
-        time.sleep(POLL_SECONDS)
-    programs = _programs(api)  # more may have started since
+    report_at = 0.0 if busy else time.monotonic() + QUIET_SECONDS
     _end_streams(api)
     supervisor.terminate()
     while supervisor.poll() is None:
@@ -82,7 +73,8 @@ def stop(
             return _stop_at_once(supervisor, programs, f"STOP_GRACE_SECONDS={config.stop_grace_seconds}")
         report_at = _report(supervisor, programs, ends_at, report_at)
         time.sleep(POLL_SECONDS)
-    return supervisor.returncode
+    started_nothing = supervisor.returncode == -signal.SIGTERM  # which it does not note yet
+    return 0 if started_nothing else supervisor.returncode
 
 
 def say(line: str) -> None:

@@ -88,7 +88,7 @@ class Watched(Entered):
         command = [
             sys.executable,
             "-m",
-            "supervisor.supervisord",
+            "deploy.supervise.supervisord",
             "-c",
             str(self.folder / "supervisord.conf"),
         ]
