@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cyclonedx.schema import SchemaVersion
-from cyclonedx.validation.json import JsonStrictValidator
 from packaging.requirements import Requirement
 
 from tests.support.basics import ROOT
@@ -69,6 +67,9 @@ def test_no_dependency_has_a_known_vulnerability(source: str) -> None:
 
 
 def test_the_sbom_is_valid_and_has_all_that_runs_as_it_is_pinned() -> None:
+    from cyclonedx.schema import SchemaVersion  # here, since it takes a second of each collection
+    from cyclonedx.validation.json import JsonStrictValidator
+
     pinned = f"registry.local:5000/python:3.14-slim@sha256:{'1' * 64}"
     done = run(ROOT / "deploy" / "sbom", PYTHON_IMAGE=pinned)
     assert (done.returncode, done.stderr) == (0, "")
