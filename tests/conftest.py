@@ -22,8 +22,8 @@ pytest.register_assert_rewrite("tests.support")  # its failures show their value
 from tests.support.basics import DEFAULTS, new_state_dir, remove_state_dirs  # noqa: E402
 from tests.support.gate import Gate  # noqa: E402
 
-SHARED = "tests/system/shared/"
-"""The folder of the tests that share systems."""
+TOGETHER = ("tests/system/shared/", "tests/system/pages/")
+"""Folders whose tests share systems or a browser."""
 
 # Hypothesis uses the same examples in each run. With --hypothesis-profile=long it uses more of them, new ones
 # in each run, and prints those that fail.
@@ -55,7 +55,7 @@ def pytest_unconfigure() -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: not item.nodeid.startswith(SHARED))  # the longest first
+    items.sort(key=lambda item: not item.nodeid.startswith(TOGETHER))  # the longest first
     if config.getoption("--short"):
         for item in items:
             if item.get_closest_marker("long"):
@@ -67,10 +67,11 @@ def pytest_collection_finish() -> None:
 
 
 class ByFile(LoadFileScheduling):  # type: ignore[misc]  # xdist has no types
-    """As ``--dist=loadfile``, but one process runs all the tests that share systems."""
+    """As ``--dist=loadfile``, but one process runs all the tests of a folder that belong together."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return SHARED if nodeid.startswith(SHARED) else str(super()._split_scope(nodeid))
+        folder = next((folder for folder in TOGETHER if nodeid.startswith(folder)), None)
+        return folder or str(super()._split_scope(nodeid))
 
 
 @pytest.hookimpl(optionalhook=True)

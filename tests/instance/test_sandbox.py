@@ -2,8 +2,7 @@
 
 import json
 import platform
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from tests.support.basics import free_ports, wait_until
 from tests.support.client import request, unanswered
 from tests.support.pool import is_alive
 from tests.support.process import Instance, Process, app_command, app_environment
-from tests.support.sandbox import needs_landlock, needs_root, needs_sandbox
+from tests.support.sandbox import needs_landlock, needs_root, needs_sandbox, refusing
 
 pytestmark = needs_sandbox
 
@@ -54,32 +53,6 @@ def test_an_instance_in_the_sandbox_still_kills_all_that_its_workers_started(
         children = [int(pid) for pid in pids.read_text().split()]
         assert children
         wait_until(lambda: not any(map(is_alive, children)))
-
-
-REFUSES = """
-import ctypes, errno, os, struct, sys
-from slowpool.linux import sandbox as s
-
-filter = [
-    s._instruction(s.LOAD, s.NUMBER_AT),
-    s._instruction(s.EQUAL, int(sys.argv[1]), 0, 3),
-    s._instruction(s.LOAD, s.ARGUMENTS_AT[0]),
-    s._instruction(s.EQUAL, int(sys.argv[2]), 0, 1),
-    s._instruction(s.RETURN, s.REFUSE | errno.EINVAL),
-    s._instruction(s.RETURN, s.ALLOW),
-]
-code = ctypes.create_string_buffer(b"".join(filter))
-libc = ctypes.CDLL(None)
-libc.prctl(s.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-program = struct.pack("HP", len(filter), ctypes.addressof(code))
-assert libc.prctl(s.PR_SET_SECCOMP, s.SECCOMP_MODE_FILTER, program, 0, 0) == 0
-os.execv(sys.argv[3], sys.argv[3:])
-"""
-
-
-def refusing(call: int, first_argument: int, command: Sequence[str]) -> list[str]:
-    """The command where the system refuses that call with EINVAL."""
-    return [sys.executable, "-c", REFUSES, str(call), str(first_argument), *command]
 
 
 @contextmanager

@@ -1,6 +1,10 @@
 """Debian's Chromium, driven by Playwright."""
 
+import platform
+import shlex
 import shutil
+import socket
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,7 +12,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from slowpool.linux.sandbox import SYSTEM_CALLS
 from tests.support.basics import ROOT
+from tests.support.sandbox import refusing
 
 CHROMIUM = shutil.which("chromium-headless-shell") or shutil.which("chromium")
 """The shell takes half of the CPU time: it has no windows to draw."""
@@ -33,12 +39,38 @@ WATCH_STATES = """
 def chromium() -> Iterator[Browser]:
     """A headless browser. What a test expects of its pages may take as long as on a stalled machine."""
     expect.set_options(timeout=30_000)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with sync_playwright() as playwright, without_interfaces() as program:
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         try:
             yield browser
         finally:
             browser.close()
+
+
+@contextmanager
+def without_interfaces() -> Iterator[str | Path | None]:
+    """A program that is Chromium, and never hears of the machine's network interfaces.
+
+    When one gets an address, as with containers of the tests beside it, Chromium fails the requests that it
+    is about to send (ERR_NETWORK_CHANGED). Without a netlink socket it takes the network to be there.
+    """
+    if not CHROMIUM or platform.machine() not in SYSTEM_CALLS:
+        yield CHROMIUM
+        return
+    _, _, (socket_call, _), _ = SYSTEM_CALLS[platform.machine()]
+    with tempfile.TemporaryDirectory(prefix="slowpool-chromium-") as folder:
+        program = Path(folder, "chromium")
+        command = refusing(socket_call, socket.AF_NETLINK, [CHROMIUM])
+        program.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
+        program.chmod(0o755)
+        yield program
+
+
+@pytest.fixture(scope="package")
+def browser() -> Iterator[Browser]:
+    """For the tests of a folder: asyncio.run() does not work while a browser is open."""
+    with chromium() as browser:
+        yield browser
 
 
 def screenshot(page: Page, name: str) -> Path:

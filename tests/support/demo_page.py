@@ -19,6 +19,7 @@ def opened(browser: Browser, system: System | Instance, **options: Any) -> Itera
     complaints: list[str] = []
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("console", lambda message: complaints.append(message.text) if is_error(message) else None)
+    page.on("requestfailed", lambda request: print(request.url, request.failure))
     page.goto(f"http://localhost:{system.port}/")
     yield page
     context.close()

@@ -10,10 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser
 
 from tests.support.basics import ROOT, wait_until
-from tests.support.browser import needs_chromium
+from tests.support.browser import chromium, needs_chromium
 from tests.support.client import Response, request
 from tests.support.gate import Gate
 from tests.support.load import Client, Load, Outcome
@@ -182,42 +181,42 @@ def wait_until_replaced_one(system: System, port: int, before: int) -> None:
 
 
 @needs_chromium
-def test_a_page_from_elsewhere_cannot_act(
-    browser: Browser, whole: System, gate: Gate, background: ThreadPoolExecutor
-) -> None:
+def test_a_page_from_elsewhere_cannot_act(whole: System, gate: Gate, background: ThreadPoolExecutor) -> None:
     answer = background.submit(whole.get, gate("/slow/task"))
     gate.wait_for(1)
     (job,) = running(whole)
     body = json.dumps({"action": "cancel", "job": job["job"]})
     url = f"http://localhost:{whole.admin_port}/status/act"
-    page = browser.new_page()
-    page.goto(f"http://localhost:{whole.port}/nothing")  # the same site, but another origin: its port differs
+    with chromium() as browser:
+        page = browser.new_page()
+        # The same site, but another origin: its port differs.
+        page.goto(f"http://localhost:{whole.port}/nothing")
 
-    def send(options: dict[str, object]) -> str:
-        said: str = page.evaluate(
-            "([url, options]) => fetch(url, options).then(a => `${a.type} ${a.status}`, () => 'refused')",
-            [url, {"method": "POST", "body": body, **options}],
-        )
-        return said
+        def send(options: dict[str, object]) -> str:
+            said: str = page.evaluate(
+                "([url, options]) => fetch(url, options).then(a => `${a.type} ${a.status}`, () => 'refused')",
+                [url, {"method": "POST", "body": body, **options}],
+            )
+            return said
 
-    assert send({"headers": ACT}) == "refused"
-    assert send({"mode": "no-cors"}) == "opaque 0"
-    assert send({"mode": "no-cors", "headers": ACT}) == "opaque 0", "the browser leaves the header out"
-    stack = f"http://localhost:{whole.admin_port}/status/stack?job={job['job']}"
-    assert page.evaluate("url => fetch(url).then(() => 'read', () => 'refused')", stack) == "refused"
-    with page.expect_navigation():
-        page.evaluate(
-            "url => { const f = document.createElement('form'); f.method = 'post'; f.action = url;"
-            " f.enctype = 'text/plain'; document.body.append(f); f.submit() }",
-            url,
-        )
-    assert "an action needs the header" in page.content()
-    assert [one["job"] for one in running(whole)] == [job["job"]]
+        assert send({"headers": ACT}) == "refused"
+        assert send({"mode": "no-cors"}) == "opaque 0"
+        assert send({"mode": "no-cors", "headers": ACT}) == "opaque 0", "the browser leaves the header out"
+        stack = f"http://localhost:{whole.admin_port}/status/stack?job={job['job']}"
+        assert page.evaluate("url => fetch(url).then(() => 'read', () => 'refused')", stack) == "refused"
+        with page.expect_navigation():
+            page.evaluate(
+                "url => { const f = document.createElement('form'); f.method = 'post'; f.action = url;"
+                " f.enctype = 'text/plain'; document.body.append(f); f.submit() }",
+                url,
+            )
+        assert "an action needs the header" in page.content()
+        assert [one["job"] for one in running(whole)] == [job["job"]]
 
-    page.goto(f"http://localhost:{whole.admin_port}/status")
-    assert send({"headers": ACT}) == "basic 200", "the page itself can"
-    assert answer.result().status == 502
-    page.close()
+        page.goto(f"http://localhost:{whole.admin_port}/status")
+        assert send({"headers": ACT}) == "basic 200", "the page itself can"
+        assert answer.result().status == 502
+        page.close()
 
 
 def test_a_name_that_a_client_claims_is_not_believed_without_a_password(whole: System, gate: Gate) -> None:
