@@ -31,6 +31,7 @@ from slowpool.observe.heartbeat import forget_beats
 
 ROOT = Path(__file__).resolve().parents[2]
 SUPERVISORD = [sys.executable, "-m", "deploy.supervise.supervisord", "-c", "deploy/supervisord.conf"]
+
 OPEN_FILES = 65536
 """The soft limit of open files, if the hard limit allows it. Each connection is one, and the usual soft limit
 of 1024 dates from select(2)."""

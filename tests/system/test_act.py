@@ -216,7 +216,6 @@ def test_a_page_from_elsewhere_cannot_act(whole: System, gate: Gate, background:
         page.goto(f"http://localhost:{whole.admin_port}/status")
         assert send({"headers": ACT}) == "basic 200", "the page itself can"
         assert answer.result().status == 502
-        page.close()
 
 
 def test_a_name_that_a_client_claims_is_not_believed_without_a_password(whole: System, gate: Gate) -> None:
